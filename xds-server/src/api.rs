@@ -1,0 +1,150 @@
+//! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, and what
+//! the fleet says.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State as Extract},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    bootstrap::Member,
+    catalog::{Refusal, Revision},
+    clock,
+    compile::FilterCode,
+    explain::{self, Question},
+    fleet::Fleet,
+};
+
+/// What handlers may read.
+#[derive(Clone)]
+pub struct State {
+    /// The mesh in force.
+    pub revisions: watch::Receiver<Arc<Revision>>,
+    /// The refusal outstanding.
+    pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
+    /// What connected Envoys said.
+    pub fleet: Arc<Fleet>,
+    /// The filter.
+    pub code: Arc<FilterCode>,
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    state: State,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        // The ports open only after the first mesh is loaded: who can ask, finds it ready.
+        .route("/readyz", get(|| async { "ready\n" }))
+        .route("/filter/mumbai_mesh.wasm", get(filter))
+        .route("/api/v1/revisions", get(revisions))
+        .route("/api/v1/proxies", get(proxies))
+        .route("/api/v1/bootstrap/{name}", get(member))
+        .route("/api/v1/explain", get(explain_request))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path") })
+        .with_state(state);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown)
+        .await?;
+    Ok(())
+}
+
+/// `application/problem+json` (RFC 9457).
+fn problem(status: StatusCode, detail: impl ToString) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({"title": title, "status": status.as_u16(), "detail": detail.to_string()});
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, body.to_string()).into_response()
+}
+
+async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "application/wasm".to_string()),
+        (header::ETAG, format!("\"{}\"", state.code.sha256())),
+    ];
+    (headers, state.code.bytes().clone())
+}
+
+/// The revision in force and, when the file says something else, why that was refused.
+async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
+    let current = Arc::clone(&state.revisions.borrow());
+    let zone = current.mesh.timetable.zone().clone();
+    let refused = state.refusal.borrow().as_ref().map(|refusal| {
+        let problems: Vec<Value> = refusal
+            .problems
+            .iter()
+            .map(|problem| json!({"path": problem.path, "message": problem.message, "hint": problem.hint}))
+            .collect();
+        json!({"at": explain::rfc3339(&zone, refusal.at), "problems": problems})
+    });
+    Json(json!({
+        "current": {
+            "revision": current.number,
+            "accepted_at": explain::rfc3339(&zone, current.accepted_at),
+            "mesh": current.mesh.name,
+        },
+        "refused": refused,
+    }))
+}
+
+async fn proxies(Extract(state): Extract<State>) -> Json<Value> {
+    Json(json!({"proxies": state.fleet.nodes()}))
+}
+
+async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {
+    let mesh = Arc::clone(&state.revisions.borrow().mesh);
+    match Member::find(&mesh, &name) {
+        Ok(member) => Json(member).into_response(),
+        Err(error) => problem(StatusCode::NOT_FOUND, error),
+    }
+}
+
+/// The question of `explain`, as a query string; `header` is `name:value`, one a line.
+#[derive(Debug, Deserialize)]
+struct ExplainQuery {
+    service: Option<String>,
+    gateway: Option<String>,
+    at: Option<String>,
+    path: Option<String>,
+    method: Option<String>,
+    zone: Option<String>,
+    header: Option<String>,
+}
+
+async fn explain_request(
+    Extract(state): Extract<State>,
+    Query(query): Query<ExplainQuery>,
+) -> Response {
+    let mesh = Arc::clone(&state.revisions.borrow().mesh);
+    let headers: Vec<String> = query
+        .header
+        .iter()
+        .flat_map(|lines| lines.lines().map(str::to_string))
+        .collect();
+    let question = Question {
+        service: query.service,
+        gateway: query.gateway,
+        at: query.at,
+        path: query.path,
+        method: query.method,
+        zone: query.zone,
+        headers,
+    };
+    match explain::explain(&mesh, &question, clock::now()) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => problem(StatusCode::BAD_REQUEST, error),
+    }
+}

@@ -1,0 +1,160 @@
+//! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, bail};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
+use tracing::{info, warn};
+
+use crate::{
+    api,
+    catalog::{Catalog, Refusal},
+    clock,
+    compile::{Encoder, FilterCode},
+    fleet::Fleet,
+    grpc,
+    last_good::LastGood,
+    publish,
+    settings::Settings,
+    source,
+};
+
+/// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
+/// retransmission.
+const BACKLOG: u32 = 4096;
+
+/// A server whose ports are open and whose mesh is loaded.
+pub struct Bound {
+    /// Where xDS is served.
+    pub xds: SocketAddr,
+    /// Where the API is served.
+    pub api: SocketAddr,
+    xds_listener: TcpListener,
+    api_listener: TcpListener,
+    state: api::State,
+    snapshots: watch::Sender<Arc<publish::Snapshot>>,
+    follower: source::Follower,
+    code: Arc<FilterCode>,
+    encoder: Arc<Encoder>,
+}
+
+/// The mesh file was refused and no earlier good one is known: exit code 65.
+#[derive(Debug, thiserror::Error)]
+#[error("the mesh file is refused and no earlier good revision is known")]
+pub struct BadMesh;
+
+/// Loads the mesh and opens the ports.
+///
+/// # Errors
+/// [`BadMesh`]; a port that is taken; a filter that cannot be read; an address beyond loopback.
+pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
+    for (flag, address) in [
+        ("--xds-listen", settings.xds_listen),
+        ("--api-listen", settings.api_listen),
+    ] {
+        if !address.ip().is_loopback() {
+            bail!(
+                "{flag} {address}: without certificates and tokens only loopback addresses are \
+                 served; certificates and tokens are not supported yet"
+            );
+        }
+    }
+    warn!("DEVELOPMENT MODE: plaintext and unauthenticated, on loopback addresses only");
+    let filter = std::fs::read(&settings.filter).with_context(|| {
+        format!(
+            "the filter {} cannot be read; build it with `cargo xtask wasm` or name it with --filter",
+            settings.filter.display()
+        )
+    })?;
+    let code = Arc::new(FilterCode::new(filter.into()));
+    let last_good = LastGood::in_dir(&settings.state_dir)
+        .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
+    let path = settings.config.path();
+    let start = source::start(&settings.config, &settings.defaults, &last_good).map_err(
+        |problems| {
+            source::report_fatal(path, &problems);
+            BadMesh
+        },
+    )?;
+    let now = clock::now();
+    let refusal = start.refused.map(|problems| Refusal { at: now, problems });
+    let catalog = Catalog::new(start.mesh, refusal, now);
+    let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
+    let revisions = catalog.revisions();
+    let snapshots = publish::channel(Arc::clone(&revisions.borrow()), &code, &encoder);
+    let xds_listener = listen("--xds-listen", settings.xds_listen)?;
+    let api_listener = listen("--api-listen", settings.api_listen)?;
+    let state = api::State {
+        revisions,
+        refusal: catalog.refusal(),
+        fleet: Arc::new(Fleet::default()),
+        code: Arc::clone(&code),
+    };
+    let defaults = settings.defaults.clone();
+    Ok(Bound {
+        xds: xds_listener.local_addr()?,
+        api: api_listener.local_addr()?,
+        xds_listener,
+        api_listener,
+        state,
+        snapshots,
+        follower: source::Follower::new(path, defaults, catalog, last_good),
+        code,
+        encoder,
+    })
+}
+
+fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let open = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().with_context(|| {
+        format!("{flag} {address} cannot be opened (is another server running there?)")
+    })
+}
+
+impl Bound {
+    /// Serves until `shutdown` completes, then lets streams end.
+    ///
+    /// # Errors
+    /// When a server fails while running.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (stop, stopped) = watch::channel(false);
+        let until_stopped = || {
+            let mut stopped = stopped.clone();
+            async move {
+                // An error means that the sender is gone, which is a stop as well.
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }
+        };
+        let fleet = Arc::clone(&self.state.fleet);
+        let revisions = self.state.revisions.clone();
+        let snapshots = self.snapshots.subscribe();
+        let publishing = publish::follow(revisions, self.code, self.encoder, self.snapshots);
+        let xds = grpc::serve(self.xds_listener, snapshots, fleet, until_stopped());
+        let api = api::serve(self.api_listener, self.state, until_stopped());
+        let stopping = async {
+            shutdown.await;
+            info!("stopping");
+            stop.send_replace(true);
+        };
+        let servers = async { tokio::try_join!(xds, api) };
+        tokio::pin!(servers);
+        tokio::select! {
+            result = &mut servers => return result.map(|_| ()),
+            () = self.follower.run() => {}
+            () = publishing => {}
+            () = stopping => {}
+        }
+        servers.await.map(|_| ())
+    }
+}

@@ -1,0 +1,228 @@
+//! The bootstrap that `envoy -c` needs to join the mesh: pure, from a name to Envoy's configuration.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use policy::{names, units::ServiceName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{compile::FILTER_NAME, mesh::Mesh};
+
+/// What one Envoy is told before it finds the server.
+#[derive(Debug, Clone)]
+pub struct BootstrapSpec {
+    /// Gateway or service: `node.cluster`.
+    pub name: String,
+    /// `node.id`, unique; an endpoint's id where it stands beside one.
+    pub node_id: String,
+    /// Host of the xDS server: IP address or DNS name.
+    pub xds_host: String,
+    /// Its port.
+    pub xds_port: u16,
+    /// Where Envoy's admin interface listens.
+    pub admin: (IpAddr, u16),
+    /// Locality, for windows that hold in one zone.
+    pub region: Option<String>,
+    /// The node's zone, e.g. `mumbai-west`.
+    pub zone: Option<String>,
+    /// Port of the sidecar's outbound listener, when not 15001.
+    pub outbound_port: Option<u16>,
+    /// The filter beside the bootstrap: absolute path and SHA-256.
+    pub filter: (String, String),
+}
+
+const XDS_CLUSTER: &str = "mumbai_mesh_xds";
+
+/// The whole bootstrap.
+pub fn bootstrap(spec: &BootstrapSpec) -> Value {
+    let xds = json!({
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": true,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+    });
+    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    json!({
+        "node": node(spec),
+        "admin": {"address": address(&spec.admin.0.to_string(), spec.admin.1)},
+        "dynamic_resources": {"ads_config": xds, "cds_config": &ads, "lds_config": &ads},
+        "static_resources": {"clusters": [xds_cluster(spec)]},
+        "stats_config": stats_config(),
+    })
+}
+
+fn node(spec: &BootstrapSpec) -> Value {
+    let mut mesh = json!({
+        "filter_path": &spec.filter.0,
+        "filter_sha256": &spec.filter.1,
+    });
+    if let Some(port) = spec.outbound_port {
+        mesh["outbound_port"] = json!(port);
+    }
+    let mut node = json!({
+        "id": &spec.node_id,
+        "cluster": &spec.name,
+        "metadata": {FILTER_NAME: mesh},
+    });
+    if spec.region.is_some() || spec.zone.is_some() {
+        node["locality"] = json!({
+            "region": spec.region.as_deref().unwrap_or_default(),
+            "zone": spec.zone.as_deref().unwrap_or_default(),
+        });
+    }
+    node
+}
+
+fn xds_cluster(spec: &BootstrapSpec) -> Value {
+    let kind = if spec.xds_host.parse::<IpAddr>().is_ok() {
+        "STATIC"
+    } else {
+        "STRICT_DNS"
+    };
+    let endpoint = json!({"address": address(&spec.xds_host, spec.xds_port)});
+    json!({
+        "name": XDS_CLUSTER,
+        "type": kind,
+        "connect_timeout": "5s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {
+                    // Finds a server that vanished without a word.
+                    "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+                }},
+            },
+        },
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+    })
+}
+
+/// Labels of our metrics, as Envoy extracts them from a metric's name, and the histogram's buckets.
+fn stats_config() -> Value {
+    let tags: Vec<Value> = names::LABELS
+        .iter()
+        .map(|label| json!({"tag_name": label, "regex": format!("({label}\\.=\\.(.*?);\\.)")}))
+        .collect();
+    json!({
+        "stats_tags": tags,
+        "histogram_bucket_settings": [{
+            "match": {"contains": names::METRIC_RESPONSE_TIME_MILLISECONDS},
+            "buckets": [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000],
+        }],
+    })
+}
+
+fn address(host: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": host, "port_value": port}})
+}
+
+/// Admin interfaces stay on loopback unless somebody says otherwise.
+pub const DEFAULT_ADMIN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A gateway or service of a mesh, as far as its Envoys' bootstraps need to know it. Read from the
+/// mesh file, or asked of a server (`GET /api/v1/bootstrap/NAME`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `node.cluster`.
+    pub name: String,
+    /// The mesh's region.
+    pub region: Option<String>,
+    /// Endpoints beside which its sidecars stand; empty for a gateway.
+    pub endpoints: Vec<MemberEndpoint>,
+}
+
+/// One place for a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberEndpoint {
+    /// `node.id` of its sidecar.
+    pub id: String,
+    /// Its region.
+    pub region: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+}
+
+/// What cannot be bootstrapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Neither a gateway nor a service.
+    #[error("{name:?} is neither a gateway nor a service of this mesh; known: {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Several endpoints, and none was chosen.
+    #[error("{name} has several endpoints; choose one with --node-id: {ids}")]
+    Ambiguous {
+        /// The service.
+        name: String,
+        /// Its endpoints.
+        ids: String,
+    },
+}
+
+impl Member {
+    /// Finds a gateway or service.
+    ///
+    /// # Errors
+    /// [`MemberError::Unknown`], with the names that exist.
+    pub fn find(mesh: &Mesh, name: &str) -> Result<Self, MemberError> {
+        let key = ServiceName::new(name).ok();
+        let gateway = key.as_ref().filter(|key| mesh.gateways.contains_key(key));
+        let service = key.as_ref().and_then(|key| mesh.services.get(key));
+        let endpoints = match (gateway, service) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(service)) => service
+                .endpoints
+                .iter()
+                .map(|endpoint| MemberEndpoint {
+                    id: endpoint.id.clone(),
+                    region: endpoint.region.clone(),
+                    zone: endpoint.zone.as_ref().map(ToString::to_string),
+                })
+                .collect(),
+            (None, None) => {
+                let known = mesh.gateways.keys().chain(mesh.services.keys());
+                let known: Vec<&str> = known.map(ServiceName::as_str).collect();
+                return Err(MemberError::Unknown {
+                    name: name.into(),
+                    known: known.join(", "),
+                });
+            }
+        };
+        Ok(Self {
+            name: name.into(),
+            region: mesh.region.clone(),
+            endpoints,
+        })
+    }
+
+    /// The node id to use: the one asked for, the only endpoint's, or the member's own name.
+    ///
+    /// # Errors
+    /// [`MemberError::Ambiguous`] when several endpoints wait for a sidecar and none was named.
+    pub fn node_id(&self, asked: Option<String>) -> Result<String, MemberError> {
+        match (asked, self.endpoints.as_slice()) {
+            (Some(id), _) => Ok(id),
+            (None, []) => Ok(self.name.clone()),
+            (None, [only]) => Ok(only.id.clone()),
+            (None, several) => {
+                let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
+                Err(MemberError::Ambiguous {
+                    name: self.name.clone(),
+                    ids: ids.join(", "),
+                })
+            }
+        }
+    }
+
+    /// The endpoint that a node stands beside.
+    pub fn endpoint(&self, node_id: &str) -> Option<&MemberEndpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.id == node_id)
+    }
+}

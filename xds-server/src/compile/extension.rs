@@ -1,0 +1,83 @@
+//! The filter, delivered by ECDS: its code by file where the node has the same file, else inline;
+//! never as `remote`, which Envoy calls unstable and which fails open in silence.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Draft, NodeSpec};
+use crate::{mesh::Mesh, resource::ResourceType};
+
+/// Name of the filter, of its ECDS resource and of its virtual machine (whose shared data holds the
+/// breakers: one per process, kept across configurations).
+pub const FILTER_NAME: &str = "mumbai_mesh";
+
+/// The `.wasm`, read once and shared.
+#[derive(Debug, Clone)]
+pub struct FilterCode {
+    bytes: bytes::Bytes,
+    base64: std::sync::Arc<str>,
+    sha256: String,
+}
+
+impl FilterCode {
+    /// Takes the module's bytes.
+    pub fn new(bytes: bytes::Bytes) -> Self {
+        let digest = Sha256::digest(&bytes);
+        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let base64 = BASE64_STANDARD.encode(&bytes).into();
+        Self {
+            bytes,
+            base64,
+            sha256,
+        }
+    }
+
+    /// The module as it was built.
+    pub fn bytes(&self) -> &bytes::Bytes {
+        &self.bytes
+    }
+
+    /// Lower-case hex SHA-256 of the module.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    fn source(&self, node: &NodeSpec) -> Value {
+        match &node.filter_file {
+            Some(file) if file.sha256 == self.sha256 => json!({"filename": &file.path}),
+            _ => json!({"inline_bytes": self.base64.as_ref()}),
+        }
+    }
+}
+
+pub(super) fn filter(
+    mesh: &Mesh,
+    trust_canary_header: bool,
+    node: &NodeSpec,
+    code: &FilterCode,
+) -> Draft {
+    let configuration = mesh.filter_config(trust_canary_header).to_json();
+    let body = json!({
+        "name": FILTER_NAME,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {
+                "name": FILTER_NAME,
+                "root_id": FILTER_NAME,
+                // Traffic without policy beats no traffic: a filter that fails lets requests pass.
+                "failure_policy": "FAIL_OPEN",
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": configuration.to_string(),
+                },
+                "vm_config": {
+                    "vm_id": FILTER_NAME,
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": code.source(node)},
+                },
+            },
+        },
+    });
+    Draft::new(ResourceType::ExtensionConfig, FILTER_NAME, body)
+}

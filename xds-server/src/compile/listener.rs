@@ -1,0 +1,132 @@
+//! Listeners: a gateway's public one, a sidecar's inbound and outbound ones.
+
+use policy::{names, units::ServiceName};
+use serde_json::{Value, json};
+
+use super::{Draft, FILTER_NAME, NodeSpec, ads, socket_address};
+use crate::{
+    mesh::{Gateway, Service},
+    resource::ResourceType,
+};
+
+/// Name of a sidecar's outbound listener and of its routes.
+pub(super) const OUTBOUND: &str = "outbound";
+const INBOUND: &str = "inbound";
+
+pub(super) fn gateway(name: &str, gateway: &Gateway) -> Draft {
+    let mut manager = connection_manager(name, routes_by_ads(name), true);
+    // The edge: the peer's own address counts, and paths have one spelling before they are matched.
+    manager["use_remote_address"] = json!(true);
+    manager["normalize_path"] = json!(true);
+    manager["merge_slashes"] = json!(true);
+    manager["early_header_mutation_extensions"] = json!([forget_our_headers(gateway)]);
+    let address = socket_address(gateway.listen.ip(), gateway.listen.port());
+    listener(name, &address, "OUTBOUND", &manager)
+}
+
+/// Where a sidecar's application finds the mesh: plaintext on loopback.
+pub(super) fn outbound(node: &NodeSpec) -> Draft {
+    let manager = connection_manager(OUTBOUND, routes_by_ads(OUTBOUND), true);
+    let address = socket_address(node.outbound.ip(), node.outbound.port());
+    listener(OUTBOUND, &address, "OUTBOUND", &manager)
+}
+
+/// Where a sidecar receives for its application: listener and cluster, when the node's port is
+/// known. Policy was decided by the caller's side, so no filter stands here.
+pub(super) fn inbound(name: &ServiceName, service: &Service, node: &NodeSpec) -> Vec<Draft> {
+    let Some(ports) = node.inbound(service) else {
+        return Vec::new();
+    };
+    let cluster = format!("inbound|{}", ports.application);
+    let routes = json!({"route_config": {
+        "name": INBOUND,
+        "virtual_hosts": [{
+            "name": name.as_str(),
+            "domains": ["*"],
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": &cluster}}],
+        }],
+    }});
+    let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+    let application = json!({
+        "name": &cluster,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": &cluster,
+            "endpoints": [{"lb_endpoints": [
+                {"endpoint": {"address": socket_address(loopback, ports.application)}},
+            ]}],
+        },
+    });
+    let address = socket_address(ports.address, ports.listen);
+    let manager = connection_manager(INBOUND, routes, false);
+    vec![
+        Draft::new(ResourceType::Cluster, cluster, application),
+        listener(INBOUND, &address, "INBOUND", &manager),
+    ]
+}
+
+fn listener(name: &str, address: &Value, direction: &str, manager: &Value) -> Draft {
+    let body = json!({
+        "name": name,
+        "address": address,
+        "traffic_direction": direction,
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }]}],
+    });
+    Draft::new(ResourceType::Listener, name, body)
+}
+
+fn routes_by_ads(name: &str) -> Value {
+    json!({"rds": {"route_config_name": name, "config_source": ads()}})
+}
+
+/// An HTTP connection manager with `routes` (its route specifier), with or without our filter.
+fn connection_manager(stat_prefix: &str, routes: Value, with_policy: bool) -> Value {
+    let mut filters = Vec::new();
+    if with_policy {
+        filters.push(json!({
+            "name": FILTER_NAME,
+            "config_discovery": {
+                "config_source": ads(),
+                "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+            },
+        }));
+    }
+    filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        },
+    }));
+    let mut manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": stat_prefix,
+        "http_filters": filters,
+    });
+    if let (Value::Object(manager), Value::Object(routes)) = (&mut manager, routes) {
+        manager.extend(routes);
+    }
+    manager
+}
+
+/// Removes client copies of our headers before anything reads them: also while the filter is not
+/// there (route-level removal would come too late to keep them from choosing a route).
+fn forget_our_headers(gateway: &Gateway) -> Value {
+    let canary = (!gateway.trust_canary_header).then_some(names::HEADER_CANARY);
+    let removals: Vec<Value> = names::REQUEST_HEADERS
+        .iter()
+        .copied()
+        .chain(canary)
+        .map(|header| json!({"remove": header}))
+        .collect();
+    json!({
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": removals,
+        },
+    })
+}

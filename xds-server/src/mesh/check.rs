@@ -1,0 +1,104 @@
+//! What no single field can know: names that must exist, be unique, or fit together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{reader::Reader, units::ServiceName};
+
+use super::model::{Mesh, Service};
+
+/// Reports every contradiction between the parts of a mesh.
+pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
+    for name in mesh.gateways.keys() {
+        if mesh.services.contains_key(name) {
+            root.problem_at(
+                &format!("gateways.{name}"),
+                "a service has this name too; node.cluster must tell them apart",
+                Some("rename one of them".into()),
+            );
+        }
+    }
+    routes_lead_somewhere(root, mesh);
+    gateways_listen_apart(root, mesh);
+    endpoint_ids_are_unique(root, mesh);
+    for (name, service) in &mesh.services {
+        canary_has_endpoints(root, name, service);
+        sidecars_find_their_application(root, name, service);
+    }
+}
+
+fn routes_lead_somewhere(root: &Reader<'_>, mesh: &Mesh) {
+    for (gateway_name, gateway) in &mesh.gateways {
+        for (index, route) in gateway.routes.iter().enumerate() {
+            if mesh.services.contains_key(&route.service) {
+                continue;
+            }
+            let known: Vec<&str> = mesh.services.keys().map(ServiceName::as_str).collect();
+            root.problem_at(
+                &format!("gateways.{gateway_name}.routes[{index}].service"),
+                format!("no service is named {:?}", route.service.as_str()),
+                Some(format!("known services: {}", known.join(", "))),
+            );
+        }
+    }
+}
+
+fn gateways_listen_apart(root: &Reader<'_>, mesh: &Mesh) {
+    let mut listeners = BTreeMap::new();
+    for (name, gateway) in &mesh.gateways {
+        if let Some(other) = listeners.insert(gateway.listen, name) {
+            root.problem_at(
+                &format!("gateways.{name}.listen"),
+                format!("{} is the address of gateway {other} too", gateway.listen),
+                Some("give each gateway its own address and port".into()),
+            );
+        }
+    }
+}
+
+fn endpoint_ids_are_unique(root: &Reader<'_>, mesh: &Mesh) {
+    let mut seen = BTreeSet::new();
+    for (name, service) in &mesh.services {
+        for (index, endpoint) in service.endpoints.iter().enumerate() {
+            if !seen.insert((endpoint.id.as_str(), name)) {
+                root.problem_at(
+                    &format!("services.{name}.endpoints[{index}].id"),
+                    format!("another endpoint is named {:?} too", endpoint.id),
+                    Some("give each endpoint an id of its own".into()),
+                );
+            }
+        }
+    }
+}
+
+fn canary_has_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
+    let Some(canary) = &service.canary else {
+        return;
+    };
+    if canary.weight.get() > 0 && service.endpoints_of(Some(&canary.version)).next().is_none() {
+        root.problem_at(
+            &format!("services.{name}.canary.version"),
+            format!("no endpoint of {name} has version: {}", canary.version),
+            Some("label the canary's endpoints, or set weight: 0 until they exist".into()),
+        );
+    }
+}
+
+/// A sidecar that receives on its application's own port would forward to itself.
+fn sidecars_find_their_application(root: &Reader<'_>, name: &ServiceName, service: &Service) {
+    if !service.sidecar {
+        return;
+    }
+    for (index, endpoint) in service.endpoints.iter().enumerate() {
+        let application = endpoint.app_port.or(service.port);
+        if application == Some(endpoint.port) && endpoint.host.is_loopback() {
+            root.problem_at(
+                &format!("services.{name}.endpoints[{index}].port"),
+                format!(
+                    "is {} as the application's own port: its sidecar would call itself",
+                    endpoint.port
+                ),
+                Some("give the sidecar another port, or say sidecar: false".into()),
+            );
+        }
+    }
+}

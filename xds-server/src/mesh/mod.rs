@@ -1,0 +1,9 @@
+//! The mesh: the user's YAML, checked whole, as a model.
+
+mod check;
+mod model;
+mod read;
+mod zone;
+
+pub use model::{Endpoint, Gateway, Mesh, PathMatch, Route, Service};
+pub use read::{Defaults, empty, read};

@@ -1,0 +1,90 @@
+//! What the process is told from outside. The environment is read here and nowhere else.
+//! Precedence: flag, then file, then environment, then built-in default.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use crate::mesh::Defaults;
+
+/// Where the mesh is looked for when no flag says so (`MESH_CONFIG_PATH`).
+pub const DEFAULT_CONFIG: &str = "/etc/mesh/config";
+
+/// All that `serve` needs to run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The mesh file.
+    pub config: ConfigPath,
+    /// What holds where the file is silent.
+    pub defaults: Defaults,
+    /// xDS gRPC; port 0 is any free port.
+    pub xds_listen: SocketAddr,
+    /// HTTP API; port 0 is any free port.
+    pub api_listen: SocketAddr,
+    /// Where the last good revision is kept.
+    pub state_dir: PathBuf,
+    /// The filter's `.wasm`.
+    pub filter: PathBuf,
+}
+
+/// The mesh file, and whether somebody asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigPath {
+    /// Named by flag or environment: it must be there.
+    Named(PathBuf),
+    /// The default place: absent means an empty mesh.
+    Default(PathBuf),
+}
+
+impl ConfigPath {
+    /// From the flag, else `MESH_CONFIG_PATH`, else [`DEFAULT_CONFIG`].
+    pub fn choose(flag: Option<PathBuf>) -> Self {
+        flag.or_else(|| variable("MESH_CONFIG_PATH").map(PathBuf::from))
+            .map_or_else(|| Self::Default(DEFAULT_CONFIG.into()), Self::Named)
+    }
+
+    /// The path itself.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::Default(path) => path,
+        }
+    }
+}
+
+/// `REGION`, `TIMEZONE` and `PEAK_HOURS`.
+pub fn defaults() -> Defaults {
+    let built_in = Defaults::default();
+    Defaults {
+        region: variable("REGION").unwrap_or(built_in.region),
+        timezone: variable("TIMEZONE").unwrap_or(built_in.timezone),
+        peak_hours: variable("PEAK_HOURS"),
+    }
+}
+
+/// Level and filter of the log (`RUST_LOG`), `info` unless it says otherwise.
+pub fn log_filter() -> String {
+    variable("RUST_LOG").unwrap_or_else(|| "info".into())
+}
+
+/// The `.wasm`: the flag's, else `MUMBAI_MESH_WASM`, else the first that exists beside the program,
+/// one folder above it (a build's target folder) or in `target/`.
+pub fn filter_path(flag: Option<PathBuf>) -> Option<PathBuf> {
+    const NAME: &str = "mumbai_mesh.wasm";
+    if let Some(named) = flag.or_else(|| variable("MUMBAI_MESH_WASM").map(PathBuf::from)) {
+        return Some(named);
+    }
+    let program = std::env::current_exe().ok();
+    let beside = program.as_deref().and_then(Path::parent);
+    let above = beside.and_then(Path::parent);
+    [beside, above, Some(Path::new("target"))]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join(NAME))
+        .find(|candidate| candidate.is_file())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
