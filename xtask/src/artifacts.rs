@@ -35,15 +35,35 @@ impl Artifacts {
 
 /// Builds and fetches what is missing or out of date.
 pub fn all(workspace: &Workspace, progress: &Progress) -> Result<Artifacts> {
+    make(
+        workspace,
+        progress,
+        &[
+            "--package",
+            "mumbai-mesh",
+            "--package",
+            "mumbai-mesh-tests",
+            "--bins",
+        ],
+    )
+}
+
+/// As [`all`], and compiles the tests along with the programs: built apart, the two would differ in their dependencies'
+/// features, and the server would be compiled twice.
+pub fn all_with_tests(workspace: &Workspace, progress: &Progress) -> Result<Artifacts> {
+    make(workspace, progress, &["--workspace", "--bins", "--tests"])
+}
+
+fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Result<Artifacts> {
     let filter = wasm::build(workspace, progress)?;
     filter.refuse_if_too_large()?;
     let envoy = envoy::find_or_fetch(workspace, progress)?;
     progress.step("Building mumbai-mesh and demo-service.");
-    let programs = programs(workspace)?;
+    let programs = programs(workspace, selection)?;
     let program = |name: &str| {
         let found = programs
             .iter()
-            .find(|path| path.file_stem().is_some_and(|stem| stem == name));
+            .find(|path| path.file_name().is_some_and(|file| file == name));
         found
             .cloned()
             .with_context(|| format!("cargo built no program `{name}`"))
@@ -58,19 +78,13 @@ pub fn all(workspace: &Workspace, progress: &Progress) -> Result<Artifacts> {
     Ok(artifacts)
 }
 
-/// One cargo call for both programs, so that they share what they are made of. cargo itself says where it put them.
-fn programs(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+/// One cargo call for both programs. cargo itself says where it put them.
+fn programs(workspace: &Workspace, selection: &[&str]) -> Result<Vec<PathBuf>> {
     let mut cargo: Command = run::cargo();
     cargo
         .current_dir(&workspace.root)
-        .args([
-            "build",
-            "--package",
-            "mumbai-mesh",
-            "--package",
-            "mumbai-mesh-tests",
-            "--bins",
-        ])
+        .arg("build")
+        .args(selection)
         .arg("--message-format=json-render-diagnostics");
     let output = cargo
         .stdin(Stdio::null())
@@ -78,7 +92,7 @@ fn programs(workspace: &Workspace) -> Result<Vec<PathBuf>> {
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("mumbai-mesh and demo-service do not build");
+        bail!("the programs do not build");
     }
     let messages = String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?;
     Ok(executables(&messages))

@@ -13,6 +13,7 @@ mod envoy;
 mod progress;
 mod run;
 mod test;
+mod tidy;
 mod wasm;
 mod workspace;
 
@@ -61,6 +62,14 @@ enum Command {
                             $(cargo xtask envoy) --version"
     )]
     Envoy,
+    /// Build or fetch everything a mesh is made of: filter, Envoy, mumbai-mesh and demo-service
+    ///
+    /// Prints a shell's `export` line for each, under the names by which the integration tests find them, so that a plain
+    /// `cargo test` finds them too.
+    #[command(
+        after_help = "Examples:\n  cargo xtask build\n  eval \"$(cargo xtask build)\" && cargo test -p mumbai-mesh-tests"
+    )]
+    Build,
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
@@ -74,6 +83,13 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Check what compilers and linters cannot know of this project
+    ///
+    /// Errors: a module or crate that uses one it must not; a path in README.md or ARCHITECTURE.md that does not exist; the
+    /// wall clock or an environment variable read outside its one file. Warnings: files over 400 lines, functions over 70.
+    /// Prints `path:line: message` for each, exit code 1 if any is an error. The tables are in xtask/src/tidy/rules.rs.
+    #[command(after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy | grep -v warning:")]
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -100,7 +116,13 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             println!("{}", filter.path.display());
         }
         Command::Envoy => println!("{}", envoy::find_or_fetch(&workspace, &progress)?.display()),
+        Command::Build => {
+            for (name, path) in artifacts::all(&workspace, &progress)?.environment() {
+                println!("export {name}='{}'", path.display());
+            }
+        }
         Command::Test { args } => return test::run(&workspace, &progress, &args),
+        Command::Tidy => return tidy::run(&workspace, &progress),
     }
     Ok(ExitCode::SUCCESS)
 }

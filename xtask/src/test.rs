@@ -8,7 +8,7 @@ use crate::{artifacts, progress::Progress, run, workspace::Workspace};
 
 /// The exit code is that of `cargo test`; 1 when it was ended by a signal.
 pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Result<ExitCode> {
-    let artifacts = artifacts::all(workspace, progress)?;
+    let artifacts = artifacts::all_with_tests(workspace, progress)?;
     progress.step("Running the tests.");
     let status = run::cargo()
         .current_dir(&workspace.root)

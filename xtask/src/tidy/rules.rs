@@ -1,0 +1,163 @@
+//! What is allowed where: the tables that `cargo xtask tidy` enforces.
+
+/// Who may depend on what among the crates (production dependencies; dev-dependencies are free).
+pub struct CrateRule {
+    pub manifest: &'static str,
+    pub dependencies: Dependencies,
+    pub why: &'static str,
+}
+
+pub enum Dependencies {
+    Only(&'static [&'static str]),
+    Never(&'static [&'static str]),
+}
+
+pub const CRATES: &[CrateRule] = &[
+    CrateRule {
+        manifest: "policy/Cargo.toml",
+        dependencies: Dependencies::Only(&[
+            "jiff",
+            "serde",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "xxhash-rust",
+        ]),
+        why: "policy decides without runtime or I/O, and what it pulls in is loaded by every worker of every sidecar",
+    },
+    CrateRule {
+        manifest: "filter/Cargo.toml",
+        dependencies: Dependencies::Only(&["mumbai-mesh-policy", "proxy-wasm"]),
+        why: "the filter is host glue around policy and nothing else",
+    },
+    CrateRule {
+        manifest: "xds-server/Cargo.toml",
+        dependencies: Dependencies::Never(&[
+            "mumbai-mesh-filter",
+            "mumbai-mesh-tests",
+            "proxy-wasm",
+        ]),
+        why: "the server shares policy with the filter, not the filter itself",
+    },
+];
+
+/// What the production code of one module (its file or its folder) may use.
+pub struct ModuleRule {
+    /// Path prefix without `.rs`.
+    pub module: &'static str,
+    /// Modules of the same crate, besides itself; `None` where the crate's modules may use each other.
+    pub may_use: Option<&'static [&'static str]>,
+    /// Crates and std modules it must not use, as path prefixes.
+    pub never: &'static [&'static str],
+    pub why: &'static str,
+}
+
+/// Runtimes, transports and everything that touches the world outside the process.
+const WORLD: &[&str] = &[
+    "tokio",
+    "tokio_stream",
+    "tonic",
+    "axum",
+    "hyper",
+    "hyper_util",
+    "notify",
+    "ureq",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+];
+
+const PURE: &str = "this module is pure; let its caller pass in what it needs";
+
+/// policy <- mesh <- compile <- discovery, and `explain` beside discovery: never upward.
+pub const MODULES: &[ModuleRule] = &[
+    ModuleRule {
+        module: "policy/src",
+        may_use: None,
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/resource",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/mesh",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/compile",
+        may_use: Some(&["mesh", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/discovery",
+        may_use: Some(&["compile", "mesh", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/explain",
+        may_use: Some(&["compile", "mesh", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+];
+
+/// Calls that belong in few places.
+pub struct CallRule {
+    /// Ends of paths such as `SystemTime::now`, or the name of a function or method.
+    pub calls: &'static [&'static str],
+    /// Files, or folders (with a closing `/`).
+    pub allowed_in: &'static [&'static str],
+    /// Also in code that only tests compile.
+    pub in_tests: bool,
+    pub why: &'static str,
+}
+
+pub const CALLS: &[CallRule] = &[
+    CallRule {
+        calls: &[
+            "SystemTime::now",
+            "Timestamp::now",
+            "Zoned::now",
+            "Utc::now",
+            "Local::now",
+            "libc::time",
+            "clock_gettime",
+            "gettimeofday",
+            "get_current_time",
+            "get_current_time_nanoseconds",
+            "proxy_get_current_time_nanoseconds",
+        ],
+        allowed_in: &[
+            "xds-server/src/clock.rs",
+            "filter/src/host.rs",
+            "tests/src/clock.rs",
+        ],
+        in_tests: true,
+        why: "the clock is read in one file of each program, where tests can move it",
+    },
+    CallRule {
+        calls: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
+        allowed_in: &[
+            "xds-server/src/settings.rs",
+            "xds-server/build.rs",
+            "tests/src/",
+            "xtask/src/",
+        ],
+        in_tests: true,
+        why: "environment variables are settings: read them in settings.rs or let clap do it, so that --help shows them",
+    },
+];
+
+/// Longer files and functions are a warning: lines.
+pub const FILE_LINES: usize = 400;
+pub const FUNCTION_LINES: usize = 70;
