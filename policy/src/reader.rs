@@ -1,0 +1,426 @@
+//! Reads a JSON tree field by field and collects *all* problems, each with its path: whoever wrote
+//! the file sees everything at once. Used for the filter's configuration and for the mesh file.
+
+use std::{
+    cell::RefCell,
+    fmt::{self, Display},
+    ops::RangeInclusive,
+};
+
+use serde_json::{Map, Value};
+
+/// One thing that is wrong, where, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// From the root, e.g. `services.order-service.canary.weight` or `windows[2].start`. Empty for
+    /// the whole.
+    pub path: String,
+    /// What is wrong, with the legal range.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(formatter, "{}: ", self.path)?;
+        }
+        formatter.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(formatter, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How many problems are told; a file with more has one cause, not a hundred.
+const PROBLEMS_MAX: usize = 100;
+/// How much of a text is repeated in a problem.
+const SHOWN_MAX: usize = 80;
+
+/// The problems of one tree, in the order in which they were found. At most 100, then one that says
+/// that there are more.
+#[derive(Debug, Default)]
+pub struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    /// None so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All that was found.
+    pub fn into_vec(self) -> Vec<Problem> {
+        self.0.into_inner()
+    }
+
+    fn push(&self, problem: Problem) {
+        let mut problems = self.0.borrow_mut();
+        match problems.len() {
+            0..PROBLEMS_MAX => problems.push(problem),
+            PROBLEMS_MAX => problems.push(Problem {
+                path: String::new(),
+                message: "… and more".into(),
+                hint: None,
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// One value of the tree and its path. Every method that finds the value wrong reports it and gives
+/// `None`.
+#[derive(Debug, Clone)]
+pub struct Reader<'v> {
+    value: &'v Value,
+    path: String,
+    problems: &'v Problems,
+}
+
+impl<'v> Reader<'v> {
+    /// The whole tree.
+    pub fn root(value: &'v Value, problems: &'v Problems) -> Self {
+        Self {
+            value,
+            path: String::new(),
+            problems,
+        }
+    }
+
+    /// The path from the root.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The value itself, for shapes that have several forms.
+    pub fn value(&self) -> &'v Value {
+        self.value
+    }
+
+    /// Reports a problem of this value.
+    pub fn problem(&self, message: impl Into<String>, hint: Option<String>) {
+        self.problem_at(&self.path, message, hint);
+    }
+
+    /// Reports a problem of another place of the same tree.
+    pub fn problem_at(&self, path: &str, message: impl Into<String>, hint: Option<String>) {
+        self.problems.push(Problem {
+            path: path.to_string(),
+            message: message.into(),
+            hint,
+        });
+    }
+
+    /// The fields of an object.
+    pub fn object(&self) -> Option<ObjectReader<'v>> {
+        match self.value {
+            Value::Object(fields) => Some(ObjectReader {
+                reader: self.clone(),
+                fields,
+                known: Vec::new(),
+                refused: Vec::new(),
+            }),
+            _ => self.expected("an object"),
+        }
+    }
+
+    /// A text.
+    pub fn string(&self) -> Option<&'v str> {
+        match self.value {
+            Value::String(text) => Some(text),
+            _ => self.expected("a text"),
+        }
+    }
+
+    /// A text that `parse` understands.
+    pub fn parsed<T, E: Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        parse(self.string()?)
+            .map_err(|error| self.problem(error.to_string(), None))
+            .ok()
+    }
+
+    /// A whole number within `range`. `5.0` is one: some tools turn every number into a double.
+    pub fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
+        let Value::Number(number) = self.value else {
+            return self.expected("a whole number");
+        };
+        let whole = number.as_i64().or_else(|| number.as_f64().and_then(whole));
+        let legal = whole.filter(|whole| range.contains(whole));
+        if legal.is_none() {
+            let (start, end) = (range.start(), range.end());
+            self.problem(
+                format!("must be a whole number from {start} to {end}, not {number}"),
+                None,
+            );
+        }
+        legal
+    }
+
+    /// A number within `range`.
+    pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+        let Value::Number(number) = self.value else {
+            return self.expected("a number");
+        };
+        let legal = number.as_f64().filter(|value| range.contains(value));
+        if legal.is_none() {
+            let (start, end) = (range.start(), range.end());
+            self.problem(
+                format!("must be a number from {start} to {end}, not {number}"),
+                None,
+            );
+        }
+        legal
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(value) => Some(*value),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// The elements of a list; none when it is no list.
+    pub fn array(&self) -> Vec<Reader<'v>> {
+        let Value::Array(elements) = self.value else {
+            return self.expected("a list").unwrap_or_default();
+        };
+        let element = |(index, value): (usize, &'v Value)| Self {
+            value,
+            path: format!("{}[{index}]", self.path),
+            problems: self.problems,
+        };
+        elements.iter().enumerate().map(element).collect()
+    }
+
+    /// The entries of a map whose keys the author chooses; none when it is no map.
+    pub fn entries(&self) -> Vec<(String, Reader<'v>)> {
+        let Value::Object(fields) = self.value else {
+            return self.expected("a map of names").unwrap_or_default();
+        };
+        fields
+            .iter()
+            .map(|(key, value)| (key.clone(), self.child(key, value)))
+            .collect()
+    }
+
+    fn child(&self, key: &str, value: &'v Value) -> Self {
+        Self {
+            value,
+            path: self.child_path(key),
+            problems: self.problems,
+        }
+    }
+
+    fn child_path(&self, key: &str) -> String {
+        let key = shown(key);
+        if self.path.is_empty() {
+            key
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// Reports that something else stands here.
+    fn expected<T>(&self, what: &str) -> Option<T> {
+        self.problem(
+            format!("must be {what}, not {}", description(self.value)),
+            None,
+        );
+        None
+    }
+}
+
+/// An object whose fields are taken one by one; [`finish`](Self::finish) reports those that nobody
+/// knows. A field that is `null` counts as absent.
+#[derive(Debug)]
+pub struct ObjectReader<'v> {
+    reader: Reader<'v>,
+    fields: &'v Map<String, Value>,
+    known: Vec<String>,
+    refused: Vec<String>,
+}
+
+impl<'v> ObjectReader<'v> {
+    /// A field that must be there.
+    pub fn required(&mut self, field: &str) -> Option<Reader<'v>> {
+        let found = self.optional(field);
+        if found.is_none() {
+            self.problem(field, "must be given", None);
+        }
+        found
+    }
+
+    /// A field that may be left out.
+    pub fn optional(&mut self, field: &str) -> Option<Reader<'v>> {
+        if !self.known.iter().any(|known| known == field) {
+            self.known.push(field.to_string());
+        }
+        let value = self.fields.get(field).filter(|value| !value.is_null())?;
+        Some(self.reader.child(field, value))
+    }
+
+    /// Refuses fields that will mean something one day: better than to ignore them in silence.
+    pub fn not_supported(&mut self, fields: &[&str]) {
+        for field in fields {
+            if self
+                .fields
+                .get(*field)
+                .is_some_and(|value| !value.is_null())
+            {
+                self.problem(field, "not supported yet", Some("leave it out".into()));
+            }
+            self.refused.push((*field).to_string());
+        }
+    }
+
+    /// Reports a problem of a field, whether it is there or not.
+    pub fn problem(&self, field: &str, message: impl Into<String>, hint: Option<String>) {
+        let path = self.reader.child_path(field);
+        self.reader.problem_at(&path, message, hint);
+    }
+
+    /// Reports every field that was neither taken nor refused.
+    pub fn finish(self) {
+        let expected = |field: &&String| self.known.contains(field) || self.refused.contains(field);
+        for field in self.fields.keys().filter(|field| !expected(field)) {
+            let message = format!("unknown field {:?}", shown(field));
+            self.problem(field, message, Some(self.suggestion(field)));
+        }
+    }
+
+    fn suggestion(&self, wrong: &str) -> String {
+        let closest = self
+            .known
+            .iter()
+            .map(|known| {
+                (
+                    strsim::jaro_winkler(&wrong.to_ascii_lowercase(), known),
+                    known,
+                )
+            })
+            .max_by(|left, right| left.0.total_cmp(&right.0))
+            .filter(|(likeness, _)| *likeness > 0.8);
+        match closest {
+            Some((_, known)) => format!("did you mean {known:?}?"),
+            None => format!("known fields: {}", self.known.join(", ")),
+        }
+    }
+}
+
+/// The whole number that a double stands for. Doubles tell whole numbers apart up to 2^53.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() != 0.0 || number.abs() > EXACT_MAX {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+    let whole = number as i64;
+    Some(whole)
+}
+
+fn description(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text {:?}", shown(text)),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+    }
+}
+
+/// Problems stay readable however long the input was.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems_of(value: &Value, read: impl FnOnce(Reader<'_>)) -> Vec<String> {
+        let problems = Problems::new();
+        read(Reader::root(value, &problems));
+        problems
+            .into_vec()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn all_problems_are_told_with_their_paths() {
+        let value =
+            json!({"canary": {"wieght": 5, "list": ["a", 1], "mode": "observe"}, "port": 0});
+        let found = problems_of(&value, |root| {
+            let mut object = root.object().unwrap();
+            assert_eq!(object.required("port").unwrap().integer(1..=65535), None);
+            let mut canary = object.required("canary").unwrap().object().unwrap();
+            assert!(canary.required("weight").is_none());
+            for element in canary.optional("list").unwrap().array() {
+                let _ = element.string();
+            }
+            canary.not_supported(&["mode", "ramp"]);
+            canary.finish();
+            object.finish();
+        });
+        assert_eq!(
+            found,
+            [
+                "port: must be a whole number from 1 to 65535, not 0",
+                "canary.weight: must be given",
+                "canary.list[1]: must be a text, not the number 1",
+                "canary.mode: not supported yet (leave it out)",
+                "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
+            ]
+        );
+    }
+
+    #[test]
+    fn doubles_with_whole_values_are_whole_numbers_and_null_is_absent() {
+        let value = json!({"a": 5.0, "b": null, "c": 5.5, "d": 1e300});
+        let found = problems_of(&value, |root| {
+            let mut object = root.object().unwrap();
+            assert_eq!(object.required("a").unwrap().integer(0..=10), Some(5));
+            assert!(object.optional("b").is_none());
+            assert_eq!(object.required("c").unwrap().integer(0..=10), None);
+            assert_eq!(object.required("d").unwrap().integer(0..=10), None);
+            object.finish();
+        });
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_type_says_what_was_expected_and_what_was_found() {
+        let found = problems_of(&json!([1]), |root| {
+            assert!(root.object().is_none());
+            assert!(root.entries().is_empty());
+        });
+        assert_eq!(
+            found,
+            [
+                "must be an object, not a list",
+                "must be a map of names, not a list"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hundred_problems_are_enough() {
+        let value = json!(vec![0; 500]);
+        let found = problems_of(&value, |root| {
+            for element in root.array() {
+                let _ = element.string();
+            }
+        });
+        assert_eq!(found.len(), 101);
+        assert_eq!(found.last().unwrap(), "… and more");
+    }
+}
