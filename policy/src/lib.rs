@@ -11,7 +11,9 @@
     missing_docs
 )]
 
+pub mod canary;
 pub mod names;
 pub mod reader;
 pub mod time;
+pub mod timetable;
 pub mod units;

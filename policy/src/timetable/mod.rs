@@ -1,0 +1,206 @@
+//! Peak hours and festivals: what kind of hour it is, and until when.
+
+mod festival;
+mod next_change;
+mod window;
+
+use std::{cmp::Reverse, time::Duration};
+
+use jiff::civil::DateTime;
+
+pub use festival::{DateRange, Festival, parse_date};
+pub use window::{DaySet, Minute, Window};
+
+use crate::{
+    time::{CivilZone, WallTime},
+    units::{Multiplier, ZoneName},
+};
+
+/// How long an answer is kept at most before it is asked for again.
+const HOLDS_AT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What kind of hour it is. A festival outranks a peak hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficState {
+    /// Neither.
+    Normal,
+    /// A window holds.
+    PeakHour,
+    /// A festival holds, with or without a window.
+    Festival,
+}
+
+impl TrafficState {
+    /// All states, the least first.
+    pub const ALL: [Self; 3] = [Self::Normal, Self::PeakHour, Self::Festival];
+
+    /// `normal`, `peak_hour` or `festival`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::PeakHour => "peak_hour",
+            Self::Festival => "festival",
+        }
+    }
+}
+
+/// The calendar's answer for one instant and one zone of nodes; good until it says so itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// The state.
+    pub state: TrafficState,
+    /// Index of the window that holds, in [`Timetable::windows`].
+    pub window: Option<usize>,
+    /// Index of the festival that holds, in [`Timetable::festivals`].
+    pub festival: Option<usize>,
+    /// The window's multiplier; 1 when none holds.
+    pub multiplier: Multiplier,
+    /// The festival's factor; 1 when none holds.
+    pub factor: Multiplier,
+    /// Festival's and window's names as a header's value, e.g. `Diwali,evening`; none when normal.
+    pub window_header: Option<Box<str>>,
+    /// The window's multiplier as a header's value; none when 1.
+    pub multiplier_header: Option<Box<str>>,
+    /// The instant asked for: a clock that was set back asks again.
+    pub holds_from: WallTime,
+    /// The next change, at most a day after [`holds_from`](Self::holds_from).
+    pub holds_until: WallTime,
+}
+
+impl Traffic {
+    /// Whether this answer is the answer at `wall` too.
+    pub fn holds_at(&self, wall: WallTime) -> bool {
+        self.holds_from <= wall && wall < self.holds_until
+    }
+}
+
+/// What distinguishes one instant from the next: the indices of window and festival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Active {
+    window: Option<usize>,
+    festival: Option<usize>,
+}
+
+/// Peak hours and festivals in the civil time of one zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timetable {
+    zone: CivilZone,
+    windows: Vec<Window>,
+    festivals: Vec<Festival>,
+}
+
+impl Timetable {
+    /// A calendar; windows and festivals may overlap.
+    pub fn new(zone: CivilZone, windows: Vec<Window>, festivals: Vec<Festival>) -> Self {
+        Self {
+            zone,
+            windows,
+            festivals,
+        }
+    }
+
+    /// The zone whose civil time counts.
+    pub fn zone(&self) -> &CivilZone {
+        &self.zone
+    }
+
+    /// Its windows.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// Its festivals.
+    pub fn festivals(&self) -> &[Festival] {
+        &self.festivals
+    }
+
+    /// The state at an instant for nodes of a zone; a node without a zone sees all windows. Of
+    /// several windows the highest multiplier wins, then the smaller name; of several festivals
+    /// likewise the factor.
+    pub fn at(&self, wall: WallTime, node_zone: Option<&ZoneName>) -> Traffic {
+        let active = self.active(wall, node_zone);
+        let window = active.window.and_then(|index| self.windows.get(index));
+        let festival = active.festival.and_then(|index| self.festivals.get(index));
+        let multiplier = window.map_or(Multiplier::ONE, Window::multiplier);
+        let names = [
+            festival.map(|festival| festival.name.header_form()),
+            window.map(|window| window.name().header_form()),
+        ];
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        let latest = wall.saturating_add(HOLDS_AT_MOST);
+        Traffic {
+            state: match (festival, window) {
+                (Some(_), _) => TrafficState::Festival,
+                (None, Some(_)) => TrafficState::PeakHour,
+                (None, None) => TrafficState::Normal,
+            },
+            window: active.window,
+            festival: active.festival,
+            multiplier,
+            factor: festival.map_or(Multiplier::ONE, |festival| festival.factor),
+            window_header: (!names.is_empty()).then(|| names.join(",").into()),
+            multiplier_header: (multiplier != Multiplier::ONE)
+                .then(|| multiplier.to_string().into()),
+            holds_from: wall,
+            holds_until: self
+                .change_within_a_day(wall, node_zone)
+                .map_or(latest, |change| change.min(latest)),
+        }
+    }
+
+    /// The multiplier of each zone that some window names, in the order of the windows; without such
+    /// a window one entry for the whole mesh, under no zone.
+    pub fn zone_multipliers(&self, wall: WallTime) -> Vec<(Option<&ZoneName>, Multiplier)> {
+        let mut zones: Vec<Option<&ZoneName>> = Vec::new();
+        for zone in self.windows.iter().filter_map(Window::zone) {
+            if !zones.contains(&Some(zone)) {
+                zones.push(Some(zone));
+            }
+        }
+        if zones.is_empty() {
+            zones.push(None);
+        }
+        zones
+            .into_iter()
+            .map(|zone| (zone, self.multiplier(wall, zone)))
+            .collect()
+    }
+
+    fn multiplier(&self, wall: WallTime, node_zone: Option<&ZoneName>) -> Multiplier {
+        self.active(wall, node_zone)
+            .window
+            .and_then(|index| self.windows.get(index))
+            .map_or(Multiplier::ONE, Window::multiplier)
+    }
+
+    fn active(&self, wall: WallTime, node_zone: Option<&ZoneName>) -> Active {
+        self.active_in(self.zone.civil(wall), node_zone)
+    }
+
+    fn active_in(&self, civil: DateTime, node_zone: Option<&ZoneName>) -> Active {
+        let windows = self.windows.iter().enumerate();
+        let festivals = self.festivals.iter().enumerate();
+        Active {
+            // Of equal keys the first in the file wins: `min_by_key` keeps it.
+            window: windows
+                .filter(|(_, window)| window.applies_to(node_zone) && window.holds(civil))
+                .min_by_key(|(_, window)| (Reverse(window.multiplier()), window.name()))
+                .map(|(index, _)| index),
+            festival: festivals
+                .filter(|(_, festival)| festival.dates.contains(civil.date()))
+                .min_by_key(|(_, festival)| (Reverse(festival.factor), &festival.name))
+                .map(|(index, _)| index),
+        }
+    }
+}
+
+/// A zone as metrics call it: without its region's prefix (`mumbai-west` in `mumbai` -> `west`).
+pub fn zone_label<'z>(region: Option<&str>, zone: &'z ZoneName) -> &'z str {
+    region
+        .and_then(|region| zone.as_str().strip_prefix(region)?.strip_prefix('-'))
+        .filter(|label| !label.is_empty())
+        .unwrap_or(zone.as_str())
+}
+
+#[cfg(test)]
+mod tests;
