@@ -11,8 +11,10 @@
     missing_docs
 )]
 
+pub mod breaker;
 pub mod canary;
 pub mod names;
+pub mod outcome;
 pub mod reader;
 pub mod time;
 pub mod timetable;

@@ -1,0 +1,138 @@
+//! The cell as bytes for memory that workers share: fixed size, little-endian, with a format number.
+
+use super::{
+    BreakerRules, BreakerState, Cell,
+    cell::SLOTS,
+    window::{BUCKETS, Bucket, Window},
+};
+use crate::time::MonoTime;
+
+const FORMAT: u8 = 1;
+
+/// Size of an encoded cell.
+pub const CELL_BYTES: usize =
+    1 + 1 + 4 + 8 + 4 + 4 + 8 + (1 + 8) + 4 + 4 + 8 * SLOTS + 8 + 8 * BUCKETS;
+
+impl Cell {
+    /// The bytes that [`decode`](Self::decode) reads.
+    pub fn encode(&self) -> [u8; CELL_BYTES] {
+        let mut writer = Writer {
+            bytes: [0; CELL_BYTES],
+            at: 0,
+        };
+        writer.put([FORMAT, self.state as u8]);
+        writer.put(self.generation.to_le_bytes());
+        writer.put(self.rules.to_le_bytes());
+        writer.put(self.failures_in_a_row.to_le_bytes());
+        writer.put(self.openings.to_le_bytes());
+        writer.put(self.until_or_since.nanos().to_le_bytes());
+        writer.put([u8::from(self.latched.is_some())]);
+        writer.put(self.latched.unwrap_or(0).to_le_bytes());
+        writer.put(self.probes_out.to_le_bytes());
+        writer.put(self.probes_succeeded.to_le_bytes());
+        for lease in self.leases {
+            writer.put(lease.nanos().to_le_bytes());
+        }
+        writer.put(self.window.newest.to_le_bytes());
+        for bucket in self.window.buckets {
+            writer.put(bucket.successes.to_le_bytes());
+            writer.put(bucket.failures.to_le_bytes());
+        }
+        writer.bytes
+    }
+
+    /// Reads a cell under the rules that hold now. What is no cell of this format is a closed one
+    /// that has seen nothing: losing counts is harmless, refusing traffic for ever is not.
+    pub fn decode(bytes: &[u8], rules: &BreakerRules) -> Self {
+        read(bytes).map_or_else(|| Self::closed(rules), |cell| cell.under(rules))
+    }
+}
+
+fn read(bytes: &[u8]) -> Option<Cell> {
+    if bytes.len() != CELL_BYTES {
+        return None;
+    }
+    let mut reader = Reader(bytes);
+    let [format, state] = reader.take()?;
+    if format != FORMAT {
+        return None;
+    }
+    let state = match state {
+        0 => BreakerState::Closed,
+        1 => BreakerState::Open,
+        2 => BreakerState::HalfOpen,
+        _ => return None,
+    };
+    Some(Cell {
+        state,
+        generation: reader.u32()?,
+        rules: reader.u64()?,
+        failures_in_a_row: reader.u32()?,
+        openings: reader.u32()?,
+        until_or_since: reader.time()?,
+        latched: {
+            let [is_some] = reader.take()?;
+            let latched = reader.u64()?;
+            (is_some != 0).then_some(latched)
+        },
+        probes_out: reader.u32()?,
+        probes_succeeded: reader.u32()?,
+        leases: {
+            let mut leases = [MonoTime::from_nanos(0); SLOTS];
+            for lease in &mut leases {
+                *lease = reader.time()?;
+            }
+            leases
+        },
+        window: {
+            let mut window = Window {
+                newest: reader.u64()?,
+                ..Window::default()
+            };
+            for bucket in &mut window.buckets {
+                *bucket = Bucket {
+                    successes: reader.u32()?,
+                    failures: reader.u32()?,
+                };
+            }
+            window
+        },
+    })
+}
+
+struct Writer {
+    bytes: [u8; CELL_BYTES],
+    at: usize,
+}
+
+impl Writer {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let end = self.at.saturating_add(N);
+        if let Some(place) = self.bytes.get_mut(self.at..end) {
+            place.copy_from_slice(&bytes);
+        }
+        self.at = end;
+    }
+}
+
+struct Reader<'b>(&'b [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<MonoTime> {
+        self.u64().map(MonoTime::from_nanos)
+    }
+}

@@ -1,0 +1,143 @@
+//! The circuit breaker: Closed = traffic flows, Open = refused, HalfOpen = probing.
+//!
+//! One [`Cell`] per service, version and class, in memory that all workers of an Envoy share. A cell
+//! is a small value: decode it, change it, write it back if nobody else did. Every transition begins
+//! a new generation, and a result that belongs to an older one changes nothing. Time is monotonic, so
+//! that no step of the wall clock lengthens an opening.
+
+mod cell;
+mod codec;
+mod rules;
+mod window;
+
+#[cfg(test)]
+mod properties;
+
+use std::{fmt, time::Duration};
+
+pub use cell::Cell;
+pub use codec::CELL_BYTES;
+pub use rules::{BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX};
+
+/// State of a breaker; its number is the value of the gauge `mumbai_mesh_circuit_breaker_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum BreakerState {
+    /// Traffic flows.
+    Closed = 0,
+    /// Requests are refused.
+    Open = 1,
+    /// A few requests are admitted as probes.
+    HalfOpen = 2,
+}
+
+impl BreakerState {
+    /// `closed`, `open` or `half_open`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What a step did to the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transition {
+    /// Closed -> Open.
+    Opened,
+    /// Open -> HalfOpen.
+    HalfOpened,
+    /// HalfOpen -> Closed.
+    Closed,
+    /// HalfOpen -> Open.
+    Reopened,
+}
+
+/// Proof of admission, handed back with the result, at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    generation: u32,
+    probe: Option<u8>,
+}
+
+impl Ticket {
+    /// The generation that admitted the request.
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// Whether the request probes a half-open breaker.
+    pub fn is_probe(self) -> bool {
+        self.probe.is_some()
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The breaker is open.
+    BreakerOpen,
+    /// It is half-open, and all its probes are out.
+    BreakerHalfOpen,
+}
+
+impl RefusalReason {
+    /// The value of `x-mumbai-reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker_open",
+            Self::BreakerHalfOpen => "breaker_half_open",
+        }
+    }
+}
+
+/// Answer of a breaker to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Let it through and tell how it ended.
+    Admitted(Ticket),
+    /// Refuse it.
+    Refused {
+        /// Why.
+        reason: RefusalReason,
+        /// Rest of the opening, or until the earliest probe must have answered.
+        retry_after: Duration,
+    },
+}
+
+/// Result of one step of a [`Cell`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether the cell differs from before and must be written back.
+    pub changed: bool,
+    /// The transition taken, if any.
+    pub transition: Option<Transition>,
+}
+
+impl<T> Step<T> {
+    fn unchanged(value: T) -> Self {
+        Self {
+            value,
+            changed: false,
+            transition: None,
+        }
+    }
+
+    fn changed(value: T, transition: Option<Transition>) -> Self {
+        Self {
+            value,
+            changed: true,
+            transition,
+        }
+    }
+}
