@@ -13,9 +13,12 @@
 
 pub mod breaker;
 pub mod canary;
+pub mod decision;
 pub mod names;
 pub mod outcome;
 pub mod reader;
+pub mod shapes;
 pub mod time;
 pub mod timetable;
 pub mod units;
+pub mod wire;

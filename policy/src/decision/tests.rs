@@ -1,0 +1,357 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    breaker::{BreakerState, Cell},
+    outcome::Outcome,
+    time::{MonoTime, WallTime},
+    wire::FilterConfig,
+};
+
+struct Map(Vec<(&'static str, &'static [u8])>);
+
+impl Headers for Map {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// Real breakers, dice that always show the same.
+struct World {
+    cells: BTreeMap<CellId, Cell>,
+    asked: Vec<CellId>,
+    dice: u64,
+    now: MonoTime,
+}
+
+impl World {
+    fn new(rules: &Rules, dice: u64) -> Self {
+        let cell = |(index, cell): (u16, &CellRules)| (CellId(index), Cell::closed(&cell.rules));
+        Self {
+            cells: (0..).zip(rules.cells()).map(cell).collect(),
+            asked: Vec::new(),
+            dice,
+            now: MonoTime::from_nanos(1),
+        }
+    }
+
+    /// Lets a breaker see failures until it opens.
+    fn open(&mut self, rules: &Rules, id: CellId) {
+        let cell_rules = &rules.cell(id).unwrap().rules;
+        let cell = self.cells.get_mut(&id).unwrap();
+        for _ in 0..100 {
+            if let Admission::Admitted(ticket) = cell.admit(cell_rules, self.now).value {
+                cell.record(cell_rules, ticket, Outcome::Failure, self.now);
+            }
+        }
+        assert_eq!(cell.state(), BreakerState::Open);
+    }
+}
+
+impl Environment for World {
+    fn random(&mut self) -> u64 {
+        self.dice
+    }
+
+    fn admit(&mut self, id: CellId, rules: &BreakerRules) -> Admission {
+        self.asked.push(id);
+        self.cells
+            .get_mut(&id)
+            .unwrap()
+            .admit(rules, self.now)
+            .value
+    }
+}
+
+/// `order-service` (gold, canary v2 for user-42 but not user-1 at 10 %) and `pay` without a canary.
+fn rules(weight: f64, trust_canary_header: bool) -> Rules {
+    let config = json!({
+        "version": 1,
+        "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
+        "peak_hours": {"evening": {"start": "17:00", "end": "22:00", "multiplier": 1.5}},
+        "festivals": [{"name": "Diwali", "date": "2026-11-08", "factor": 2}],
+        "services": [
+            {"name": "order-service", "class": "gold", "circuit_breaker": {"consecutive_failures": 3},
+             "authorities": ["Orders.example"], "clusters": ["outbound|80||orders"],
+             "canary": {"version": "v2", "weight": weight, "sticky_by": {"header": "x-user-id"}}},
+            {"name": "pay", "circuit_breaker": {"consecutive_failures": 3}},
+        ],
+        "trust_canary_header": trust_canary_header,
+    });
+    Rules::new(FilterConfig::parse(config.to_string().as_bytes()).unwrap())
+}
+
+const ORDER: ServiceId = ServiceId::Known(0);
+const PAY: ServiceId = ServiceId::Known(1);
+const ORDER_STABLE: CellId = CellId(0);
+const ORDER_CANARY: CellId = CellId(1);
+const PAY_STABLE: CellId = CellId(2);
+/// 2026-11-08T18:30+05:30: Diwali, in the evening's window.
+const DIWALI_MILLIS: i64 = 1_794_142_800_000;
+
+fn user(id: &'static str) -> Map {
+    Map(vec![("x-user-id", id.as_bytes())])
+}
+
+fn decided<'r>(
+    rules: &'r Rules,
+    world: &mut World,
+    service: ServiceId,
+    headers: &Map,
+) -> Decision<'r> {
+    let traffic = rules.traffic_at(WallTime::from_unix_millis(DIWALI_MILLIS));
+    decide(rules, &traffic, &RequestView { service, headers }, world)
+}
+
+fn version<'r>(rules: &'r Rules, headers: &Map) -> Option<&'r str> {
+    decided(rules, &mut World::new(rules, 0), ORDER, headers).version_header
+}
+
+fn headers_of(rules: &Rules, decision: &Decision<'_>) -> Vec<(&'static str, String)> {
+    let traffic = rules.traffic_at(WallTime::from_unix_millis(DIWALI_MILLIS));
+    let headers = decision.request_headers(&traffic);
+    headers
+        .map(|(name, value)| (name, value.to_string()))
+        .collect()
+}
+
+#[test]
+fn a_request_gets_state_window_multiplier_class_and_version() {
+    let rules = rules(10.0, false);
+    let decision = decided(&rules, &mut World::new(&rules, 0), ORDER, &user("user-42"));
+    let owned = |pairs: &[(&'static str, &str)]| -> Vec<(&'static str, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_string()))
+            .collect()
+    };
+    assert_eq!(
+        headers_of(&rules, &decision),
+        owned(&[
+            ("x-mumbai-traffic-state", "festival"),
+            ("x-mumbai-window", "Diwali,evening"),
+            ("x-mumbai-multiplier", "1.5"),
+            ("x-mumbai-class", "gold"),
+            ("x-mumbai-version", "v2"),
+        ])
+    );
+    assert!(matches!(
+        decision.verdict,
+        Verdict::Proceed {
+            cell: Some(ORDER_CANARY),
+            ticket: Some(_)
+        }
+    ));
+
+    let without_canary = decided(&rules, &mut World::new(&rules, 0), PAY, &user("user-42"));
+    assert_eq!(without_canary.version_header, None);
+    assert!(matches!(
+        without_canary.verdict,
+        Verdict::Proceed {
+            cell: Some(PAY_STABLE),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_request_for_no_known_service_passes_without_policy() {
+    let rules = rules(10.0, true);
+    let mut world = World::new(&rules, 0);
+    for service in [ServiceId::Other, ServiceId::Known(77)] {
+        let decision = decided(&rules, &mut world, service, &user("user-42"));
+        assert_eq!(decision.service, ServiceId::Other);
+        assert_eq!(decision.class.as_str(), "silver");
+        assert_eq!(
+            decision.verdict,
+            Verdict::Proceed {
+                cell: None,
+                ticket: None
+            }
+        );
+        assert_eq!(
+            headers_of(&rules, &decision).last().unwrap().0,
+            "x-mumbai-class"
+        );
+    }
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn the_same_user_has_one_version_and_users_without_an_id_roll_dice() {
+    let rules = rules(10.0, false);
+    assert_eq!(version(&rules, &user("user-42")), Some("v2"));
+    assert_eq!(version(&rules, &user("user-1")), Some("stable"));
+    let drawn =
+        |dice| decided(&rules, &mut World::new(&rules, dice), ORDER, &Map(vec![])).version_header;
+    assert_eq!(drawn(999), Some("v2"));
+    assert_eq!(drawn(1000), Some("stable"));
+}
+
+#[test]
+fn a_client_chooses_its_version_only_where_it_is_trusted() {
+    let asks = |label: &'static str| {
+        Map(vec![
+            ("x-mumbai-canary", label.as_bytes()),
+            ("x-user-id", b"user-1"),
+        ])
+    };
+    let (trusting, strict) = (rules(10.0, true), rules(10.0, false));
+    assert_eq!(version(&trusting, &asks("v2")), Some("v2"));
+    assert_eq!(version(&strict, &asks("v2")), Some("stable"));
+    // A label that does not exist decides nothing; an aborted canary can still be asked for.
+    assert_eq!(version(&trusting, &asks("v3")), Some("stable"));
+    assert_eq!(version(&rules(0.0, true), &asks("v2")), Some("v2"));
+    let stable = Map(vec![
+        ("x-mumbai-canary", b"stable"),
+        ("x-user-id", b"user-42"),
+    ]);
+    let decision = decided(&trusting, &mut World::new(&trusting, 0), ORDER, &stable);
+    let draw = decision.canary.unwrap().draw;
+    assert_eq!(
+        (draw.source, draw.bucket, draw.canary),
+        (DrawSource::Header, None, false)
+    );
+}
+
+#[test]
+fn an_open_breaker_refuses_with_503_and_the_time_to_come_back() {
+    let rules = rules(10.0, false);
+    let mut world = World::new(&rules, 200);
+    world.open(&rules, PAY_STABLE);
+    let decision = decided(&rules, &mut world, PAY, &user("user-1"));
+    let Verdict::Refuse {
+        status,
+        reason,
+        retry_after_seconds,
+    } = decision.verdict
+    else {
+        panic!("{decision:?}");
+    };
+    assert_eq!((status, reason.as_str()), (503, "breaker_open"));
+    // 5 s of opening, lengthened by up to a fifth; and as much again for the clients.
+    assert!(
+        (5..=8).contains(&retry_after_seconds),
+        "{retry_after_seconds}"
+    );
+    // Another service does not notice.
+    let other = decided(&rules, &mut world, ORDER, &user("user-1"));
+    assert!(matches!(other.verdict, Verdict::Proceed { .. }));
+}
+
+#[test]
+fn a_canary_whose_breaker_refuses_falls_back_to_stable_in_the_same_request() {
+    let rules = rules(10.0, false);
+    let mut world = World::new(&rules, 0);
+    world.open(&rules, ORDER_CANARY);
+    let decision = decided(&rules, &mut world, ORDER, &user("user-42"));
+    let canary = decision.canary.unwrap();
+    assert!(canary.draw.canary && canary.fell_back && canary.version.is_none());
+    assert_eq!(decision.version_header, Some("stable"));
+    assert!(matches!(
+        decision.verdict,
+        Verdict::Proceed {
+            cell: Some(ORDER_STABLE),
+            ..
+        }
+    ));
+    assert_eq!(world.asked, [ORDER_CANARY, ORDER_STABLE]);
+
+    world.open(&rules, ORDER_STABLE);
+    let decision = decided(&rules, &mut world, ORDER, &user("user-42"));
+    assert!(matches!(decision.verdict, Verdict::Refuse { .. }));
+}
+
+#[test]
+fn a_canary_with_most_of_the_users_does_not_fall_back() {
+    let rules = rules(50.01, false);
+    assert_eq!(rules.cell(ORDER_CANARY).unwrap().rules.latch, None);
+    let mut world = World::new(&rules, 0);
+    world.open(&rules, ORDER_CANARY);
+    let decision = decided(&rules, &mut world, ORDER, &user("user-42"));
+    assert!(matches!(decision.verdict, Verdict::Refuse { .. }));
+    assert_eq!(decision.version_header, Some("v2"));
+    assert_eq!(world.asked, [ORDER_CANARY]);
+}
+
+#[test]
+fn a_latch_belongs_to_the_canarys_fields() {
+    let latch = |weight| rules(weight, false).cell(ORDER_CANARY).unwrap().rules.latch;
+    assert!(latch(10.0).is_some());
+    assert_eq!(latch(10.0), latch(10.0));
+    assert_ne!(latch(10.0), latch(20.0));
+    assert_eq!(
+        rules(10.0, false).cell(ORDER_STABLE).unwrap().rules.latch,
+        None
+    );
+}
+
+#[test]
+fn services_are_found_by_metadata_cluster_or_host() {
+    let rules = rules(10.0, false);
+    let found = |metadata: Option<&str>, cluster: Option<&str>, authority: Option<&str>| {
+        let bytes = |text: Option<&'static str>| text.map(str::as_bytes);
+        let leak = |text: Option<&str>| text.map(|text| &*text.to_string().leak());
+        rules.resolve_service(
+            bytes(leak(metadata)),
+            bytes(leak(cluster)),
+            bytes(leak(authority)),
+        )
+    };
+    assert_eq!(found(Some("pay"), Some("order-service"), None), PAY);
+    assert_eq!(found(Some("unknown"), Some("order-service"), None), ORDER);
+    for cluster in ["order-service", "order-service|v2", "outbound|80||orders"] {
+        assert_eq!(found(None, Some(cluster), Some("pay")), ORDER, "{cluster}");
+    }
+    for authority in [
+        "order-service",
+        "order-service:8080",
+        "ORDERS.EXAMPLE:80",
+        "orders.example",
+    ] {
+        assert_eq!(found(None, None, Some(authority)), ORDER, "{authority}");
+    }
+    for authority in ["", ":", "nobody", "order-service:http", "[::1]:80"] {
+        assert_eq!(
+            found(None, Some("other"), Some(authority)),
+            ServiceId::Other,
+            "{authority}"
+        );
+    }
+    assert_eq!(
+        rules.resolve_service(None, None, Some(&[0xff; 60_000])),
+        ServiceId::Other
+    );
+}
+
+#[test]
+fn cells_have_keys_that_all_workers_share() {
+    let rules = rules(10.0, false);
+    let keys: Vec<&str> = rules
+        .cells()
+        .iter()
+        .map(|cell| cell.shared_key.as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "mumbai_mesh/breaker/v1/order-service/stable/gold",
+            "mumbai_mesh/breaker/v1/order-service/v2/gold",
+            "mumbai_mesh/breaker/v1/pay/stable/silver",
+        ]
+    );
+}
+
+#[test]
+fn retry_after_is_at_least_a_second_and_at_most_a_fifth_longer() {
+    assert_eq!(retry_after_seconds(Duration::ZERO, 0), 1);
+    assert_eq!(retry_after_seconds(Duration::from_millis(1), 200), 1);
+    assert_eq!(retry_after_seconds(Duration::from_secs(50), 0), 50);
+    assert_eq!(retry_after_seconds(Duration::from_secs(50), 200), 60);
+    assert_eq!(retry_after_seconds(Duration::MAX, u64::MAX), u32::MAX);
+}

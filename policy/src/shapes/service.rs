@@ -1,0 +1,149 @@
+//! `circuit_breaker` and `canary` of a service.
+
+use std::time::Duration;
+
+use super::{duration, number};
+use crate::{
+    breaker::{BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX},
+    canary::CanarySplit,
+    names,
+    reader::{ObjectReader, Reader},
+    units::{BasisPoints, HeaderName, UnitError, VersionLabel},
+};
+
+/// Counts are bounded, so that a slip of the pen does not make a rule that never trips.
+const COUNT_MAX: i64 = 1_000_000;
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// Reads `{error_rate: {percent: 50, minimum_requests: 20, window: 10s}, consecutive_failures: 5,
+/// open_for: 5s, half_open_probes: 3}`. Where it names no rule, the default rule holds; where it names
+/// one, only that. `timeout` is the route's: a probe may take that long.
+pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> BreakerRules {
+    let default = BreakerRules::default_for(timeout);
+    let Some(mut breaker) = reader.object() else {
+        return default;
+    };
+    read_mode(&mut breaker);
+    let consecutive_failures = breaker
+        .optional("consecutive_failures")
+        .and_then(|count| read_count(&count));
+    let error_rate = breaker
+        .optional("error_rate")
+        .and_then(|rate| read_error_rate(&rate));
+    let open_for = breaker
+        .optional("open_for")
+        .and_then(|open_for| duration(&open_for, SHORTEST..=LONGEST));
+    let half_open_probes = breaker
+        .optional("half_open_probes")
+        .and_then(|probes| u8::try_from(probes.integer(1..=HALF_OPEN_PROBES_MAX.into())?).ok());
+    breaker.not_supported(&[
+        "slow_calls",
+        "at_peak",
+        "at_festival",
+        "max_connections",
+        "max_pending_requests",
+        "max_requests",
+        "max_retries",
+    ]);
+    breaker.finish();
+    let names_a_rule = consecutive_failures.is_some() || error_rate.is_some();
+    let open_for = open_for.unwrap_or(default.open_for);
+    BreakerRules {
+        consecutive_failures,
+        error_rate: if names_a_rule {
+            error_rate
+        } else {
+            default.error_rate
+        },
+        open_for,
+        half_open_probes: half_open_probes.unwrap_or(default.half_open_probes),
+        lease: BreakerRules::lease_for(open_for, timeout),
+        latch: None,
+    }
+}
+
+fn read_mode(breaker: &mut ObjectReader<'_>) {
+    let Some(mode) = breaker.optional("mode") else {
+        return;
+    };
+    match mode.string() {
+        None | Some("enforce") => {}
+        Some("observe") => mode.problem(
+            "observe is not supported yet",
+            Some("write enforce, or leave it out".into()),
+        ),
+        Some(other) => mode.problem(format!("must be enforce, not {other:?}"), None),
+    }
+}
+
+fn read_count(reader: &Reader<'_>) -> Option<u32> {
+    u32::try_from(reader.integer(1..=COUNT_MAX)?).ok()
+}
+
+/// What the rate leaves out is as in the default rule.
+fn read_error_rate(reader: &Reader<'_>) -> Option<ErrorRate> {
+    let default = ErrorRate::default();
+    let mut rate = reader.object()?;
+    let percent = rate.optional("percent").and_then(|percent| {
+        let share = number(&percent, BasisPoints::from_percent)?;
+        if share == BasisPoints::ZERO {
+            percent.problem(
+                "must be more than 0 percent, or every request would trip it",
+                None,
+            );
+        }
+        Some(share)
+    });
+    let minimum_requests = rate
+        .optional("minimum_requests")
+        .and_then(|count| read_count(&count));
+    let window = rate
+        .optional("window")
+        .and_then(|window| duration(&window, SHORTEST..=LONGEST));
+    rate.finish();
+    Some(ErrorRate {
+        percent: percent.unwrap_or(default.percent),
+        minimum_requests: minimum_requests.unwrap_or(default.minimum_requests),
+        window: window.unwrap_or(default.window),
+    })
+}
+
+/// Reads `{version: v2, weight: 10, sticky_by: {header: x-user-id}}`; `weight` is percent.
+pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
+    let mut canary = reader.object()?;
+    let version = canary
+        .required("version")
+        .and_then(|version| version.parsed(VersionLabel::new));
+    canary.not_supported(&["ramp", "freeze_during", "fallback"]);
+    let weight = canary
+        .required("weight")
+        .and_then(|weight| number(&weight, BasisPoints::from_percent));
+    let sticky_by = canary.optional("sticky_by").and_then(|sticky_by| {
+        let mut sticky_by = sticky_by.object()?;
+        let header = sticky_by
+            .required("header")
+            .and_then(|header| header.parsed(sticky_header));
+        sticky_by.not_supported(&["cookie", "query"]);
+        sticky_by.finish();
+        header
+    });
+    canary.finish();
+    Some(CanarySplit {
+        version: version?,
+        weight: weight?,
+        sticky_by,
+    })
+}
+
+/// Client copies of our own headers are removed, so nobody can be told apart by them.
+fn sticky_header(name: &str) -> Result<HeaderName, String> {
+    let header = HeaderName::new(name).map_err(|error: UnitError| error.to_string())?;
+    let ours = names::REQUEST_HEADERS.contains(&header.as_str());
+    if ours || header.as_str() == names::HEADER_CANARY {
+        return Err(format!(
+            "{header} is removed from requests; name the header of a user's id"
+        ));
+    }
+    Ok(header)
+}

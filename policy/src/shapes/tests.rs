@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    breaker::BreakerRules,
+    reader::Problems,
+    timetable::{DaySet, Minute},
+};
+
+/// What was read, and the problems as texts.
+fn read<T>(value: &Value, read: impl FnOnce(Reader<'_>) -> T) -> (T, Vec<String>) {
+    let problems = Problems::new();
+    let result = read(Reader::root(value, &problems));
+    (
+        result,
+        problems
+            .into_vec()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    )
+}
+
+#[test]
+fn windows_take_whole_hours_and_texts() {
+    let (windows, problems) = read(
+        &json!({
+            "night": {"start": "22:30", "end": 6.0, "days": ["fri", "sat"], "dates": ["2026-11-08", {"start": "2026-12-01", "end": "2026-12-31"}]},
+            "day": {"start": 7, "end": 24, "zone": "mumbai-west", "multiplier": 1.5},
+        }),
+        read_peak_hours,
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    let [day, night] = windows.as_slice() else {
+        panic!("{windows:?}");
+    };
+    assert_eq!(
+        (day.name().as_str(), day.end()),
+        ("day", Minute::END_OF_DAY)
+    );
+    assert_eq!(day.multiplier().percent(), 150);
+    assert_eq!(day.days(), DaySet::ALL);
+    assert_eq!(night.end().get(), 360);
+    assert_eq!(night.dates().len(), 2);
+    assert_eq!(night.days().names().collect::<Vec<_>>(), ["fri", "sat"]);
+}
+
+#[test]
+fn every_problem_of_the_calendar_is_told() {
+    let (_, problems) = read(
+        &json!({
+            "a": {"start": "07:00", "end": "07:00"},
+            "b": {"start": "25:00", "multiplier": 0, "except": "holidays"},
+            "c": {"start": 7, "end": 8, "days": ["mon", "funday"], "dates": [], "strat": 1},
+        }),
+        read_peak_hours,
+    );
+    let expected = [
+        ("a: ", "(00:00-24:00 for all day)"),
+        ("b.start: \"25:00\"", "00:00 to 24:00"),
+        ("b.end: must be given", ""),
+        ("b.multiplier: must be 0.01 to 100", ""),
+        ("b.except: not supported yet", ""),
+        ("c.days[1]: \"funday\"", "mon, tue"),
+        ("c.dates: must name a date", "leave it out"),
+        ("c.strat: unknown field", "did you mean \"start\"?"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (start, part)) in problems.iter().zip(expected) {
+        assert!(
+            problem.starts_with(start) && problem.contains(part),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn festivals_are_dates_or_ranges() {
+    let (festivals, problems) = read(
+        &json!([
+            "2026-11-08",
+            {"name": "Diwali", "date": "2026-11-08", "factor": 2, "source": "almanac"},
+            {"name": "Navratri", "start": "2026-10-11", "end": "2026-10-20"},
+        ]),
+        read_festivals,
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    let names: Vec<&str> = festivals
+        .iter()
+        .map(|festival| festival.name.as_str())
+        .collect();
+    assert_eq!(names, ["festival", "Diwali", "Navratri"]);
+    assert_eq!(festivals[1].factor.percent(), 200);
+
+    let (_, problems) = read(
+        &json!([
+            {"name": "A", "date": "2026-11-08", "start": "2026-11-08"},
+            {"name": "B"},
+            {"name": "C", "start": "2026-11-08", "end": "2026-11-07"},
+            "8 November",
+            7,
+        ]),
+        read_festivals,
+    );
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+}
+
+#[test]
+fn the_environments_windows_are_numbered() {
+    let windows = parse_peak_hours_env("7-11, 17:30-22").unwrap();
+    let shown: Vec<String> = windows
+        .iter()
+        .map(|window| format!("{} {}-{}", window.name(), window.start(), window.end()))
+        .collect();
+    assert_eq!(shown, ["peak-1 07:00-11:00", "peak-2 17:30-22:00"]);
+    assert!(parse_peak_hours_env(" ").unwrap().is_empty());
+    for wrong in ["7", "7-7", "7-25", "7-11,", "a-b", "-"] {
+        let problem = parse_peak_hours_env(wrong).unwrap_err().to_string();
+        assert!(problem.starts_with("PEAK_HOURS: "), "{problem}");
+        assert!(problem.contains("7-11,17-22"), "{problem}");
+    }
+}
+
+#[test]
+fn a_breaker_that_names_a_rule_has_only_that_rule() {
+    let breaker = |value: Value| read(&value, |reader| read_circuit_breaker(reader, None)).0;
+    assert_eq!(breaker(json!({})), BreakerRules::default_for(None));
+    let consecutive =
+        breaker(json!({"mode": "enforce", "consecutive_failures": 5, "open_for": "20s"}));
+    assert_eq!(consecutive.consecutive_failures, Some(5));
+    assert_eq!(consecutive.error_rate, None);
+    assert_eq!(consecutive.lease, Duration::from_secs(20));
+    let rate = breaker(json!({"error_rate": {"percent": 33.3}}))
+        .error_rate
+        .unwrap();
+    assert_eq!(rate.percent.get(), 3330);
+    assert_eq!(rate.minimum_requests, 20);
+}
+
+#[test]
+fn a_breakers_problems_name_the_legal_range() {
+    let (_, problems) = read(
+        &json!({
+            "mode": "observe",
+            "consecutive_failures": 0,
+            "error_rate": {"percent": 101, "window": "1d"},
+            "open_for": 5,
+            "half_open_probes": 33,
+            "slow_calls": {"over": "1s"},
+        }),
+        |reader| read_circuit_breaker(reader, None),
+    );
+    let expected = [
+        ("mode: ", "not supported yet"),
+        ("consecutive_failures: ", "from 1 to 1000000"),
+        ("error_rate.percent: ", "0 to 100 percent"),
+        ("error_rate.window: ", "such as 250ms"),
+        ("open_for: ", "must be a text, not the number 5"),
+        ("half_open_probes: ", "from 1 to 32"),
+        ("slow_calls: ", "not supported yet"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (start, part)) in problems.iter().zip(expected) {
+        assert!(
+            problem.starts_with(start) && problem.contains(part),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_canary_needs_version_and_weight() {
+    let (canary, problems) = read(
+        &json!({"version": "v2", "weight": 10, "sticky_by": {"header": "X-User-Id"}}),
+        read_canary,
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    let canary = canary.unwrap();
+    assert_eq!(canary.weight.get(), 1000);
+    assert_eq!(canary.sticky_by.unwrap().as_str(), "x-user-id");
+
+    let (_, problems) = read(
+        &json!({"version": "stable", "wieght": 5, "ramp": {}, "sticky_by": {"header": "x-mumbai-class"}}),
+        read_canary,
+    );
+    let expected = [
+        ("version: ", "reserved"),
+        ("ramp: ", "not supported yet"),
+        ("weight: ", "must be given"),
+        ("sticky_by.header: ", "removed from requests"),
+        ("wieght: ", "did you mean \"weight\"?"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (start, part)) in problems.iter().zip(expected) {
+        assert!(
+            problem.starts_with(start) && problem.contains(part),
+            "{problem}"
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! The filter's configuration: what the server sends, and what a static bootstrap may hold. Versioned;
+//! unknown fields are refused, and all problems are told at once.
+
+mod read;
+mod write;
+
+use std::time::Duration;
+
+use crate::{
+    breaker::BreakerRules,
+    canary::CanarySplit,
+    timetable::Timetable,
+    units::{ClassName, ServiceName, ZoneName},
+};
+
+/// The one version of the format so far; the field `version` must say it.
+pub const VERSION: i64 = 1;
+
+/// All that one filter decides by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterConfig {
+    /// The node's own zone; a node without one sees all windows.
+    pub zone: Option<ZoneName>,
+    /// Prefix that zone labels of metrics drop.
+    pub region: Option<String>,
+    /// Peak hours and festivals.
+    pub timetable: Timetable,
+    /// The services it may be asked for; names are unique.
+    pub services: Vec<ServiceConfig>,
+    /// Whether a client's `x-mumbai-canary` chooses its version.
+    pub trust_canary_header: bool,
+}
+
+/// A service and the rules for calling it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceConfig {
+    /// Its name, which is its cluster's name too.
+    pub name: ServiceName,
+    /// The traffic class of its requests.
+    pub class: ClassName,
+    /// Further clusters that are this service, beside `NAME` and `NAME|VERSION`.
+    pub clusters: Vec<String>,
+    /// Further host names, without port, that are this service.
+    pub authorities: Vec<String>,
+    /// When callers stop calling it.
+    pub breaker: BreakerRules,
+    /// Route timeout; Envoy's own default (15 s) when absent.
+    pub timeout: Option<Duration>,
+    /// The split of its users, if a canary runs.
+    pub canary: Option<CanarySplit>,
+}
+
+#[cfg(test)]
+mod tests;

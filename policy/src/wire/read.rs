@@ -1,0 +1,191 @@
+//! JSON -> [`FilterConfig`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{FilterConfig, ServiceConfig, VERSION};
+use crate::{
+    breaker::BreakerRules,
+    reader::{ObjectReader, Problem, Problems, Reader},
+    shapes::{self, text},
+    time::{CivilZone, parse_duration},
+    timetable::Timetable,
+    units::{ClassName, ServiceName, ZoneName},
+};
+
+/// Breaker cells are numbered with 16 bits, at most two to a service.
+const SERVICES_MAX: usize = 10_000;
+const TEXT_MAX: usize = 255;
+
+impl FilterConfig {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// Every problem found; nothing of the configuration counts when there is one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Problem>> {
+        let value = parse_json(bytes).map_err(|problem| vec![problem])?;
+        let problems = Problems::new();
+        let config = read_config(&Reader::root(&value, &problems));
+        let found = problems.into_vec();
+        match config {
+            Some(config) if found.is_empty() => Ok(config),
+            _ => Err(found),
+        }
+    }
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
+    let problem = |message: String, hint: &str| Problem {
+        path: String::new(),
+        message,
+        hint: Some(hint.into()),
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(problem(
+            "the configuration is empty".into(),
+            "the least one is {\"version\": 1, \"services\": []}",
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        problem(
+            format!("not readable as JSON: {error}"),
+            "an object with \"version\": 1 is expected",
+        )
+    })
+}
+
+fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
+    let mut config = root.object()?;
+    if let Some(version) = config.required("version") {
+        version.integer(VERSION..=VERSION);
+    }
+    let zone = text(&mut config, "zone", ZoneName::new);
+    let region = text(&mut config, "region", short_text);
+    let timezone = match config.optional("timezone") {
+        Some(timezone) => read_timezone(&timezone),
+        None => Some(CivilZone::utc()),
+    };
+    let windows = config
+        .optional("peak_hours")
+        .map_or_else(Vec::new, shapes::read_peak_hours);
+    let festivals = config
+        .optional("festivals")
+        .map_or_else(Vec::new, shapes::read_festivals);
+    let services = config
+        .optional("services")
+        .map_or_else(Vec::new, |services| read_services(&services));
+    let trust_canary_header = config
+        .optional("trust_canary_header")
+        .and_then(|trust| trust.boolean())
+        .unwrap_or(false);
+    config.not_supported(&["traffic_classes", "debug_headers", "limit", "shed"]);
+    config.finish();
+    Some(FilterConfig {
+        zone,
+        region,
+        timetable: Timetable::new(timezone?, windows, festivals),
+        services,
+        trust_canary_header,
+    })
+}
+
+fn read_timezone(reader: &Reader<'_>) -> Option<CivilZone> {
+    let mut timezone = reader.object()?;
+    let name = timezone.required("name").and_then(|name| name.string());
+    let posix = timezone.required("posix").and_then(|posix| posix.string());
+    timezone.finish();
+    CivilZone::new(name?, posix?)
+        .map_err(|error| reader.problem(error.to_string(), None))
+        .ok()
+}
+
+fn read_services(reader: &Reader<'_>) -> Vec<ServiceConfig> {
+    let elements = reader.array();
+    if elements.len() > SERVICES_MAX {
+        reader.problem(
+            format!(
+                "must be at most {SERVICES_MAX} services, not {}",
+                elements.len()
+            ),
+            None,
+        );
+        return Vec::new();
+    }
+    let mut seen = BTreeMap::new();
+    let mut services = Vec::with_capacity(elements.len());
+    for element in &elements {
+        let Some(service) = read_service(element) else {
+            continue;
+        };
+        for cluster in std::iter::once(service.name.as_str())
+            .chain(service.clusters.iter().map(String::as_str))
+        {
+            if let Some(first) = seen.insert(cluster.to_string(), element.path().to_string()) {
+                element.problem(
+                    format!("{cluster:?} is the name or cluster of {first} too"),
+                    None,
+                );
+            }
+        }
+        services.push(service);
+    }
+    services
+}
+
+fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
+    let mut service = reader.object()?;
+    let name = service
+        .required("name")
+        .and_then(|name| name.parsed(ServiceName::new));
+    let class = text(&mut service, "class", ClassName::new);
+    let clusters = read_texts(&mut service, "clusters");
+    let authorities = read_texts(&mut service, "authorities");
+    let timeout = service
+        .optional("timeout")
+        .and_then(|timeout| read_timeout(&timeout));
+    let breaker = service.optional("circuit_breaker").map_or_else(
+        || BreakerRules::default_for(timeout),
+        |rules| shapes::read_circuit_breaker(rules, timeout),
+    );
+    let canary = service.optional("canary").and_then(shapes::read_canary);
+    service.not_supported(&["limit", "shed", "traffic_classes"]);
+    service.finish();
+    Some(ServiceConfig {
+        name: name?,
+        class: class.unwrap_or_default(),
+        clusters,
+        authorities,
+        breaker,
+        timeout,
+        canary,
+    })
+}
+
+fn read_timeout(reader: &Reader<'_>) -> Option<Duration> {
+    let timeout = reader.parsed(parse_duration)?;
+    if timeout.is_zero() {
+        reader.problem("must be longer than 0", None);
+    }
+    Some(timeout)
+}
+
+fn read_texts(object: &mut ObjectReader<'_>, field: &str) -> Vec<String> {
+    let elements = object
+        .optional(field)
+        .map_or_else(Vec::new, |list| list.array());
+    elements
+        .iter()
+        .filter_map(|element| element.parsed(short_text))
+        .collect()
+}
+
+fn short_text(text: &str) -> Result<String, String> {
+    if (1..=TEXT_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_string())
+    } else {
+        Err(format!(
+            "must be 1 to {TEXT_MAX} bytes without control characters"
+        ))
+    }
+}

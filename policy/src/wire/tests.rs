@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::reader::Problem;
+
+fn parse(value: &Value) -> Result<FilterConfig, Vec<String>> {
+    let told = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+    FilterConfig::parse(value.to_string().as_bytes()).map_err(told)
+}
+
+fn full() -> Value {
+    json!({
+        "version": 1,
+        "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
+        "region": "mumbai",
+        "zone": "mumbai-west",
+        "peak_hours": {
+            "morning": {"start": "07:00", "end": "11:00", "zone": "mumbai-west", "multiplier": 1.5},
+            "night": {"start": 22, "end": 6, "days": ["fri"], "dates": ["2026-11-08", {"start": "2026-12-01", "end": "2026-12-31"}]},
+        },
+        "festivals": ["2026-03-04", {"name": "दीपावली", "date": "2026-11-08", "factor": 2.0, "source": "almanac"},
+                      {"name": "Navratri", "start": "2026-10-11", "end": "2026-10-20"}],
+        "services": [
+            {"name": "order-service", "class": "gold", "clusters": ["outbound|80||orders"], "authorities": ["orders.example"],
+             "timeout": "2s", "circuit_breaker": {"consecutive_failures": 5, "open_for": "20s", "half_open_probes": 1},
+             "canary": {"version": "v2", "weight": 0.29, "sticky_by": {"header": "x-user-id"}}},
+            {"name": "pay", "circuit_breaker": {"error_rate": {"percent": 12.5, "minimum_requests": 7, "window": "1m30s"}}},
+            {"name": "plain"},
+        ],
+        "trust_canary_header": true,
+    })
+}
+
+#[test]
+fn a_written_configuration_is_read_back_the_same() {
+    for value in [
+        full(),
+        json!({"version": 1}),
+        json!({"version": 1.0, "services": null}),
+    ] {
+        let config = parse(&value).unwrap();
+        assert_eq!(parse(&config.to_json()), Ok(config.clone()));
+        // Writing is stable too: equal meshes give equal bytes.
+        assert_eq!(
+            parse(&config.to_json()).unwrap().to_json(),
+            config.to_json()
+        );
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(&json!({"version": 1, "services": [{"name": "a"}]})).unwrap();
+    assert_eq!(config.timetable.zone().name(), "UTC");
+    assert_eq!(config.services[0].class.as_str(), "silver");
+    assert_eq!(config.services[0].breaker, BreakerRules::default_for(None));
+    assert!(!config.trust_canary_header);
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_paths() {
+    let problems = parse(&json!({
+        "version": 2,
+        "timezone": {"name": "Asia/Kolkata", "posix": "nonsense"},
+        "peak_hours": {"morning": {"start": "07:00", "end": "7:0"}},
+        "servces": [],
+        "services": [
+            {"name": "a", "canary": {"version": "v2", "weight": 101}},
+            {"name": "a", "timeout": "0s"},
+            {"nmae": "b"},
+        ],
+    }))
+    .unwrap_err();
+    let starts = [
+        "version: must be a whole number from 1 to 1, not 2",
+        "timezone: \"nonsense\" is not a POSIX TZ rule",
+        "peak_hours.morning.end: \"7:0\"",
+        "services[0].canary.weight: must be 0 to 100 percent",
+        "services[1].timeout: must be longer than 0",
+        "services[2].name: must be given",
+        "services[2].nmae: unknown field \"nmae\" (did you mean \"name\"?)",
+        "services[1]: \"a\" is the name or cluster of services[0] too",
+        "servces: unknown field \"servces\" (did you mean \"services\"?)",
+    ];
+    for start in starts {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(start)),
+            "{start} in {problems:#?}"
+        );
+    }
+    // A canary that could not be read is no second problem.
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+}
+
+#[test]
+fn empty_and_unreadable_configurations_say_what_is_missing() {
+    for bytes in [&b""[..], b" \n", b"{", b"\xff", b"[]", b"null", b"7"] {
+        let problems = FilterConfig::parse(bytes).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(FilterConfig::parse(deep.as_bytes()).is_err());
+    assert!(parse(&json!({})).unwrap_err()[0].starts_with("version: must be given"));
+}
+
+#[test]
+fn a_megabyte_of_services_is_read() {
+    let services: Vec<Value> = (0..10_000)
+        .map(|index| json!({"name": format!("service-{index}"), "canary": {"version": "v2", "weight": 10}}))
+        .collect();
+    let config = parse(&json!({"version": 1, "services": services})).unwrap();
+    assert_eq!(config.services.len(), 10_000);
+}
+
+/// Any JSON, half of it made of names that mean something.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        proptest::sample::select(vec![
+            "version",
+            "timezone",
+            "name",
+            "posix",
+            "peak_hours",
+            "festivals",
+            "services",
+            "start",
+            "end",
+            "canary",
+            "weight",
+            "sticky_by",
+            "header",
+            "circuit_breaker",
+            "error_rate",
+            "open_for",
+            "UTC0",
+            "07:00",
+            "2026-11-08",
+            "5s",
+            "v2",
+        ])
+        .prop_map(ToString::to_string),
+        "\\PC{0,6}",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (0..25_i64).prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::hash_map(word.clone(), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_json_is_read_or_refused_with_reasons(inner in any_json(), field in 0..4_usize) {
+        let mut value = full();
+        let field = ["services", "peak_hours", "festivals", "timezone"][field];
+        value[field] = inner.clone();
+        for value in [value, inner] {
+            match parse(&value) {
+                Ok(config) => prop_assert_eq!(parse(&config.to_json()), Ok(config)),
+                Err(problems) => prop_assert!(!problems.is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn any_hundredths_survive(weight in 0_u32..=10_000, multiplier in 1_u32..=10_000) {
+        let mut value = full();
+        value["services"][0]["canary"]["weight"] = json!(f64::from(weight) / 100.0);
+        value["peak_hours"]["morning"]["multiplier"] = json!(f64::from(multiplier) / 100.0);
+        let config = parse(&value).unwrap();
+        prop_assert_eq!(u32::from(config.services[0].canary.as_ref().unwrap().weight.get()), weight);
+        prop_assert_eq!(config.timetable.windows()[0].multiplier().percent(), multiplier);
+        prop_assert_eq!(parse(&config.to_json()), Ok(config));
+    }
+}

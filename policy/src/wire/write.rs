@@ -1,0 +1,198 @@
+//! [`FilterConfig`] -> JSON. What is as the format's defaults are is left out.
+
+use serde_json::{Map, Value, json};
+
+use super::{FilterConfig, ServiceConfig, VERSION};
+use crate::{
+    breaker::BreakerRules,
+    canary::CanarySplit,
+    time::format_duration,
+    timetable::{DateRange, DaySet, Festival, Window},
+    units::{ClassName, Multiplier},
+};
+
+impl FilterConfig {
+    /// The configuration as [`parse`](Self::parse) reads it: the same comes back, if its windows are
+    /// ordered by name and its names are unique, which is so for all that was read.
+    pub fn to_json(&self) -> Value {
+        let timezone = self.timetable.zone();
+        let mut config = Map::new();
+        config.insert("version".into(), VERSION.into());
+        put(
+            &mut config,
+            "zone",
+            self.zone.as_ref().map(|zone| json!(zone.as_str())),
+        );
+        put(
+            &mut config,
+            "region",
+            self.region.as_ref().map(|region| json!(region)),
+        );
+        config.insert(
+            "timezone".into(),
+            json!({"name": timezone.name(), "posix": timezone.posix()}),
+        );
+        let windows: Map<String, Value> = self
+            .timetable
+            .windows()
+            .iter()
+            .map(|window| (window.name().to_string(), window_json(window)))
+            .collect();
+        put(
+            &mut config,
+            "peak_hours",
+            (!windows.is_empty()).then_some(Value::Object(windows)),
+        );
+        let festivals: Vec<Value> = self
+            .timetable
+            .festivals()
+            .iter()
+            .map(festival_json)
+            .collect();
+        put(&mut config, "festivals", list(festivals));
+        config.insert(
+            "services".into(),
+            self.services.iter().map(service_json).collect(),
+        );
+        if self.trust_canary_header {
+            config.insert("trust_canary_header".into(), true.into());
+        }
+        Value::Object(config)
+    }
+}
+
+fn window_json(window: &Window) -> Value {
+    let mut json = Map::new();
+    json.insert("start".into(), window.start().to_string().into());
+    json.insert("end".into(), window.end().to_string().into());
+    put(
+        &mut json,
+        "zone",
+        window.zone().map(|zone| json!(zone.as_str())),
+    );
+    if window.days() != DaySet::ALL {
+        json.insert("days".into(), window.days().names().collect());
+    }
+    put(
+        &mut json,
+        "dates",
+        list(window.dates().iter().copied().map(range_json).collect()),
+    );
+    put(&mut json, "multiplier", factor_json(window.multiplier()));
+    Value::Object(json)
+}
+
+fn range_json(range: DateRange) -> Value {
+    if range.start() == range.end() {
+        range.start().to_string().into()
+    } else {
+        json!({"start": range.start().to_string(), "end": range.end().to_string()})
+    }
+}
+
+fn festival_json(festival: &Festival) -> Value {
+    let mut json = Map::new();
+    json.insert("name".into(), festival.name.as_str().into());
+    match range_json(festival.dates) {
+        Value::Object(range) => json.extend(range),
+        date => {
+            json.insert("date".into(), date);
+        }
+    }
+    put(&mut json, "factor", factor_json(festival.factor));
+    put(
+        &mut json,
+        "source",
+        festival.source.as_ref().map(|source| json!(source)),
+    );
+    Value::Object(json)
+}
+
+fn service_json(service: &ServiceConfig) -> Value {
+    let texts = |texts: &[String]| list(texts.iter().map(|text| json!(text)).collect());
+    let mut json = Map::new();
+    json.insert("name".into(), service.name.as_str().into());
+    if service.class != ClassName::default() {
+        json.insert("class".into(), service.class.as_str().into());
+    }
+    put(&mut json, "clusters", texts(&service.clusters));
+    put(&mut json, "authorities", texts(&service.authorities));
+    put(
+        &mut json,
+        "timeout",
+        service
+            .timeout
+            .map(|timeout| format_duration(timeout).into()),
+    );
+    if service.breaker != BreakerRules::default_for(service.timeout) {
+        json.insert("circuit_breaker".into(), breaker_json(&service.breaker));
+    }
+    put(
+        &mut json,
+        "canary",
+        service.canary.as_ref().map(canary_json),
+    );
+    Value::Object(json)
+}
+
+fn breaker_json(rules: &BreakerRules) -> Value {
+    let mut json = Map::new();
+    put(
+        &mut json,
+        "consecutive_failures",
+        rules.consecutive_failures.map(|count| count.into()),
+    );
+    let error_rate = rules.error_rate.as_ref().map(|rate| {
+        json!({
+            "percent": number_json(rate.percent.percent()),
+            "minimum_requests": rate.minimum_requests,
+            "window": format_duration(rate.window),
+        })
+    });
+    put(&mut json, "error_rate", error_rate);
+    json.insert("open_for".into(), format_duration(rules.open_for).into());
+    json.insert("half_open_probes".into(), rules.half_open_probes.into());
+    Value::Object(json)
+}
+
+fn canary_json(canary: &CanarySplit) -> Value {
+    let mut json = Map::new();
+    json.insert("version".into(), canary.version.as_str().into());
+    json.insert("weight".into(), number_json(canary.weight.percent()));
+    let sticky_by = canary.sticky_by.as_ref();
+    put(
+        &mut json,
+        "sticky_by",
+        sticky_by.map(|header| json!({"header": header.as_str()})),
+    );
+    Value::Object(json)
+}
+
+fn put(object: &mut Map<String, Value>, field: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        object.insert(field.into(), value);
+    }
+}
+
+/// A list, unless there is nothing in it.
+fn list(elements: Vec<Value>) -> Option<Value> {
+    (!elements.is_empty()).then_some(Value::Array(elements))
+}
+
+fn factor_json(factor: Multiplier) -> Option<Value> {
+    (factor != Multiplier::ONE).then(|| number_json(factor.as_f64()))
+}
+
+/// `10` rather than `10.0`. All our numbers are hundredths of at most 10,000.
+fn number_json(number: f64) -> Value {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and small"
+    )]
+    if number.fract() == 0.0 {
+        json!(number as u32)
+    } else {
+        json!(number)
+    }
+}
