@@ -1,8 +1,10 @@
 //! Puts Envoy's protobuf descriptors into the binary. `envoy-types` ships them as a file in its package but exports no
 //! constant, so the package's folder is found through `cargo metadata`; source comments are dropped (3.4 MB -> 0.7 MB).
 
-
-#![allow(clippy::disallowed_methods, reason = "cargo passes its settings to build scripts in the environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "cargo passes its settings to build scripts in the environment"
+)]
 use std::{env, error::Error, fs, path::PathBuf, process::Command};
 
 use prost::Message;
@@ -23,11 +25,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn envoy_types_folder() -> Result<PathBuf, Box<dyn Error>> {
     let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--manifest-path",
+        ])
         .arg(PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
         .output()?;
     if !output.status.success() {
-        return Err(format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!(
+            "cargo metadata failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let manifest = metadata["packages"]
@@ -37,5 +49,8 @@ fn envoy_types_folder() -> Result<PathBuf, Box<dyn Error>> {
         .find(|package| package["name"] == "envoy-types")
         .and_then(|package| package["manifest_path"].as_str())
         .ok_or("envoy-types is not among the packages that cargo metadata lists")?;
-    Ok(PathBuf::from(manifest).parent().ok_or("manifest without a folder")?.to_path_buf())
+    Ok(PathBuf::from(manifest)
+        .parent()
+        .ok_or("manifest without a folder")?
+        .to_path_buf())
 }

@@ -73,12 +73,11 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let last_good = LastGood::in_dir(&settings.state_dir)
         .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
     let path = settings.config.path();
-    let start = source::start(&settings.config, &settings.defaults, &last_good).map_err(
-        |problems| {
+    let start =
+        source::start(&settings.config, &settings.defaults, &last_good).map_err(|problems| {
             source::report_fatal(path, &problems);
             BadMesh
-        },
-    )?;
+        })?;
     let now = clock::now();
     let refusal = start.refused.map(|problems| Refusal { at: now, problems });
     let catalog = Catalog::new(start.mesh, refusal, now);

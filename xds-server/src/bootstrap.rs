@@ -223,6 +223,8 @@ impl Member {
 
     /// The endpoint that a node stands beside.
     pub fn endpoint(&self, node_id: &str) -> Option<&MemberEndpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.id == node_id)
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.id == node_id)
     }
 }

@@ -79,7 +79,8 @@ impl Catalog {
                 return Outcome::Refused;
             }
         };
-        self.refusal.send_if_modified(|refusal| refusal.take().is_some());
+        self.refusal
+            .send_if_modified(|refusal| refusal.take().is_some());
         let current = Arc::clone(&self.revisions.borrow());
         if *current.mesh == mesh {
             return Outcome::Unchanged;

@@ -1,1 +1,22 @@
+//! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
+//!
+//! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
+//! carries it; `catalog`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
+pub mod api;
+pub mod app;
+pub mod bootstrap;
+pub mod catalog;
+pub mod cli;
+pub mod clock;
+pub mod compile;
+pub mod discovery;
+pub mod explain;
+pub mod fleet;
+pub mod grpc;
+pub mod last_good;
+pub mod mesh;
+pub mod publish;
+pub mod resource;
+pub mod settings;
+pub mod source;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `mumbai-mesh`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mumbai_mesh_server::cli::main()
+}

@@ -150,7 +150,7 @@ impl Follower {
     }
 
     /// Runs for ever; end it by dropping it.
-    pub async fn run(mut self)  {
+    pub async fn run(mut self) {
         let changed = Arc::new(Notify::new());
         let _watcher = self.watch(&changed);
         let mut reread = tokio::time::interval(REREAD_EVERY);

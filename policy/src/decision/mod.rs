@@ -3,7 +3,7 @@
 
 mod rules;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 pub use rules::{CanaryRules, CellId, CellRules, Rules, ServiceId, ServiceRules};
 
@@ -21,7 +21,7 @@ const STATUS_UNAVAILABLE: u16 = 503;
 /// A request's headers.
 pub trait Headers {
     /// The value of the header `name` (lower case); bytes, since no peer is bound to send UTF-8.
-    fn get(&self, name: &str) -> Option<&[u8]>;
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 }
 
 /// One request, as far as decisions see it.
@@ -140,8 +140,8 @@ fn draw(
     if rules.trust_canary_header()
         && let Some(asked) = headers.get(names::HEADER_CANARY)
     {
-        let wants_canary = asked == canary.split.version.as_str().as_bytes();
-        if wants_canary || asked == names::STABLE.as_bytes() {
+        let wants_canary = *asked == *canary.split.version.as_str().as_bytes();
+        if wants_canary || *asked == *names::STABLE.as_bytes() {
             return Draw {
                 bucket: None,
                 source: DrawSource::Header,
@@ -151,7 +151,9 @@ fn draw(
     }
     let sticky_by = canary.split.sticky_by.as_ref();
     let key = sticky_by.and_then(|header| headers.get(header.as_str()));
-    canary.split.draw(&service.name, key, || env.random())
+    canary
+        .split
+        .draw(&service.name, key.as_deref(), || env.random())
 }
 
 fn choose<'r>(

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::json;
 
@@ -13,11 +13,11 @@ use crate::{
 struct Map(Vec<(&'static str, &'static [u8])>);
 
 impl Headers for Map {
-    fn get(&self, name: &str) -> Option<&[u8]> {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.0
             .iter()
             .find(|(known, _)| *known == name)
-            .map(|(_, value)| *value)
+            .map(|(_, value)| Cow::Borrowed(*value))
     }
 }
 

@@ -47,7 +47,12 @@ pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
             let mut drafts = services(mesh);
             drafts.push(listener::gateway(name.as_str(), gateway));
             drafts.push(route::gateway(mesh, name.as_str(), gateway));
-            drafts.push(extension::filter(mesh, gateway.trust_canary_header, node, code));
+            drafts.push(extension::filter(
+                mesh,
+                gateway.trust_canary_header,
+                node,
+                code,
+            ));
             drafts
         }),
         Role::Service(name) => mesh.services.get(name).map_or_else(Vec::new, |service| {

@@ -10,8 +10,7 @@ use crate::{
 };
 
 /// Outbound listener of a sidecar that names no other.
-pub const DEFAULT_OUTBOUND: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
+pub const DEFAULT_OUTBOUND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
 
 /// Which Envoy this is to the mesh. Nodes with equal specs share one view.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -166,7 +166,10 @@ impl Mesh {
 
     /// The service that a gateway sends `path` to.
     pub fn route<'m>(&self, gateway: &'m Gateway, path: &str) -> Option<&'m ServiceName> {
-        let route = gateway.routes.iter().find(|route| route.path.matches(path))?;
+        let route = gateway
+            .routes
+            .iter()
+            .find(|route| route.path.matches(path))?;
         Some(&route.service)
     }
 }

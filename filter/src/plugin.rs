@@ -1,0 +1,105 @@
+//! One configuration in force: its rules, and what this VM keeps while it holds.
+
+use std::cell::RefCell;
+
+use policy::{
+    breaker::Transition,
+    decision::{CellRules, Rules, ServiceId},
+    names,
+    time::WallTime,
+    timetable::Traffic,
+    units::{VersionLabel, ZoneName},
+    wire::FilterConfig,
+};
+
+use crate::{
+    host::{self, Level},
+    meters::Meters,
+    shared::Cells,
+};
+
+const ROUTE_SERVICE: &str = "xds\0route_metadata\0filter_metadata\0mumbai_mesh\0service";
+const CLUSTER: &str = "xds\0cluster_name";
+const NODE_ZONE: &str = "xds\0node\0locality\0zone";
+
+/// Rules and the state of this VM that belongs to them. State of all workers is in [`Cells`].
+pub struct Plugin {
+    pub rules: Rules,
+    pub meters: Meters,
+    pub cells: Cells,
+    /// Kept until it ends: most requests find the answer here.
+    traffic: RefCell<Traffic>,
+}
+
+impl Plugin {
+    /// Puts a configuration in force. Its zone, when it names none, is the node's.
+    pub fn new(mut config: FilterConfig, now: WallTime) -> Self {
+        if config.zone.is_none() {
+            config.zone = host::property(NODE_ZONE)
+                .and_then(|zone| String::from_utf8(zone).ok())
+                .and_then(|zone| ZoneName::new(&zone).ok());
+        }
+        let rules = Rules::new(config);
+        let traffic = rules.traffic_at(now);
+        let meters = Meters::new(&rules);
+        let cells = Cells::new(&rules);
+        meters.traffic(&rules, &traffic, now);
+        for (index, _) in (0..).zip(rules.services()) {
+            let service = ServiceId::Known(index);
+            meters.breaker(service, cells.worst(&rules, service));
+        }
+        Self {
+            rules,
+            meters,
+            cells,
+            traffic: RefCell::new(traffic),
+        }
+    }
+
+    /// Calls `use_it` with the traffic at `now`, evaluated anew only when the last answer ended.
+    pub fn with_traffic<T>(&self, now: WallTime, use_it: impl FnOnce(&Traffic) -> T) -> T {
+        let mut traffic = self.traffic.borrow_mut();
+        if !traffic.holds_at(now) {
+            *traffic = self.rules.traffic_at(now);
+            self.meters.traffic(&self.rules, &traffic, now);
+        }
+        use_it(&traffic)
+    }
+
+    /// Tells of a breaker's transition, in the log and by the service's gauge.
+    pub fn breaker_changed(&self, service: ServiceId, cell: &CellRules, transition: Transition) {
+        let what = match transition {
+            Transition::Opened => "opened",
+            Transition::HalfOpened => "is half-open",
+            Transition::Closed => "closed",
+            Transition::Reopened => "opened again",
+        };
+        let (service_name, class) = (&cell.service, &cell.class);
+        let version = cell
+            .version
+            .as_ref()
+            .map_or(names::STABLE, VersionLabel::as_str);
+        host::log(
+            Level::Info,
+            &format!("circuit breaker of {service_name} {version} class {class} {what}"),
+        );
+        self.meters
+            .breaker(service, self.cells.worst(&self.rules, service));
+    }
+
+    /// The service that the current request is for: what its route says, else its cluster, else its
+    /// authority.
+    pub fn service(&self) -> ServiceId {
+        if let Some(service) = host::property(ROUTE_SERVICE) {
+            return self.rules.resolve_service(Some(&service), None, None);
+        }
+        let cluster = host::property(CLUSTER);
+        match self.rules.resolve_service(None, cluster.as_deref(), None) {
+            ServiceId::Other => {
+                let authority = host::request_header(":authority");
+                self.rules.resolve_service(None, None, authority.as_deref())
+            }
+            known @ ServiceId::Known(_) => known,
+        }
+    }
+}

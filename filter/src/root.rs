@@ -1,0 +1,61 @@
+//! The plugin's root: takes configurations, keeps the last good one.
+
+use std::rc::Rc;
+
+use policy::wire::FilterConfig;
+use proxy_wasm::{
+    traits::{Context, HttpContext, RootContext},
+    types::ContextType,
+};
+
+use crate::{
+    host::{self, Level},
+    http::Request,
+    plugin::Plugin,
+};
+
+/// Successes wait at most this long until the other workers know of them.
+const TICK_MILLISECONDS: u32 = 50;
+
+/// Holds the configuration in force.
+#[derive(Default)]
+pub struct Root {
+    plugin: Option<Rc<Plugin>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    /// A configuration that is refused leaves the one before in force; Envoy answers its sender with
+    /// a NACK.
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let config = match FilterConfig::parse(&host::configuration()) {
+            Ok(config) => config,
+            Err(problems) => {
+                for problem in problems {
+                    host::log(Level::Error, &format!("configuration refused: {problem}"));
+                }
+                return false;
+            }
+        };
+        let plugin = Plugin::new(config, host::wall());
+        host::tick_every(TICK_MILLISECONDS);
+        self.plugin = Some(Rc::new(plugin));
+        true
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.with_traffic(host::wall(), |_| ());
+            plugin.cells.flush(&plugin.rules);
+        }
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request::new(self.plugin.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

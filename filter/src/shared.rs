@@ -1,0 +1,177 @@
+//! Circuit breakers in Envoy's shared data: one cell for all workers, kept across configurations.
+
+use std::cell::Cell as Slot;
+
+use policy::{
+    breaker::{Admission, BreakerState, Cell, RefusalReason, Step, Ticket, Transition},
+    decision::{CellId, CellRules, Rules, ServiceId},
+    outcome::Outcome,
+    time::MonoTime,
+};
+use std::time::Duration;
+
+use crate::host::{self, Level, Swap};
+
+/// Workers that write one cell at the same moment take turns: each loss means that another won, so
+/// this many in a row do not happen with fewer workers than that.
+const ATTEMPTS: u32 = 64;
+
+/// This worker's successes that the shared cell does not know yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    generation: u32,
+    successes: u32,
+}
+
+/// The breakers of one configuration, as one worker sees them.
+pub struct Cells {
+    pending: Vec<Slot<Pending>>,
+    any_pending: Slot<bool>,
+}
+
+impl Cells {
+    /// Makes the cells that do not exist yet. The first VM of a configuration does it on the main
+    /// thread, before workers have theirs.
+    pub fn new(rules: &Rules) -> Self {
+        for cell in rules.cells() {
+            let (bytes, cas) = host::shared(&cell.shared_key);
+            if bytes.is_empty() {
+                host::shared_swap(&cell.shared_key, &Cell::closed(&cell.rules).encode(), cas);
+            }
+        }
+        Self {
+            pending: vec![Slot::default(); rules.cells().len()],
+            any_pending: Slot::new(false),
+        }
+    }
+
+    /// Asks a breaker for one request.
+    pub fn admit(&self, cell: &CellRules, now: MonoTime) -> (Admission, Option<Transition>) {
+        match update(cell, |state| state.admit(&cell.rules, now)) {
+            Some(step) => (step.value, step.transition),
+            // Not written is not admitted: a probe too many would be worse than one refusal.
+            None => (
+                Admission::Refused {
+                    reason: RefusalReason::BreakerHalfOpen,
+                    retry_after: Duration::from_secs(1),
+                },
+                None,
+            ),
+        }
+    }
+
+    /// Tells a breaker how an admitted request ended.
+    pub fn record(
+        &self,
+        id: CellId,
+        cell: &CellRules,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: MonoTime,
+    ) -> Option<Transition> {
+        if outcome == Outcome::Success && self.may_wait(cell, ticket) {
+            self.batch(id, cell, ticket, now);
+            return None;
+        }
+        // What this worker still holds came before.
+        self.flush_one(id, cell, now);
+        update(cell, |state| {
+            state.record(&cell.rules, ticket, outcome, now)
+        })?
+        .transition
+    }
+
+    /// A success changes nothing that must be seen at once: no probe, and no row of failures that it
+    /// would end.
+    fn may_wait(&self, cell: &CellRules, ticket: Ticket) -> bool {
+        if ticket.is_probe() {
+            return false;
+        }
+        if cell.rules.consecutive_failures.is_none() {
+            return true;
+        }
+        let (bytes, _) = host::shared(&cell.shared_key);
+        Cell::decode(&bytes, &cell.rules).success_may_wait()
+    }
+
+    fn batch(&self, id: CellId, cell: &CellRules, ticket: Ticket, now: MonoTime) {
+        let Some(slot) = self.pending.get(usize::from(id.0)) else {
+            return;
+        };
+        if slot.get().successes > 0 && slot.get().generation != ticket.generation() {
+            self.flush_one(id, cell, now);
+        }
+        slot.set(Pending {
+            generation: ticket.generation(),
+            successes: slot.get().successes.saturating_add(1),
+        });
+        self.any_pending.set(true);
+    }
+
+    /// Publishes this worker's successes.
+    pub fn flush(&self, rules: &Rules) {
+        if !self.any_pending.replace(false) {
+            return;
+        }
+        let now = host::monotonic();
+        for (index, cell) in (0..).zip(rules.cells()) {
+            self.flush_one(CellId(index), cell, now);
+        }
+    }
+
+    fn flush_one(&self, id: CellId, cell: &CellRules, now: MonoTime) {
+        let Some(slot) = self.pending.get(usize::from(id.0)) else {
+            return;
+        };
+        let Pending {
+            generation,
+            successes,
+        } = slot.take();
+        if successes > 0 {
+            update(cell, |state| {
+                state.record_successes(&cell.rules, generation, successes, now)
+            });
+        }
+    }
+
+    /// The worst state of a service's breakers.
+    pub fn worst(&self, rules: &Rules, service: ServiceId) -> BreakerState {
+        let service = rules.service(service);
+        let stable = service.and_then(|service| service.stable_cell);
+        let canary = service.and_then(|service| service.canary.as_ref()?.cell);
+        let cells = [stable, canary].into_iter().flatten();
+        let states = cells.filter_map(|id| rules.cell(id)).map(|cell| {
+            let (bytes, _) = host::shared(&cell.shared_key);
+            Cell::decode(&bytes, &cell.rules).state()
+        });
+        states
+            .max_by_key(|state| match state {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open => 2,
+            })
+            .unwrap_or(BreakerState::Closed)
+    }
+}
+
+/// Changes a cell as if this worker were alone. None when it could not be written.
+fn update<T>(cell: &CellRules, mut step: impl FnMut(&mut Cell) -> Step<T>) -> Option<Step<T>> {
+    for _ in 0..ATTEMPTS {
+        let (bytes, cas) = host::shared(&cell.shared_key);
+        let mut state = Cell::decode(&bytes, &cell.rules);
+        let step = step(&mut state);
+        if !step.changed {
+            return Some(step);
+        }
+        match host::shared_swap(&cell.shared_key, &state.encode(), cas) {
+            Swap::Done => return Some(step),
+            Swap::Lost => {}
+            Swap::Failed => break,
+        }
+    }
+    host::log(
+        Level::Error,
+        &format!("circuit breaker {} could not be written", cell.shared_key),
+    );
+    None
+}

@@ -1,0 +1,166 @@
+//! `mumbai-mesh bootstrap`.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{BadData, UsageError, remote};
+use crate::{
+    bootstrap::{BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, bootstrap},
+    compile::FilterCode,
+    settings, source,
+};
+
+/// Write the two files that an Envoy needs to join the mesh.
+///
+/// DIR/envoy.yaml and DIR/mumbai_mesh.wasm: `envoy -c DIR/envoy.yaml` is all that remains.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mumbai-mesh bootstrap edge --xds 127.0.0.1:18000 --admin-port 9901 --out edge \\\n      --server http://127.0.0.1:8088\n  mumbai-mesh bootstrap payment-service --node-id payment-1 --xds 127.0.0.1:18000 \\\n      --admin-port 9902 --out payment-1 --config mesh.yaml"
+)]
+pub(super) struct Bootstrap {
+    /// Gateway or service of the mesh that this Envoy serves.
+    name: String,
+    /// The xDS server as this Envoy reaches it.
+    #[arg(long, value_name = "HOST:PORT")]
+    xds: String,
+    /// Port of Envoy's admin interface; 0 is any free port.
+    #[arg(long, value_name = "N")]
+    admin_port: u16,
+    /// Address of Envoy's admin interface.
+    #[arg(long, value_name = "IP", default_value_t = DEFAULT_ADMIN_ADDRESS)]
+    admin_address: IpAddr,
+    /// Folder for the two files; made when it is not there.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Unique name of this Envoy: the id of the endpoint beside which it stands.
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
+    /// Zone of this Envoy, such as mumbai-west; its endpoint's by default.
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    /// Port of a sidecar's outbound listener [default: 15001].
+    #[arg(long, value_name = "N")]
+    outbound_port: Option<u16>,
+    /// Ask this running server.
+    #[arg(long, value_name = "URL", required_unless_present = "config", conflicts_with_all = ["config", "filter"])]
+    server: Option<String>,
+    /// Read this mesh file instead.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The filter to copy, with --config. Found beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    filter: Option<PathBuf>,
+}
+
+const FILTER_FILE: &str = "mumbai_mesh.wasm";
+const BOOTSTRAP_FILE: &str = "envoy.yaml";
+
+impl Bootstrap {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let (xds_host, xds_port) = host_and_port(&self.xds)?;
+        let (member, wasm) = match (&self.server, &self.config) {
+            (Some(server), _) => ask(server, &self.name)?,
+            (None, Some(config)) => read(config, self.filter.clone(), &self.name)?,
+            (None, None) => return Err(UsageError("give --server or --config".into()).into()),
+        };
+        let node_id = member
+            .node_id(self.node_id)
+            .map_err(|error: MemberError| UsageError(error.to_string()))?;
+        let endpoint = member.endpoint(&node_id);
+        let region = endpoint
+            .and_then(|endpoint| endpoint.region.clone())
+            .or_else(|| member.region.clone());
+        let zone = self
+            .zone
+            .or_else(|| endpoint.and_then(|endpoint| endpoint.zone.clone()));
+        fs::create_dir_all(&self.out).with_context(|| format!("--out {}", self.out.display()))?;
+        let folder = self.out.canonicalize()?;
+        let filter = folder.join(FILTER_FILE);
+        let spec = BootstrapSpec {
+            name: member.name.clone(),
+            node_id,
+            xds_host,
+            xds_port,
+            admin: (self.admin_address, self.admin_port),
+            region,
+            zone,
+            outbound_port: self.outbound_port,
+            filter: (
+                filter.display().to_string(),
+                FilterCode::new(wasm.clone().into()).sha256().to_string(),
+            ),
+        };
+        write(&filter, &wasm)?;
+        let file = folder.join(BOOTSTRAP_FILE);
+        // Protobuf JSON is YAML as well.
+        let text = format!("{:#}\n", bootstrap(&spec));
+        write(&file, text.as_bytes())?;
+        println!("envoy -c {}", file.display());
+        Ok(())
+    }
+}
+
+/// Replaces a file as a whole: a running Envoy never reads half a filter.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let save = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(folder)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    save().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16), UsageError> {
+    let parsed = text.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+        (!host.is_empty()).then(|| (host.to_string(), port))
+    });
+    parsed.ok_or_else(|| {
+        UsageError(format!(
+            "--xds {text:?}: must be HOST:PORT with a port from 1 to 65535, such as 127.0.0.1:18000"
+        ))
+    })
+}
+
+fn ask(server: &str, name: &str) -> anyhow::Result<(Member, Vec<u8>)> {
+    let member = remote::get(server, &format!("/api/v1/bootstrap/{name}"), &[])?;
+    let member = serde_json::from_slice(&member).context("the server's answer")?;
+    let wasm = remote::get(server, "/filter/mumbai_mesh.wasm", &[])?;
+    Ok((member, wasm))
+}
+
+fn read(config: &Path, filter: Option<PathBuf>, name: &str) -> anyhow::Result<(Member, Vec<u8>)> {
+    let mesh = mesh(config)?;
+    let member = Member::find(&mesh, name).map_err(|error| UsageError(error.to_string()))?;
+    let filter = settings::filter_path(filter).ok_or_else(|| {
+        UsageError(
+            "the filter mumbai_mesh.wasm is not beside this program; build it with \
+             `cargo xtask wasm` or name it with --filter"
+                .into(),
+        )
+    })?;
+    let wasm = fs::read(&filter).with_context(|| format!("--filter {}", filter.display()))?;
+    Ok((member, wasm))
+}
+
+/// A mesh file, or all its problems on stderr.
+pub(super) fn mesh(config: &Path) -> anyhow::Result<crate::mesh::Mesh> {
+    match source::read_file(config, &settings::defaults()) {
+        Ok((_, mesh)) => Ok(mesh),
+        Err(problems) => {
+            source::report_fatal(config, &problems);
+            Err(BadData(format!("{} is refused", config.display())).into())
+        }
+    }
+}

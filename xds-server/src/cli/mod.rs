@@ -1,0 +1,76 @@
+//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data.
+
+mod bootstrap;
+mod explain;
+mod remote;
+mod serve;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{app::BadMesh, explain::QuestionError};
+
+const USAGE: u8 = 64;
+const BAD_DATA: u8 = 65;
+
+/// Calendar-aware traffic control for stock Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "mumbai-mesh", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Bootstrap(bootstrap::Bootstrap),
+    Explain(explain::Explain),
+}
+
+/// A command line that cannot be carried out as it stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// Data that cannot be used: a mesh file with problems, which have been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadData(String);
+
+/// Runs the process's own command line.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a closed pipe is nothing to report about.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Bootstrap(bootstrap) => bootstrap.run(),
+        Command::Explain(explain) => explain.run(),
+    };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("mumbai-mesh: {error:#}");
+    if error.is::<UsageError>() || error.is::<QuestionError>() {
+        ExitCode::from(USAGE)
+    } else if error.is::<BadData>() || error.is::<BadMesh>() {
+        ExitCode::from(BAD_DATA)
+    } else {
+        ExitCode::FAILURE
+    }
+}

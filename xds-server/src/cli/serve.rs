@@ -1,0 +1,89 @@
+//! `mumbai-mesh serve`.
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::UsageError;
+use crate::{
+    app,
+    settings::{self, ConfigPath, Settings},
+};
+
+/// Serve a mesh file to Envoys over xDS, and follow its changes.
+///
+/// A valid change of the file reaches every Envoy; an invalid one changes nothing, and every problem
+/// of it is told here and at /api/v1/revisions. Logs go to stderr (RUST_LOG sets their level). One
+/// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter"
+)]
+pub(super) struct Serve {
+    /// Mesh file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where Envoys connect (gRPC). Port 0 is any free port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18000")]
+    xds_listen: SocketAddr,
+    /// Where people and tools connect (HTTP). Port 0 is any free port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8088")]
+    api_listen: SocketAddr,
+    /// Folder in which the last good mesh is kept.
+    #[arg(long, value_name = "DIR", default_value = ".mumbai-mesh")]
+    state_dir: PathBuf,
+    /// The filter for Envoys that have no file of their own. Found beside this program by default.
+    #[arg(long, value_name = "FILE")]
+    filter: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let filter = settings::filter_path(self.filter).ok_or_else(|| {
+            UsageError(
+                "the filter mumbai_mesh.wasm is not beside this program; build it with \
+                 `cargo xtask wasm` or name it with --filter"
+                    .into(),
+            )
+        })?;
+        let settings = Settings {
+            config: ConfigPath::choose(self.config),
+            defaults: settings::defaults(),
+            xds_listen: self.xds_listen,
+            api_listen: self.api_listen,
+            state_dir: self.state_dir,
+            filter,
+        };
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(settings::log_filter()))
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("threads for the server")?
+            .block_on(serve(&settings))
+    }
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    // Before anything is promised: a signal during the start must end it as well.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bound = app::build(settings)?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "ready xds={} api={}", bound.xds, bound.api)?;
+    stdout.flush()?;
+    bound
+        .run(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+}

@@ -1,0 +1,389 @@
+//! What would happen to a request, and why: the filter's own code, asked with a time of choice. Pure.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use jiff::Timestamp;
+use policy::{
+    breaker::{Admission, BreakerRules, Cell},
+    canary::DrawSource,
+    decision::{
+        CellId, Decision, Environment, Headers, RequestView, Rules, ServiceId, Verdict, decide,
+    },
+    names,
+    time::{CivilZone, MonoTime, WallTime, format_duration},
+    timetable::Traffic,
+    units::{ServiceName, ZoneName},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::mesh::{Mesh, Service};
+
+/// A request that somebody wonders about.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// The service called through a sidecar…
+    pub service: Option<String>,
+    /// …or the gateway that is called.
+    pub gateway: Option<String>,
+    /// RFC 3339, seconds optional; now when absent.
+    pub at: Option<String>,
+    /// Path, for a gateway's routes; `/` when absent.
+    pub path: Option<String>,
+    /// Method; no rule looks at it yet.
+    pub method: Option<String>,
+    /// Zone of the Envoy that decides.
+    pub zone: Option<String>,
+    /// Request headers, each `name:value`.
+    pub headers: Vec<String>,
+}
+
+/// A question that has no answer: what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct QuestionError(String);
+
+/// The answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The instant in question, with the mesh's offset.
+    pub at: String,
+    /// The service that the request is for, if any.
+    pub service: Option<String>,
+    /// `normal`, `peak_hour` or `festival`.
+    pub traffic_state: &'static str,
+    /// The active window.
+    pub window: Option<String>,
+    /// The active festival.
+    pub festival: Option<String>,
+    /// The window's multiplier.
+    pub multiplier: f64,
+    /// The festival's factor.
+    pub festival_factor: f64,
+    /// The traffic class.
+    pub class: Option<String>,
+    /// Whether the request is shed. No rule sheds yet.
+    pub shed: bool,
+    /// The circuit breaker's rules, taken as closed; none when no breaker is asked.
+    pub breaker: Option<Value>,
+    /// The canary's label or `stable`; none when the service has no canary.
+    pub version: Option<String>,
+    /// The Envoy cluster.
+    pub cluster: Option<String>,
+    /// Headers that the upstream is sent.
+    pub headers: BTreeMap<&'static str, String>,
+    /// Why, one sentence each, in the order of the decision.
+    pub reasons: Vec<String>,
+}
+
+/// RFC 3339 with the zone's offset: every time shown to a person carries it.
+pub fn rfc3339(zone: &CivilZone, at: WallTime) -> String {
+    zone.rfc3339(at)
+}
+
+/// Reads RFC 3339; seconds may be left out.
+///
+/// # Errors
+/// Anything else, with an example.
+pub fn parse_instant(text: &str) -> Result<WallTime, String> {
+    let parse = |text: &str| text.parse::<Timestamp>();
+    let instant = parse(text).or_else(|error| {
+        // `2026-11-08T18:30+05:30`: put the seconds in behind the minutes.
+        let minutes = "2026-11-08T18:30".len();
+        match text.split_at_checked(minutes) {
+            Some((time, offset)) if !offset.starts_with(':') => {
+                parse(&format!("{time}:00{offset}"))
+            }
+            _ => Err(error),
+        }
+    });
+    match instant {
+        Ok(instant) => Ok(WallTime::from_unix_millis(instant.as_millisecond())),
+        Err(_) => Err(format!(
+            "{text:?} is no RFC 3339 time with an offset, such as 2026-11-08T18:30+05:30"
+        )),
+    }
+}
+
+/// Answers a question; `now` is used when it names no time.
+///
+/// # Errors
+/// A question about something that this mesh does not have, or that cannot be read.
+pub fn explain(
+    mesh: &Mesh,
+    question: &Question,
+    now: WallTime,
+) -> Result<Explanation, QuestionError> {
+    let at = match &question.at {
+        Some(at) => parse_instant(at).map_err(|error| QuestionError(format!("at: {error}")))?,
+        None => now,
+    };
+    let (target, trust, mut reasons) = target(mesh, question)?;
+    let headers = GivenHeaders::read(&question.headers)?;
+    let mut config = mesh.filter_config(trust);
+    config.zone = zone(question)?;
+    let rules = Rules::new(config);
+    let traffic = rules.traffic_at(at);
+    let service = target.map_or(ServiceId::Other, |(name, _)| {
+        rules.resolve_service(Some(name.as_str().as_bytes()), None, None)
+    });
+    let request = RequestView {
+        service,
+        headers: &headers,
+    };
+    let decision = decide(&rules, &traffic, &request, &mut Imagined);
+    traffic_reasons(&rules, &traffic, at, &mut reasons);
+    let reached = target.is_some();
+    if reached {
+        decision_reasons(
+            &rules,
+            &decision,
+            target.map(|(_, service)| service),
+            &mut reasons,
+        );
+    }
+    let version = decision
+        .version_header
+        .filter(|_| reached)
+        .map(str::to_string);
+    Ok(Explanation {
+        at: rules.timetable().zone().rfc3339(at),
+        service: target.map(|(name, _)| name.to_string()),
+        traffic_state: traffic.state.as_str(),
+        window: window(&rules, &traffic),
+        festival: festival(&rules, &traffic),
+        multiplier: traffic.multiplier.as_f64(),
+        festival_factor: traffic.factor.as_f64(),
+        class: target.map(|(_, service)| service.class.to_string()),
+        shed: false,
+        breaker: breaker(&rules, &decision).filter(|_| reached),
+        cluster: target.map(|(name, _)| match version.as_deref() {
+            Some(label) if label != names::STABLE => format!("{name}|{label}"),
+            _ => name.to_string(),
+        }),
+        version,
+        headers: decision
+            .request_headers(&traffic)
+            .filter(|_| reached)
+            .map(|(name, value)| (name, value.to_string()))
+            .collect(),
+        reasons,
+    })
+}
+
+type Target<'m> = Option<(&'m ServiceName, &'m Service)>;
+
+/// The service asked about, whether its listener trusts the canary header, and how it was found.
+fn target<'m>(
+    mesh: &'m Mesh,
+    question: &Question,
+) -> Result<(Target<'m>, bool, Vec<String>), QuestionError> {
+    let listed = |names: Vec<&ServiceName>| {
+        let names: Vec<&str> = names.into_iter().map(ServiceName::as_str).collect();
+        names.join(", ")
+    };
+    match (&question.service, &question.gateway) {
+        (Some(name), None) => {
+            let found = ServiceName::new(name)
+                .ok()
+                .and_then(|name| mesh.services.get_key_value(&name));
+            let Some((name, service)) = found else {
+                let known = listed(mesh.services.keys().collect());
+                return Err(QuestionError(format!(
+                    "service: {name:?} is not in this mesh; known: {known}"
+                )));
+            };
+            let reason = format!("called as {name} through a sidecar's outbound listener");
+            Ok((Some((name, service)), false, vec![reason]))
+        }
+        (None, Some(name)) => {
+            let found = ServiceName::new(name)
+                .ok()
+                .and_then(|name| mesh.gateways.get(&name));
+            let Some(gateway) = found else {
+                let known = listed(mesh.gateways.keys().collect());
+                return Err(QuestionError(format!(
+                    "gateway: {name:?} is not in this mesh; known: {known}"
+                )));
+            };
+            let path = question.path.as_deref().unwrap_or("/");
+            let trust = gateway.trust_canary_header;
+            if path.split(['?', '#']).next() == Some("/health") {
+                let reason = format!("gateway {name} answers /health itself with 200");
+                return Ok((None, trust, vec![reason]));
+            }
+            let target = mesh
+                .route(gateway, path)
+                .and_then(|service| mesh.services.get_key_value(service));
+            let reason = match target {
+                Some((service, _)) => format!("gateway {name} routes {path} to {service}"),
+                None => format!("gateway {name} has no route for {path}: 404"),
+            };
+            Ok((target, trust, vec![reason]))
+        }
+        _ => Err(QuestionError(
+            "name either a service or a gateway to ask about".into(),
+        )),
+    }
+}
+
+fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {
+    let zone = question.zone.as_deref().map(ZoneName::new).transpose();
+    zone.map_err(|error| QuestionError(format!("zone: {error}")))
+}
+
+fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
+    let window = rules.timetable().windows().get(traffic.window?)?;
+    Some(window.name().to_string())
+}
+
+fn festival(rules: &Rules, traffic: &Traffic) -> Option<String> {
+    let festival = rules.timetable().festivals().get(traffic.festival?)?;
+    Some(festival.name.to_string())
+}
+
+fn traffic_reasons(rules: &Rules, traffic: &Traffic, at: WallTime, reasons: &mut Vec<String>) {
+    let timetable = rules.timetable();
+    let mut said = Vec::new();
+    if let Some(name) = festival(rules, traffic) {
+        said.push(format!("festival {name} (factor {})", traffic.factor));
+    }
+    if let Some(name) = window(rules, traffic) {
+        said.push(format!("window {name} (multiplier {})", traffic.multiplier));
+    }
+    if said.is_empty() {
+        said.push("no window and no festival".into());
+    }
+    let zone = match rules.zone() {
+        Some(zone) => format!("zone {zone}"),
+        None => "an Envoy without a zone".into(),
+    };
+    reasons.push(format!(
+        "{} in {} for {zone}: {}",
+        timetable.zone().rfc3339(at),
+        timetable.zone().name(),
+        said.join(", ")
+    ));
+    if let Some(next) = timetable.next_change(at, rules.zone()) {
+        reasons.push(format!(
+            "this changes next at {}",
+            timetable.zone().rfc3339(next)
+        ));
+    }
+}
+
+fn decision_reasons(
+    rules: &Rules,
+    decision: &Decision<'_>,
+    service: Option<&Service>,
+    reasons: &mut Vec<String>,
+) {
+    if let Some(class) = service.map(|service| &service.class) {
+        reasons.push(format!("class {class}: the service's own"));
+    }
+    let split = service.and_then(|service| service.canary.as_ref());
+    if let (Some(split), Some(canary)) = (split, &decision.canary) {
+        let weight = split.weight.percent();
+        let draw = &canary.draw;
+        reasons.push(match (draw.source, draw.bucket) {
+            (DrawSource::Header, _) => {
+                format!(
+                    "{} chooses the version on this listener",
+                    names::HEADER_CANARY
+                )
+            }
+            (DrawSource::Key, Some(bucket)) => format!(
+                "bucket {bucket} of 10000 by {}; below {} is {} ({weight} %)",
+                split
+                    .sticky_by
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
+                split.weight.get(),
+                split.version
+            ),
+            _ => format!(
+                "no key in the request: each such request is drawn at random, {weight} % go to {}; \
+                 shown is the draw 9999",
+                split.version
+            ),
+        });
+    }
+    if let Some(cell) = cell(rules, decision) {
+        reasons.push(format!(
+            "circuit breaker {} is taken as closed; each Envoy knows its own",
+            cell.shared_key
+        ));
+    }
+}
+
+fn cell<'r>(rules: &'r Rules, decision: &Decision<'_>) -> Option<&'r policy::decision::CellRules> {
+    match decision.verdict {
+        Verdict::Proceed { cell: Some(id), .. } => rules.cell(id),
+        _ => None,
+    }
+}
+
+fn breaker(rules: &Rules, decision: &Decision<'_>) -> Option<Value> {
+    let rules = &cell(rules, decision)?.rules;
+    let error_rate = rules.error_rate.as_ref().map(|rate| {
+        json!({
+            "percent": rate.percent.percent(),
+            "minimum_requests": rate.minimum_requests,
+            "window": format_duration(rate.window),
+        })
+    });
+    Some(json!({
+        "state": "closed",
+        "consecutive_failures": rules.consecutive_failures,
+        "error_rate": error_rate,
+        "open_for": format_duration(rules.open_for),
+        "half_open_probes": rules.half_open_probes,
+    }))
+}
+
+/// Headers from `name:value` texts.
+struct GivenHeaders(BTreeMap<String, Vec<u8>>);
+
+impl GivenHeaders {
+    fn read(texts: &[String]) -> Result<Self, QuestionError> {
+        let mut headers: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for text in texts {
+            let Some((name, value)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
+            else {
+                return Err(QuestionError(format!(
+                    "header: {text:?} must be name:value, such as x-user-id:42"
+                )));
+            };
+            let values = headers.entry(name.trim().to_ascii_lowercase()).or_default();
+            if !values.is_empty() {
+                // As Envoy shows several headers of one name.
+                values.push(b',');
+            }
+            values.extend_from_slice(value.trim().as_bytes());
+        }
+        Ok(Self(headers))
+    }
+}
+
+impl Headers for GivenHeaders {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.0
+            .get(name)
+            .map(|value| Cow::Borrowed(value.as_slice()))
+    }
+}
+
+/// Breakers as if nothing had failed yet, and a draw that never hits a canary below 100 %.
+struct Imagined;
+
+impl Environment for Imagined {
+    fn random(&mut self) -> u64 {
+        9_999
+    }
+
+    fn admit(&mut self, _cell: CellId, rules: &BreakerRules) -> Admission {
+        Cell::closed(rules)
+            .admit(rules, MonoTime::from_nanos(0))
+            .value
+    }
+}
