@@ -54,7 +54,7 @@ pub async fn serve(
         .route("/api/v1/proxies", get(proxies))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path") })
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
         .with_state(state);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
@@ -63,7 +63,7 @@ pub async fn serve(
 }
 
 /// `application/problem+json` (RFC 9457).
-fn problem(status: StatusCode, detail: impl ToString) -> Response {
+fn problem(status: StatusCode, detail: &dyn ToString) -> Response {
     let title = status.canonical_reason().unwrap_or_default();
     let body = json!({"title": title, "status": status.as_u16(), "detail": detail.to_string()});
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
@@ -108,7 +108,7 @@ async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Res
     let mesh = Arc::clone(&state.revisions.borrow().mesh);
     match Member::find(&mesh, &name) {
         Ok(member) => Json(member).into_response(),
-        Err(error) => problem(StatusCode::NOT_FOUND, error),
+        Err(error) => problem(StatusCode::NOT_FOUND, &error),
     }
 }
 
@@ -145,6 +145,6 @@ async fn explain_request(
     };
     match explain::explain(&mesh, &question, clock::now()) {
         Ok(explanation) => Json(explanation).into_response(),
-        Err(error) => problem(StatusCode::BAD_REQUEST, error),
+        Err(error) => problem(StatusCode::BAD_REQUEST, &error),
     }
 }

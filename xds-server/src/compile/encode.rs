@@ -30,8 +30,10 @@ pub struct Encoder {
     descriptors: DescriptorPool,
     /// The newest encodings of each name. Several, since views may differ in one name (listeners of
     /// sidecars on different ports); bounded per name, so that memory follows the mesh and not time.
-    known: Mutex<HashMap<(ResourceType, String), Vec<Arc<Resource>>>>,
+    known: Mutex<Known>,
 }
+
+type Known = HashMap<(ResourceType, String), Vec<Arc<Resource>>>;
 
 const KNOWN_PER_NAME_MAX: usize = 64;
 

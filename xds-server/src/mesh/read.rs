@@ -52,7 +52,7 @@ impl Default for Defaults {
 pub fn read(text: &str, defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
     let value = parse(text).map_err(|problem| vec![problem])?;
     let problems = Problems::new();
-    let mesh = read_mesh(Reader::root(&value, &problems), defaults);
+    let mesh = read_mesh(&Reader::root(&value, &problems), defaults);
     let found = problems.into_vec();
     match mesh {
         Some(mesh) if found.is_empty() => Ok(mesh),
@@ -82,7 +82,7 @@ fn parse(text: &str) -> Result<Value, Problem> {
     })
 }
 
-fn read_mesh(root: Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
     file.not_supported(&["traffic_classes", "include", "freeze", "debug_headers"]);
     let (name, region) = read_identity(&mut file, defaults);
@@ -97,7 +97,7 @@ fn read_mesh(root: Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
         services,
         gateways,
     };
-    check(&root, &mesh);
+    check(root, &mesh);
     Some(mesh)
 }
 
@@ -170,13 +170,13 @@ fn read_services(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Service> 
         .into_iter()
         .filter_map(|(name, reader)| {
             let name = named(&reader, &name, ServiceName::new);
-            let service = read_service(reader);
+            let service = read_service(&reader);
             Some((name?, service?))
         })
         .collect()
 }
 
-fn read_service(reader: Reader<'_>) -> Option<Service> {
+fn read_service(reader: &Reader<'_>) -> Option<Service> {
     let mut service = reader.object()?;
     service.not_supported(&[
         "retries",
@@ -194,7 +194,10 @@ fn read_service(reader: Reader<'_>) -> Option<Service> {
         .and_then(|sidecar| sidecar.boolean())
         .unwrap_or(true);
     let endpoints = service.optional("endpoints").map_or_else(Vec::new, |list| {
-        list.array().into_iter().filter_map(read_endpoint).collect()
+        list.array()
+            .into_iter()
+            .filter_map(|endpoint| read_endpoint(&endpoint))
+            .collect()
     });
     let class = text(&mut service, "class", ClassName::new);
     let timeout = service.optional("timeout").and_then(|timeout| {
@@ -224,7 +227,7 @@ fn read_service(reader: Reader<'_>) -> Option<Service> {
     })
 }
 
-fn read_endpoint(reader: Reader<'_>) -> Option<Endpoint> {
+fn read_endpoint(reader: &Reader<'_>) -> Option<Endpoint> {
     let mut endpoint = reader.object()?;
     let host = endpoint.required("host").and_then(|host| {
         let text = host.string()?;
@@ -278,13 +281,13 @@ fn read_gateways(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Gateway> 
         .into_iter()
         .filter_map(|(name, reader)| {
             let name = named(&reader, &name, ServiceName::new);
-            let gateway = read_gateway(reader);
+            let gateway = read_gateway(&reader);
             Some((name?, gateway?))
         })
         .collect()
 }
 
-fn read_gateway(reader: Reader<'_>) -> Option<Gateway> {
+fn read_gateway(reader: &Reader<'_>) -> Option<Gateway> {
     let mut gateway = reader.object()?;
     gateway.not_supported(&["hosts", "tls", "debug_headers"]);
     let listen = gateway.required("listen").and_then(|listen| {
@@ -300,7 +303,10 @@ fn read_gateway(reader: Reader<'_>) -> Option<Gateway> {
         .and_then(|trust| trust.boolean())
         .unwrap_or(false);
     let routes = gateway.optional("routes").map_or_else(Vec::new, |list| {
-        list.array().into_iter().filter_map(read_route).collect()
+        list.array()
+            .into_iter()
+            .filter_map(|route| read_route(&route))
+            .collect()
     });
     gateway.finish();
     Some(Gateway {
@@ -310,10 +316,12 @@ fn read_gateway(reader: Reader<'_>) -> Option<Gateway> {
     })
 }
 
-fn read_route(reader: Reader<'_>) -> Option<Route> {
+fn read_route(reader: &Reader<'_>) -> Option<Route> {
     let mut route = reader.object()?;
     route.not_supported(&["redirect", "rewrite", "timeout", "retries", "hosts"]);
-    let path = route.required("match").and_then(read_match);
+    let path = route
+        .required("match")
+        .and_then(|matched| read_match(&matched));
     let service = route
         .required("service")
         .and_then(|service| service.parsed(ServiceName::new));
@@ -324,7 +332,7 @@ fn read_route(reader: Reader<'_>) -> Option<Route> {
     })
 }
 
-fn read_match(reader: Reader<'_>) -> Option<PathMatch> {
+fn read_match(reader: &Reader<'_>) -> Option<PathMatch> {
     let mut matched = reader.object()?;
     matched.not_supported(&["header", "headers", "method", "grpc_service", "hosts"]);
     let prefix = matched
