@@ -1,1 +1,8 @@
+//! Everything that is promised of the real thing, on real Envoys, the real filter and the real server.
+//! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
+mod breaker;
+mod canary;
+mod clock;
+mod door1;
+mod robustness;

@@ -1,1 +1,13 @@
+//! Starts the real thing: Envoys, the server, applications; moves their clock; speaks to them; and
+//! leaves nothing behind. Used by the integration tests and by the demonstration.
 
+pub mod artifacts;
+pub mod clock;
+pub mod demo_services;
+pub mod envoy;
+pub mod http;
+pub mod load;
+pub mod ports;
+pub mod process;
+pub mod server;
+pub mod wait;

@@ -1,1 +1,180 @@
-fn main() {}
+//! `demo-service`: an application to stand behind an Envoy. It says who it is and what it was sent,
+//! and fails on demand.
+//!
+//! Every path answers JSON: service, version, request headers, and how many requests came before. A
+//! request's own headers `x-demo-status` and `x-demo-delay-ms` say how it is answered; `POST
+//! /_control?status=503&delay_ms=100` says it for all later ones. `GET /_count` is the number of
+//! requests so far. Neither of the latter counts.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use http_body_util::Full;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+struct Service {
+    name: String,
+    version: String,
+    requests: AtomicU64,
+    status: AtomicU16,
+    delay_millis: AtomicU64,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let (listen, name, version) = arguments()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("--listen {listen}"))?;
+    println!("ready {listen}");
+    let service = Arc::new(Service {
+        name,
+        version,
+        requests: AtomicU64::new(0),
+        status: AtomicU16::new(200),
+        delay_millis: AtomicU64::new(0),
+    });
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let _ = stream.set_nodelay(true);
+                let service = Arc::clone(&service);
+                tokio::spawn(async move {
+                    let handler = service_fn(move |request| answer(Arc::clone(&service), request));
+                    // A client that leaves ends its own connection only.
+                    let _ = http1::Builder::new()
+                        .max_buf_size(256 * 1024)
+                        .serve_connection(TokioIo::new(stream), handler)
+                        .await;
+                });
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+fn arguments() -> Result<(SocketAddr, String, String)> {
+    let mut arguments = std::env::args().skip(1);
+    let (mut listen, mut name, mut version) = (None, "demo".to_string(), "v1".to_string());
+    while let Some(flag) = arguments.next() {
+        let value = arguments
+            .next()
+            .with_context(|| format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--listen" => listen = Some(value.parse().context("--listen ADDRESS:PORT")?),
+            "--name" => name = value,
+            "--version" => version = value,
+            _ => bail!("unknown flag {flag}; known: --listen --name --version"),
+        }
+    }
+    Ok((
+        listen.context("--listen ADDRESS:PORT must be given")?,
+        name,
+        version,
+    ))
+}
+
+async fn answer(
+    service: Arc<Service>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    match request.uri().path() {
+        "/_count" => {
+            let count = service.requests.load(Ordering::SeqCst);
+            return Ok(response(StatusCode::OK, format!("{count}\n")));
+        }
+        "/_control" => return Ok(control(&service, request.uri().query().unwrap_or_default())),
+        _ => {}
+    }
+    let before = service.requests.fetch_add(1, Ordering::SeqCst);
+    let asked = |name: &str| {
+        request
+            .headers()
+            .get(name)?
+            .to_str()
+            .ok()?
+            .parse::<u64>()
+            .ok()
+    };
+    let delay =
+        asked("x-demo-delay-ms").unwrap_or_else(|| service.delay_millis.load(Ordering::SeqCst));
+    if delay > 0 {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    let status = asked("x-demo-status")
+        .and_then(|status| u16::try_from(status).ok())
+        .unwrap_or_else(|| service.status.load(Ordering::SeqCst));
+    let body = json!({
+        "service": service.name,
+        "version": service.version,
+        "path": request.uri().path(),
+        "headers": headers(&request),
+        "before": before,
+    });
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    Ok(response(status, format!("{body}\n")))
+}
+
+/// By name; several of one name joined by commas. Bytes that are no UTF-8 are shown as such.
+fn headers(request: &Request<Incoming>) -> Map<String, Value> {
+    let mut headers = Map::new();
+    for (name, value) in request.headers() {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let entry = headers.entry(name.as_str()).or_insert(Value::Null);
+        *entry = match entry.as_str() {
+            Some(before) => Value::String(format!("{before},{value}")),
+            None => Value::String(value),
+        };
+    }
+    headers
+}
+
+fn control(service: &Service, query: &str) -> Response<Full<Bytes>> {
+    for pair in query.split('&') {
+        let done = match pair.split_once('=') {
+            Some(("status", value)) => value
+                .parse()
+                .map(|status| service.status.store(status, Ordering::SeqCst))
+                .is_ok(),
+            Some(("delay_ms", value)) => value
+                .parse()
+                .map(|delay| service.delay_millis.store(delay, Ordering::SeqCst))
+                .is_ok(),
+            _ => false,
+        };
+        if !done {
+            let words = format!("{pair:?}: known are status=N and delay_ms=N\n");
+            return response(StatusCode::BAD_REQUEST, words);
+        }
+    }
+    response(StatusCode::OK, "done\n".into())
+}
+
+fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,182 @@
+//! The calendar on a real Envoy whose clock is moved across its edges: the header changes at that
+//! very moment, in every worker, with no configuration pushed in between.
+
+use anyhow::{Context, Result, ensure};
+use harness::{clock::Clock, http::Client};
+use serde_json::{Value, json};
+
+use crate::door1::{Door1, filter_config, seen};
+
+/// How far before and after an edge the header is watched.
+const AROUND_MILLIS: i64 = 400;
+
+struct Edge {
+    what: &'static str,
+    at: &'static str,
+    before: &'static str,
+    after: &'static str,
+}
+
+fn edge(what: &'static str, at: &'static str, before: &'static str, after: &'static str) -> Edge {
+    Edge {
+        what,
+        at,
+        before,
+        after,
+    }
+}
+
+fn millis(rfc3339: &str) -> Result<i64> {
+    let instant: jiff::Timestamp = rfc3339.parse()?;
+    Ok(instant.as_millisecond())
+}
+
+/// Watches one edge through every connection. A request that straddles the edge proves nothing and
+/// is not judged.
+fn watch(edge: &Edge, clock: &Clock, clients: &mut [Client]) -> Result<()> {
+    let at = millis(edge.at)?;
+    clock.set_now(at - AROUND_MILLIS)?;
+    let mut judged = vec![(0, 0); clients.len()];
+    while clock.now_millis()? < at + AROUND_MILLIS {
+        for (client, judged) in clients.iter_mut().zip(&mut judged) {
+            let began = clock.now_millis()?;
+            let answer = client.get("/orders", &[])?;
+            let ended = clock.now_millis()?;
+            let state = seen(&answer, "x-mumbai-traffic-state")?.context("no state")?;
+            let expected = if ended < at {
+                judged.0 += 1;
+                edge.before
+            } else if began >= at {
+                judged.1 += 1;
+                edge.after
+            } else {
+                continue;
+            };
+            ensure!(
+                state == expected,
+                "{} {}: {state} instead of {expected}, {} ms from the edge",
+                edge.what,
+                edge.at,
+                began - at
+            );
+        }
+    }
+    ensure!(
+        judged
+            .iter()
+            .all(|(before, after)| *before > 0 && *after > 0),
+        "{}: too few answers to judge by: {judged:?}",
+        edge.what
+    );
+    Ok(())
+}
+
+fn watch_all(calendar: &Value, edges: &[Edge]) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let clock = Clock::new(dir.path())?;
+    let service = json!({"name": "order-service"});
+    let door = Door1::start_at(&filter_config(&service, calendar), Some(&clock))?;
+    let mut clients = door.client_per_worker()?;
+    for edge in edges {
+        watch(edge, &clock, &mut clients)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn windows_and_festivals_in_mumbai_begin_and_end_at_their_second() -> Result<()> {
+    let calendar = json!({
+        "peak_hours": {
+            "morning": {"start": 7, "end": 11},
+            "evening": {"start": "17:00", "end": "22:00"},
+        },
+        "festivals": [{"name": "Diwali", "date": "2026-11-08", "factor": 2.0}],
+    });
+    watch_all(
+        &calendar,
+        &[
+            edge(
+                "morning begins",
+                "2026-11-24T07:00:00+05:30",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "morning ends",
+                "2026-11-24T11:00:00+05:30",
+                "peak_hour",
+                "normal",
+            ),
+            edge(
+                "evening begins",
+                "2026-11-24T17:00:00+05:30",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "evening ends",
+                "2026-11-24T22:00:00+05:30",
+                "peak_hour",
+                "normal",
+            ),
+            edge(
+                "Diwali begins",
+                "2026-11-08T00:00:00+05:30",
+                "normal",
+                "festival",
+            ),
+            edge(
+                "Diwali ends",
+                "2026-11-09T00:00:00+05:30",
+                "festival",
+                "normal",
+            ),
+        ],
+    )
+}
+
+#[test]
+fn windows_in_new_york_follow_the_changes_of_its_clocks() -> Result<()> {
+    let calendar = json!({
+        "timezone": {"name": "America/New_York", "posix": "EST5EDT,M3.2.0,M11.1.0"},
+        "peak_hours": {"night": {"start": "01:30", "end": "02:30"}},
+    });
+    watch_all(
+        &calendar,
+        &[
+            // The hour from 01:00 to 02:00 comes twice.
+            edge(
+                "first 01:30",
+                "2026-11-01T01:30:00-04:00",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "clocks go back",
+                "2026-11-01T01:00:00-05:00",
+                "peak_hour",
+                "normal",
+            ),
+            edge(
+                "second 01:30",
+                "2026-11-01T01:30:00-05:00",
+                "normal",
+                "peak_hour",
+            ),
+            edge("02:30", "2026-11-01T02:30:00-05:00", "peak_hour", "normal"),
+            // 02:00 is followed by 03:00.
+            edge(
+                "01:30 in spring",
+                "2027-03-14T01:30:00-05:00",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "clocks go forward",
+                "2027-03-14T03:00:00-04:00",
+                "peak_hour",
+                "normal",
+            ),
+        ],
+    )
+}

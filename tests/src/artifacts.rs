@@ -1,0 +1,46 @@
+//! Where the programs are that a mesh is made of.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+/// Absolute paths of files that exist.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    /// The filter, `mumbai_mesh.wasm`.
+    pub wasm: PathBuf,
+    /// A stock Envoy.
+    pub envoy: PathBuf,
+    /// The program `mumbai-mesh`.
+    pub server: PathBuf,
+    /// The program `demo-service`.
+    pub demo_service: PathBuf,
+}
+
+impl Artifacts {
+    /// As `cargo xtask test` says.
+    ///
+    /// # Errors
+    /// A variable that is not set, or names no file: with the command to run.
+    pub fn from_env() -> Result<Self> {
+        Ok(Self {
+            wasm: variable("MUMBAI_MESH_WASM")?,
+            envoy: variable("ENVOY_BIN")?,
+            server: variable("MUMBAI_MESH_BIN")?,
+            demo_service: variable("MUMBAI_MESH_DEMO_SERVICE")?,
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
+fn variable(name: &str) -> Result<PathBuf> {
+    const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";
+    let path = std::env::var_os(name).with_context(|| format!("{name} is not set: {RUN}"))?;
+    let path = PathBuf::from(path);
+    ensure!(
+        path.is_file(),
+        "{name}={} is no file: {RUN}",
+        path.display()
+    );
+    Ok(path)
+}

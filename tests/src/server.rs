@@ -1,0 +1,148 @@
+//! A real `mumbai-mesh serve`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{artifacts::Artifacts, clock::Clock, http::Client, process::Process};
+
+const READY: Duration = Duration::from_secs(60);
+
+/// How a server is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'c> {
+    /// The clock that it follows.
+    pub clock: Option<&'c Clock>,
+    /// 0 is any free port.
+    pub xds_port: u16,
+    /// 0 is any free port.
+    pub api_port: u16,
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Where Envoys connect.
+    pub xds: SocketAddr,
+    /// Where people connect.
+    pub api: SocketAddr,
+    program: PathBuf,
+    mesh: PathBuf,
+    process: Process,
+}
+
+impl Server {
+    /// Writes its mesh file into `dir`, starts it, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it refuses the file or does not start: with the end of its log.
+    pub fn start(
+        artifacts: &Artifacts,
+        dir: &Path,
+        mesh: &str,
+        options: &Options<'_>,
+    ) -> Result<Self> {
+        let file = dir.join("mesh.yaml");
+        replace(&file, mesh)?;
+        let mut command = Command::new(&artifacts.server);
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .args(["--xds-listen", &format!("127.0.0.1:{}", options.xds_port)])
+            .args(["--api-listen", &format!("127.0.0.1:{}", options.api_port)])
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .arg("--filter")
+            .arg(&artifacts.wasm);
+        if let Some(clock) = options.clock {
+            clock.apply(&mut command);
+        }
+        let log = dir.join("server.log");
+        let mut process = Process::spawn("mumbai-mesh serve", command, &log)?;
+        let ready = process.wait_line("ready ", READY)?;
+        let address = |key: &str| -> Result<SocketAddr> {
+            let word = ready.split(' ').find_map(|word| word.strip_prefix(key));
+            Ok(word
+                .with_context(|| format!("no {key} in {ready:?}"))?
+                .parse()?)
+        };
+        Ok(Self {
+            xds: address("xds=")?,
+            api: address("api=")?,
+            program: artifacts.server.clone(),
+            mesh: file,
+            process,
+        })
+    }
+
+    /// Replaces the mesh file by rename, as editors and ConfigMaps do.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_mesh(&self, mesh: &str) -> Result<()> {
+        replace(&self.mesh, mesh)
+    }
+
+    /// The mesh file.
+    pub fn mesh_file(&self) -> &Path {
+        &self.mesh
+    }
+
+    /// Writes an Envoy's bootstrap into `out` by `mumbai-mesh bootstrap`, and gives its file.
+    ///
+    /// # Errors
+    /// When the command fails: with what it says.
+    pub fn bootstrap(
+        &self,
+        name: &str,
+        admin_port: u16,
+        out: &Path,
+        extra: &[&str],
+    ) -> Result<PathBuf> {
+        let output = Command::new(&self.program)
+            .args(["bootstrap", name, "--xds", &self.xds.to_string()])
+            .args(["--admin-port", &admin_port.to_string()])
+            .args(["--server", &format!("http://{}", self.api)])
+            .arg("--out")
+            .arg(out)
+            .args(extra)
+            .output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "mumbai-mesh bootstrap {name}: {errors}"
+        );
+        Ok(out.join("envoy.yaml"))
+    }
+
+    /// `GET` of its API.
+    ///
+    /// # Errors
+    /// When the answer is no JSON.
+    pub fn api_get(&self, path: &str) -> Result<serde_json::Value> {
+        Client::new(self.api).get(path, &[])?.json()
+    }
+
+    /// All that it has said.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let beside = file.with_extension("new");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, file).with_context(|| format!("{}", file.display()))
+}
