@@ -3,6 +3,10 @@
 
 mod breaker;
 mod canary;
+mod cli;
 mod clock;
 mod door1;
+mod mesh;
 mod robustness;
+mod server;
+mod sidecar;

@@ -1,0 +1,199 @@
+//! A mesh for tests: the server, a gateway Envoy that it configures, two versions of a service.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use harness::{
+    artifacts::Artifacts,
+    clock::Clock,
+    demo_services::DemoService,
+    envoy::{self, Envoy},
+    http::Client,
+    ports::free_port,
+    server::{self, Server},
+    wait::wait_for,
+};
+
+use crate::door1::BOUND;
+
+/// What the tests change in the mesh file.
+#[derive(Debug, Clone)]
+pub struct MeshFile {
+    pub gateway_port: u16,
+    pub stable: u16,
+    pub canary: u16,
+    pub weight: &'static str,
+    pub breaker: &'static str,
+    /// More top-level sections.
+    pub more: String,
+}
+
+impl MeshFile {
+    pub fn text(&self) -> String {
+        format!(
+            "\
+mesh: {{name: test, region: mumbai}}
+timezone: Asia/Kolkata
+{more}
+services:
+  order-service:
+    sidecar: false
+    endpoints:
+      - {{id: order-1, host: 127.0.0.1, port: {stable}, version: v1}}
+      - {{id: order-2, host: 127.0.0.1, port: {canary}, version: v2}}
+    circuit_breaker: {breaker}
+    canary: {{version: v2, weight: {weight}, sticky_by: {{header: x-user-id}}}}
+gateways:
+  edge:
+    listen: 127.0.0.1:{port}
+    routes:
+      - {{match: {{path_prefix: /orders}}, service: order-service}}
+",
+            more = self.more,
+            stable = self.stable,
+            canary = self.canary,
+            breaker = self.breaker,
+            weight = self.weight,
+            port = self.gateway_port,
+        )
+    }
+}
+
+/// A running mesh.
+pub struct Mesh {
+    pub gateway: Envoy,
+    pub server: Server,
+    pub file: MeshFile,
+    _applications: [DemoService; 2],
+    pub dir: tempfile::TempDir,
+}
+
+/// Which variant of xDS the gateway speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    Delta,
+    StateOfTheWorld,
+}
+
+impl Mesh {
+    pub fn start(change: impl FnOnce(&mut MeshFile)) -> Result<Self> {
+        Self::start_with(Variant::Delta, None, change)
+    }
+
+    pub fn start_with(
+        variant: Variant,
+        clock: Option<&Clock>,
+        change: impl FnOnce(&mut MeshFile),
+    ) -> Result<Self> {
+        let artifacts = Artifacts::from_env()?;
+        let dir = tempfile::tempdir()?;
+        let stable = DemoService::start(&artifacts, dir.path(), "order-service", "v1")?;
+        let canary = DemoService::start(&artifacts, dir.path(), "order-service", "v2")?;
+        let mut file = MeshFile {
+            gateway_port: free_port(),
+            stable: stable.addr.port(),
+            canary: canary.addr.port(),
+            weight: "10",
+            breaker: "{consecutive_failures: 5}",
+            more: String::new(),
+        };
+        change(&mut file);
+        let options = server::Options {
+            clock,
+            ..server::Options::default()
+        };
+        let server = Server::start(&artifacts, dir.path(), &file.text(), &options)?;
+        let gateway = start_envoy(&artifacts, dir.path(), &server, "edge", variant, &[], clock)?;
+        let mesh = Self {
+            gateway,
+            server,
+            file,
+            _applications: [stable, canary],
+            dir,
+        };
+        mesh.wait_until_served()?;
+        Ok(mesh)
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.file.gateway_port).into()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address())
+    }
+
+    fn wait_until_served(&self) -> Result<()> {
+        wait_for("the gateway to serve", BOUND, || {
+            match self.client().get("/orders/1", &[]) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(format!("status {}", answer.status)),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+    }
+
+    /// Writes a changed mesh file, and waits until the server has taken it and Envoy has applied
+    /// and acknowledged all of it.
+    pub fn change(&mut self, change: impl FnOnce(&mut MeshFile)) -> Result<()> {
+        change(&mut self.file);
+        let before = self.revision()?;
+        self.server.write_mesh(&self.file.text())?;
+        wait_for("the server to take the change", BOUND, || {
+            let now = self.revision().map_err(|error| error.to_string())?;
+            if now > before {
+                Ok(())
+            } else {
+                Err(format!("revision {now}"))
+            }
+        })?;
+        wait_for("every proxy to acknowledge it", BOUND, || {
+            let proxies = self.server.api_get("/api/v1/proxies");
+            let proxies = proxies.map_err(|error| error.to_string())?;
+            if all_acknowledged(&proxies) {
+                Ok(())
+            } else {
+                Err(proxies.to_string())
+            }
+        })
+    }
+
+    pub fn revision(&self) -> Result<u64> {
+        let revisions = self.server.api_get("/api/v1/revisions")?;
+        Ok(revisions["current"]["revision"]
+            .as_u64()
+            .unwrap_or_default())
+    }
+}
+
+fn all_acknowledged(proxies: &serde_json::Value) -> bool {
+    let proxies = proxies["proxies"].as_array().into_iter().flatten();
+    let mut types = proxies.flat_map(|proxy| proxy["types"].as_object().into_iter().flatten());
+    types.all(|(_, status)| status["sent"] == status["acked"] && status["nack"].is_null())
+}
+
+/// Bootstraps an Envoy by the CLI and starts it.
+pub fn start_envoy(
+    artifacts: &Artifacts,
+    dir: &Path,
+    server: &Server,
+    name: &str,
+    variant: Variant,
+    extra: &[&str],
+    clock: Option<&Clock>,
+) -> Result<Envoy> {
+    let admin_port = free_port();
+    let out = dir.join(format!("{name}-{admin_port}"));
+    let config: PathBuf = server.bootstrap(name, admin_port, &out, extra)?;
+    if variant == Variant::StateOfTheWorld {
+        let text = std::fs::read_to_string(&config)?;
+        std::fs::write(&config, text.replace("DELTA_GRPC", "GRPC"))?;
+    }
+    let options = envoy::Options {
+        name,
+        clock,
+        admin_port,
+        ..envoy::Options::default()
+    };
+    Envoy::start_file(artifacts, &out, &config, &options)
+}
