@@ -47,8 +47,9 @@ static int64_t offset(void) {
 }
 
 static void move(struct timespec *time) {
-    int64_t nanos = time->tv_nsec + offset() % SECOND;
-    time->tv_sec += offset() / SECOND;
+    int64_t by = offset(); /* Read once: it may change between two readings. */
+    int64_t nanos = time->tv_nsec + by % SECOND;
+    time->tv_sec += by / SECOND;
     if (nanos < 0) { nanos += SECOND; time->tv_sec -= 1; }
     if (nanos >= SECOND) { nanos -= SECOND; time->tv_sec += 1; }
     time->tv_nsec = nanos;
@@ -74,4 +75,9 @@ time_t time(time_t *out) {
     if (clock_gettime(CLOCK_REALTIME, &now)) return -1;
     if (out) *out = now.tv_sec;
     return now.tv_sec;
+}
+
+/* C11; newer C++ libraries and command line tools ask this way. */
+int timespec_get(struct timespec *now, int base) {
+    return base == TIME_UTC && clock_gettime(CLOCK_REALTIME, now) == 0 ? base : 0;
 }

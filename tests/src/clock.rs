@@ -52,9 +52,12 @@ impl Clock {
     /// Moves the clock: from now on it shows `unix_millis` and goes on from there.
     ///
     /// # Errors
-    /// When the offset cannot be written.
+    /// When the offset cannot be written, or is more than 292 years.
     pub fn set_now(&self, unix_millis: i64) -> Result<()> {
-        let offset = (unix_millis - real_millis()) * NANOS_PER_MILLI;
+        let offset = unix_millis
+            .checked_sub(real_millis())
+            .and_then(|millis| millis.checked_mul(NANOS_PER_MILLI))
+            .context("too far from the real time")?;
         // Eight aligned bytes: readers see the old offset or the new one.
         self.file.write_all_at(&offset.to_ne_bytes(), 0)?;
         Ok(())
@@ -103,5 +106,6 @@ mod tests {
             let seconds = shown();
             assert!((0..60).contains(&(seconds - millis / 1000)), "{seconds}");
         }
+        assert!(clock.set_now(i64::MAX).is_err());
     }
 }

@@ -25,7 +25,7 @@ impl DemoService {
         Self::start_on(artifacts, dir, name, version, free_port())
     }
 
-    /// Starts one on this port of 127.0.0.1.
+    /// Starts one on this port of 127.0.0.1; 0 is any free one.
     ///
     /// # Errors
     /// When the port is taken, or it does not start.
@@ -36,11 +36,11 @@ impl DemoService {
         version: &str,
         port: u16,
     ) -> Result<Self> {
-        let addr: SocketAddr = ([127, 0, 0, 1], port).into();
+        let listen: SocketAddr = ([127, 0, 0, 1], port).into();
         let mut command = Command::new(&artifacts.demo_service);
         command.args([
             "--listen",
-            &addr.to_string(),
+            &listen.to_string(),
             "--name",
             name,
             "--version",
@@ -49,14 +49,16 @@ impl DemoService {
         let label = format!("{name}-{version}");
         let log = dir.join(format!("{label}-{port}.log"));
         let mut process = Process::spawn(&label, command, &log)?;
-        process.wait_line("ready ", READY)?;
+        let ready = process.wait_line("ready ", READY)?;
         Ok(Self {
-            addr,
+            addr: ready
+                .parse()
+                .with_context(|| format!("no address: {ready:?}"))?,
             _process: process,
         })
     }
 
-    /// Makes all later answers so: `status=503&delay_ms=0`.
+    /// Makes all later answers so: `status=503&delay_ms=0`, or `status=reset` for none at all.
     ///
     /// # Errors
     /// When it does not understand.

@@ -70,8 +70,9 @@ impl Envoy {
             .arg("-c")
             .arg(config)
             .args(["--concurrency", &options.concurrency.to_string()])
-            // Envoys on one machine share memory by this number unless told apart.
-            .arg("--use-dynamic-base-id")
+            // Without hot restart Envoys share no memory and no socket, so those started together cannot
+            // collide, and one that is killed leaves nothing behind in /dev/shm.
+            .arg("--disable-hot-restart")
             .args(["--log-level", "info"]);
         if let Some(clock) = options.clock {
             clock.apply(&mut command);
@@ -122,6 +123,15 @@ impl Envoy {
         value.trim().parse().ok()
     }
 
+    /// The value of one line of its metrics, by all that stands before the value:
+    /// `envoy_cluster_upstream_rq_total{envoy_cluster_name="a"}`. `None` when there is no such line.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn counter(&self, line: &str) -> Result<Option<f64>> {
+        Ok(value(&self.prometheus()?, line))
+    }
+
     /// All its metrics as Prometheus reads them.
     ///
     /// # Errors
@@ -138,5 +148,26 @@ impl Envoy {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+}
+
+fn value(page: &str, line: &str) -> Option<f64> {
+    let mut values = page
+        .lines()
+        .filter_map(|known| known.strip_prefix(line)?.strip_prefix(' '));
+    values.next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_the_whole_of_what_stands_before_its_value() {
+        let page = "a_total{b=\"c\"} 3\na_total{b=\"cd\"} 4.5\nnone nothing\n";
+        assert_eq!(value(page, "a_total{b=\"cd\"}"), Some(4.5));
+        assert_eq!(value(page, "a_total{b=\"c\"}"), Some(3.0));
+        assert_eq!(value(page, "a_total"), None);
+        assert_eq!(value(page, "none"), None);
     }
 }

@@ -54,10 +54,10 @@ impl Load {
     }
 
     /// Stops all users.
-    pub fn stop(self) -> LoadReport {
+    pub fn stop(mut self) -> LoadReport {
         self.stop.store(true, Ordering::Relaxed);
         let mut whole = LoadReport::default();
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             let Ok(part) = thread.join() else {
                 *whole.failures.entry("a user panicked".into()).or_default() += 1;
                 continue;
@@ -69,6 +69,16 @@ impl Load {
             }
         }
         whole
+    }
+}
+
+impl Drop for Load {
+    /// A test that fails must not leave its load to the others.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

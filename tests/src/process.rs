@@ -6,9 +6,12 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{self, Child, Command, ExitStatus, Stdio},
+    sync::{LazyLock, Mutex, PoisonError, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -40,16 +43,8 @@ impl Process {
             .stderr(file)
             // Ctrl-C at the terminal is for its owner, who ends it in order.
             .process_group(0);
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let child = command
-            .spawn()
-            .with_context(|| format!("{name} cannot be started"))?;
+        end_with_this_process(&mut command);
+        let child = start(command).with_context(|| format!("{name} cannot be started"))?;
         Ok(Self {
             name: name.into(),
             child,
@@ -87,13 +82,15 @@ impl Process {
     pub fn wait_line(&mut self, prefix: &str, bound: Duration) -> Result<String> {
         let what = format!("{} to say {prefix:?}", self.name);
         let line = wait_for(&what, bound, || {
+            // Asked first: what it says before it ends counts.
+            let ended = self.ended().is_some();
             let log = self.log();
             let mut lines = log
                 .split_inclusive('\n')
                 .filter(|line| line.ends_with('\n'));
             match lines.find_map(|line| line.strip_prefix(prefix)) {
                 Some(rest) => Ok(Some(rest.trim().to_string())),
-                None if self.ended().is_some() => Ok(None),
+                None if ended => Ok(None),
                 None => Err(self.log_tail()),
             }
         })?;
@@ -133,6 +130,44 @@ impl Process {
     }
 }
 
+fn end_with_this_process(command: &mut Command) {
+    let owner = process::id();
+    // SAFETY: prctl and getppid are async-signal-safe; nothing is allocated and no memory of ours is touched.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The owner may have ended before the promise was made.
+            if libc::getppid().cast_unsigned() != owner {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Starts a program from a thread that lives as long as this process. The kernel ends a child with the
+/// thread that started it, and each test has its own: a program that tests share must outlive the first.
+fn start(command: Command) -> Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    static STARTER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, reply) in orders {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, started) = mpsc::channel();
+    let starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
+    if starter.send((command, reply)).is_err() {
+        bail!("the thread that starts programs is gone");
+    }
+    Ok(started.recv()??)
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -140,5 +175,41 @@ impl Drop for Process {
         }
         // Nobody is left to tell.
         let _ = self.terminate();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(10);
+
+    fn shell(dir: &Path, script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::spawn("script", command, &dir.join("log")).unwrap()
+    }
+
+    #[test]
+    fn a_program_outlives_the_thread_that_asked_for_it_but_not_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let script = "echo ready here; echo gone >&2; exec tail -f /dev/null";
+        let mut process = thread::spawn(move || shell(&path, script)).join().unwrap();
+        assert_eq!(process.wait_line("ready ", BOUND).unwrap(), "here");
+        process.wait_line("gone", BOUND).unwrap();
+        assert!(process.ended().is_none());
+        assert_eq!(process.terminate().unwrap().signal(), Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn a_program_that_ends_early_is_told_at_once_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell(dir.path(), "echo no such mesh; exit 3");
+        let error = process.wait_line("ready ", BOUND).unwrap_err().to_string();
+        assert!(error.contains("no such mesh"), "{error}");
+        assert_eq!(process.ended().and_then(|status| status.code()), Some(3));
     }
 }

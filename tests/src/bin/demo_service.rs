@@ -3,11 +3,11 @@
 //!
 //! Every path answers JSON: service, version, request headers, and how many requests came before. A
 //! request's own headers `x-demo-status` and `x-demo-delay-ms` say how it is answered; `POST
-//! /_control?status=503&delay_ms=100` says it for all later ones. `GET /_count` is the number of
-//! requests so far. Neither of the latter counts.
+//! /_control?status=503&delay_ms=100` says it for all later ones; `status=reset` closes the connection
+//! without an answer. `GET /_count` is the number of requests so far. Neither of the latter counts.
 
 use std::{
-    convert::Infallible,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -31,6 +31,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+/// The status that is none: the connection is closed instead.
+const RESET: u16 = 0;
+
 struct Service {
     name: String,
     version: String,
@@ -47,7 +50,7 @@ async fn main() -> Result<()> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("--listen {listen}"))?;
-    println!("ready {listen}");
+    println!("ready {}", listener.local_addr()?);
     let service = Arc::new(Service {
         name,
         version,
@@ -97,10 +100,11 @@ fn arguments() -> Result<(SocketAddr, String, String)> {
     ))
 }
 
+/// An error makes hyper close the connection without an answer.
 async fn answer(
     service: Arc<Service>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> io::Result<Response<Full<Bytes>>> {
     match request.uri().path() {
         "/_count" => {
             let count = service.requests.load(Ordering::SeqCst);
@@ -127,6 +131,9 @@ async fn answer(
     let status = asked("x-demo-status")
         .and_then(|status| u16::try_from(status).ok())
         .unwrap_or_else(|| service.status.load(Ordering::SeqCst));
+    if status == RESET {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
     let body = json!({
         "service": service.name,
         "version": service.version,
@@ -155,10 +162,9 @@ fn headers(request: &Request<Incoming>) -> Map<String, Value> {
 fn control(service: &Service, query: &str) -> Response<Full<Bytes>> {
     for pair in query.split('&') {
         let done = match pair.split_once('=') {
-            Some(("status", value)) => value
-                .parse()
+            Some(("status", value)) => status(value)
                 .map(|status| service.status.store(status, Ordering::SeqCst))
-                .is_ok(),
+                .is_some(),
             Some(("delay_ms", value)) => value
                 .parse()
                 .map(|delay| service.delay_millis.store(delay, Ordering::SeqCst))
@@ -166,11 +172,22 @@ fn control(service: &Service, query: &str) -> Response<Full<Bytes>> {
             _ => false,
         };
         if !done {
-            let words = format!("{pair:?}: known are status=N and delay_ms=N\n");
+            let words = format!("{pair:?}: known are status=N, status=reset and delay_ms=N\n");
             return response(StatusCode::BAD_REQUEST, words);
         }
     }
     response(StatusCode::OK, "done\n".into())
+}
+
+/// A final status, or `reset`.
+fn status(value: &str) -> Option<u16> {
+    if value == "reset" {
+        return Some(RESET);
+    }
+    value
+        .parse()
+        .ok()
+        .filter(|status| (200..600).contains(status))
 }
 
 fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
