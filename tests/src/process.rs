@@ -132,7 +132,8 @@ impl Process {
 
 fn end_with_this_process(command: &mut Command) {
     let owner = process::id();
-    // SAFETY: prctl and getppid are async-signal-safe; nothing is allocated and no memory of ours is touched.
+    // SAFETY: all these calls are async-signal-safe; nothing is allocated, and of our memory only the
+    // signal set of this function is touched, which sigemptyset fills.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -142,6 +143,10 @@ fn end_with_this_process(command: &mut Command) {
             if libc::getppid().cast_unsigned() != owner {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            // Signals that the owner waits for are blocked in it; a program must hear them.
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             Ok(())
         });
     }

@@ -9,6 +9,7 @@
 
 mod apt;
 mod artifacts;
+mod demo;
 mod envoy;
 mod progress;
 mod run;
@@ -29,7 +30,7 @@ use crate::{progress::Progress, workspace::Workspace};
     name = "cargo xtask",
     bin_name = "cargo xtask",
     about = "Builds, fetches and checks what mumbai-mesh needs beyond cargo",
-    after_help = "Start here:\n  cargo xtask test          everything: unit, property and integration tests on a real Envoy\n  \
+    after_help = "Start here:\n  cargo xtask demo          a whole mesh on this machine, and what it does\n  cargo xtask test          everything: unit, property and integration tests on a real Envoy\n  \
                   envoy=$(cargo xtask envoy)   a path for your own scripts: progress goes to stderr"
 )]
 struct Cli {
@@ -70,6 +71,18 @@ enum Command {
         after_help = "Examples:\n  cargo xtask build\n  eval \"$(cargo xtask build)\" && cargo test -p mumbai-mesh-tests"
     )]
     Build,
+    /// Run a whole mesh on this machine and show what it does
+    ///
+    /// Starts the server, two versions of an order service, a payment service behind its sidecar Envoy, and a gateway
+    /// Envoy; waits until they serve; sends requests and says in plain words what happened: state and window, the
+    /// canary's split, the breaker opening and closing, which Envoy said what. Then stays until Ctrl-C, which stops all of
+    /// it. Builds and fetches what is missing.
+    #[command(
+        after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --at 2026-11-08T18:30+05:30   # Diwali, in the evening\n  \
+                            cargo xtask demo --check                          # exit 0 or 1 instead of staying\n  \
+                            cargo xtask demo --gateway-port 0 --api-port 0    # any free ports"
+    )]
+    Demo(demo::Demo),
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
@@ -121,6 +134,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 println!("export {name}='{}'", path.display());
             }
         }
+        Command::Demo(demo) => demo::run(&workspace, &progress, &demo)?,
         Command::Test { args } => return test::run(&workspace, &progress, &args),
         Command::Tidy => return tidy::run(&workspace, &progress),
     }
