@@ -129,6 +129,16 @@ impl<'v> Reader<'v> {
     pub fn string(&self) -> Option<&'v str> {
         match self.value {
             Value::String(text) => Some(text),
+            Value::Number(number) => {
+                self.problem(
+                    format!("must be a text, not the number {number}"),
+                    Some(
+                        "durations carry their unit, such as 5s; other texts may need quotes"
+                            .into(),
+                    ),
+                );
+                None
+            }
             _ => self.expected("a text"),
         }
     }

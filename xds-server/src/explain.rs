@@ -387,3 +387,45 @@ impl Environment for Imagined {
             .value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_may_be_left_out_and_an_offset_may_not() {
+        let diwali = WallTime::from_unix_seconds(1_794_142_800);
+        for text in [
+            "2026-11-08T18:30+05:30",
+            "2026-11-08T18:30:00+05:30",
+            "2026-11-08T13:00Z",
+        ] {
+            assert_eq!(parse_instant(text), Ok(diwali), "{text}");
+        }
+        for text in [
+            "",
+            "noon",
+            "2026-11-08",
+            "2026-11-08T18:30",
+            "2026-11-08T25:30Z",
+        ] {
+            let problem = parse_instant(text).unwrap_err();
+            assert!(
+                problem.contains("such as 2026-11-08T18:30+05:30"),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_is_a_name_a_colon_and_a_value() {
+        let headers = ["X-User-Id: 42", "a:b", "a: c", "url: http://x"].map(str::to_string);
+        let headers = GivenHeaders::read(&headers).unwrap();
+        let value = |name: &str| headers.get(name).map(Cow::into_owned);
+        assert_eq!(value("x-user-id"), Some(b"42".to_vec()));
+        assert_eq!(value("a"), Some(b"b,c".to_vec()));
+        assert_eq!(value("url"), Some(b"http://x".to_vec()));
+        assert!(GivenHeaders::read(&["nothing".to_string()]).is_err());
+        assert!(GivenHeaders::read(&[": x".to_string()]).is_err());
+    }
+}

@@ -10,6 +10,9 @@ mod listener;
 mod node;
 mod route;
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::Value;
 
 pub use encode::{EncodeError, Encoder};

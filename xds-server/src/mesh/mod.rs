@@ -5,5 +5,8 @@ mod model;
 mod read;
 mod zone;
 
+#[cfg(test)]
+mod tests;
+
 pub use model::{Endpoint, Gateway, Mesh, PathMatch, Route, Service};
 pub use read::{Defaults, empty, read};

@@ -335,23 +335,26 @@ fn read_route(reader: &Reader<'_>) -> Option<Route> {
 fn read_match(reader: &Reader<'_>) -> Option<PathMatch> {
     let mut matched = reader.object()?;
     matched.not_supported(&["header", "headers", "method", "grpc_service", "hosts"]);
-    let prefix = matched
-        .optional("path_prefix")
-        .and_then(|path| path.parsed(absolute_path));
-    let exact = matched
-        .optional("path")
-        .and_then(|path| path.parsed(absolute_path));
+    let prefix = matched.optional("path_prefix");
+    let exact = matched.optional("path");
+    let given = (prefix.is_some(), exact.is_some());
+    let prefix = prefix.and_then(|path| path.parsed(absolute_path));
+    let exact = exact.and_then(|path| path.parsed(absolute_path));
     matched.finish();
-    match (prefix, exact) {
-        (Some(prefix), None) => Some(PathMatch::Prefix(without_trailing_slash(prefix))),
-        (None, Some(exact)) => Some(PathMatch::Exact(exact)),
-        _ => {
+    match (given, prefix, exact) {
+        ((true, false), Some(prefix), None) => {
+            Some(PathMatch::Prefix(without_trailing_slash(prefix)))
+        }
+        ((false, true), None, Some(exact)) => Some(PathMatch::Exact(exact)),
+        ((true, true) | (false, false), _, _) => {
             reader.problem(
                 "exactly one of path_prefix and path must be given",
                 Some("for example {path_prefix: /orders}".into()),
             );
             None
         }
+        // Told already.
+        _ => None,
     }
 }
 

@@ -1,0 +1,186 @@
+//! What the mesh file says, and what is said about a wrong one.
+
+use policy::units::{ServiceName, VersionLabel};
+
+use super::{Defaults, Mesh, read};
+
+const MESH: &str = "\
+mesh: {name: mumbai, region: mumbai}
+timezone: Asia/Kolkata
+peak_hours:
+  morning: {start: 7, end: 11, zone: mumbai-west}
+festivals: [\"2026-11-08\", {name: Ganesh Chaturthi, date: 2026-09-14, factor: 1.5}]
+services:
+  order-service:
+    port: 8080
+    class: gold
+    timeout: 2s
+    endpoints:
+      - {id: order-1, host: 10.0.1.10, port: 15006, weight: 50, region: mumbai, az: west, version: v1}
+      - {host: 10.0.1.11, port: 15006, version: v2}
+    circuit_breaker: {consecutive_failures: 5, open_for: 5s, half_open_probes: 3}
+    canary: {version: v2, weight: 12.5, sticky_by: {header: x-user-id}}
+gateways:
+  edge:
+    listen: 127.0.0.1:10000
+    routes:
+      - {match: {path_prefix: /orders/}, service: order-service}
+";
+
+fn mesh(text: &str) -> Mesh {
+    read(text, &Defaults::default()).unwrap()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = read(text, &Defaults::default()).unwrap_err();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn name(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let mesh = mesh(MESH);
+    let service = &mesh.services[&name("order-service")];
+    assert_eq!(
+        service.endpoints[0].zone.as_ref().unwrap().as_str(),
+        "mumbai-west"
+    );
+    assert_eq!(service.endpoints[1].id, "10.0.1.11:15006");
+    assert_eq!(service.endpoints[1].weight, 100);
+    assert_eq!(service.canary.as_ref().unwrap().weight.get(), 1_250);
+    let of = |version: Option<&VersionLabel>| service.endpoints_of(version).count();
+    assert_eq!(
+        (of(None), of(VersionLabel::new("v2").ok().as_ref())),
+        (1, 1)
+    );
+    let gateway = &mesh.gateways[&name("edge")];
+    assert_eq!(
+        mesh.route(gateway, "/orders/7"),
+        Some(&name("order-service"))
+    );
+    assert_eq!(mesh.route(gateway, "/payments"), None);
+}
+
+#[test]
+fn an_empty_file_is_an_empty_mesh() {
+    for text in ["", "# nothing yet\n", "{}"] {
+        let mesh = mesh(text);
+        assert!(mesh.services.is_empty() && mesh.gateways.is_empty());
+        assert_eq!(mesh.timetable.zone().name(), "Asia/Kolkata");
+        assert!(mesh.timetable.windows().is_empty(), "no window is guessed");
+    }
+}
+
+#[test]
+fn the_files_word_outranks_the_environments() {
+    let defaults = Defaults {
+        peak_hours: Some("7-11,17-22".into()),
+        timezone: "Europe/London".into(),
+        ..Defaults::default()
+    };
+    let windows = |text: &str| read(text, &defaults).unwrap().timetable.windows().len();
+    assert_eq!(windows(""), 2);
+    assert_eq!(windows("peak_hours: {}"), 0);
+    let zone = |text: &str| {
+        read(text, &defaults)
+            .unwrap()
+            .timetable
+            .zone()
+            .name()
+            .to_string()
+    };
+    assert_eq!(zone(""), "Europe/London");
+    assert_eq!(zone("timezone: Asia/Tokyo"), "Asia/Tokyo");
+    let wrong = Defaults {
+        timezone: "Mumbai".into(),
+        ..Defaults::default()
+    };
+    let told = read("", &wrong).unwrap_err();
+    assert!(told[0].message.contains("TIMEZONE"), "{}", told[0]);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
+    let text = MESH
+        .replace("Asia/Kolkata", "Asia/Kolkatta")
+        .replace("weight: 12.5", "wieght: 12.5")
+        .replace("half_open_probes: 3", "half_open_probes: 33")
+        .replace("timeout: 2s", "timeout: 2")
+        .replace("10.0.1.10", "example.com")
+        + "traffic_classes: {}\n";
+    let told = problems(&text).join("\n");
+    for words in [
+        "timezone: unknown time zone \"Asia/Kolkatta\" (did you mean \"Asia/Kolkata\"?)",
+        "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
+        "canary.weight: must be given",
+        "half_open_probes: must be a whole number from 1 to 32, not 33",
+        "timeout: must be a text, not the number 2 (durations carry their unit",
+        "endpoints[0].host: \"example.com\" is no IP address",
+        "traffic_classes: not supported yet",
+    ] {
+        assert!(told.contains(words), "{words:?} is not in\n{told}");
+    }
+}
+
+#[test]
+fn fields_without_effect_yet_are_refused_and_never_ignored() {
+    for (after, field) in [
+        ("    class: gold\n", "retries: {attempts: 2}"),
+        ("    class: gold\n", "health_check: {path: /health}"),
+        ("    class: gold\n", "limit: {per_second: 10}"),
+        ("    class: gold\n", "uses: [a]"),
+        ("mesh: {", "trust_domain: mumbai.mesh, "),
+        ("canary: {", "ramp: {steps: [1]}, "),
+        ("canary: {", "freeze_during: [peak], "),
+        ("circuit_breaker: {", "mode: observe, "),
+        ("circuit_breaker: {", "slow_calls: {over: 1s}, "),
+        ("circuit_breaker: {", "at_peak: {open_for: 10s}, "),
+        ("circuit_breaker: {", "max_connections: 100, "),
+    ] {
+        let inserted = if after.ends_with('\n') {
+            format!("{after}    {field}\n")
+        } else {
+            format!("{after}{field}")
+        };
+        let told = problems(&MESH.replacen(after, &inserted, 1));
+        assert_eq!(told.len(), 1, "{field}: {told:?}");
+        assert!(told[0].contains("not supported yet"), "{field}: {told:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_a_problem() {
+    for (from, to, words) in [
+        (
+            "service: order-service}",
+            "service: nobody}",
+            "known services: order-service",
+        ),
+        (
+            "version: v2, weight",
+            "version: v3, weight",
+            "no endpoint of order-service has version: v3",
+        ),
+        (
+            "{host: 10.0.1.11",
+            "{id: order-1, host: 10.0.1.11",
+            "another endpoint is named",
+        ),
+        ("  edge:", "  order-service:", "a service has this name too"),
+    ] {
+        let told = problems(&MESH.replacen(from, to, 1)).join("\n");
+        assert!(told.contains(words), "{to}: {told}");
+    }
+}
+
+#[test]
+fn what_is_no_yaml_says_where() {
+    let told = problems("services:\n  a: [1\nb: {");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("line 3"), "{told:?}");
+    let twice = problems("timezone: Asia/Kolkata\ntimezone: Asia/Tokyo\n");
+    assert!(twice[0].contains("timezone"), "{twice:?}");
+}
