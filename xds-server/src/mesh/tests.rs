@@ -64,6 +64,16 @@ fn a_whole_file_is_read() {
     assert_eq!(mesh.route(gateway, "/payments"), None);
 }
 
+/// Documents show only what is taken.
+#[test]
+fn the_examples_of_the_documents_are_taken() {
+    mesh(include_str!("../../../envoy/examples/mesh.yaml"));
+    let readme = include_str!("../../../README.md");
+    let (_, reference) = readme.split_once("```yaml\n").unwrap();
+    let (reference, _) = reference.split_once("```").unwrap();
+    mesh(reference);
+}
+
 #[test]
 fn an_empty_file_is_an_empty_mesh() {
     for text in ["", "# nothing yet\n", "{}"] {
