@@ -8,6 +8,11 @@
 mod session;
 mod subscription;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod stories;
+
 use std::{collections::HashMap, sync::Arc};
 
 pub use session::Session;

@@ -1,0 +1,306 @@
+//! A client that does what Envoy's documentation says, against random views and random timing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use proptest::prelude::*;
+
+use super::{Interest, Request, Response, Session, Variant, stories};
+use crate::resource::{ResourceType, View};
+
+use ResourceType::{Cluster, ClusterLoadAssignment, RouteConfiguration};
+
+const CLUSTERS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// One state of the server: versions of clusters (0: absent) and of their endpoints, and the cluster
+/// that the one route names.
+#[derive(Debug, Clone)]
+struct State {
+    clusters: [u8; 4],
+    endpoints: [u8; 4],
+    route: usize,
+}
+
+impl State {
+    /// The route's cluster always exists.
+    fn view(&self) -> Arc<View> {
+        let version = |number: u8| number.to_string();
+        let mut resources = Vec::new();
+        for (index, name) in CLUSTERS.iter().enumerate() {
+            let cluster = match index == self.route {
+                true => self.clusters[index].max(1),
+                false => self.clusters[index],
+            };
+            if cluster > 0 {
+                resources.push((Cluster, *name, version(cluster)));
+                resources.push((ClusterLoadAssignment, *name, version(self.endpoints[index])));
+            }
+        }
+        resources.push((RouteConfiguration, "r", CLUSTERS[self.route].to_string()));
+        let resources: Vec<_> = resources
+            .iter()
+            .map(|(kind, name, version)| (*kind, *name, version.as_str()))
+            .collect();
+        stories::view(&resources)
+    }
+}
+
+fn states() -> impl Strategy<Value = State> {
+    let versions = || prop::array::uniform4(0_u8..3);
+    (versions(), versions(), 0_usize..4).prop_map(|(clusters, endpoints, route)| State {
+        clusters,
+        endpoints,
+        route,
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// The server's state changes.
+    Change(State),
+    /// The client handles the next response in flight, and rejects it if so.
+    Deliver { reject: bool },
+    /// The server handles the client's next request in flight.
+    Serve,
+    /// The server loses patience.
+    Patience,
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => states().prop_map(Event::Change),
+        6 => Just(Event::Deliver { reject: false }),
+        1 => Just(Event::Deliver { reject: true }),
+        6 => Just(Event::Serve),
+        1 => Just(Event::Patience),
+    ]
+}
+
+/// Envoy as far as the protocol sees it.
+struct Client {
+    variant: Variant,
+    known: HashMap<ResourceType, BTreeMap<String, String>>,
+    /// Endpoints that it has asked for.
+    asked: BTreeSet<String>,
+    nonces: BTreeSet<String>,
+    /// A connection's first route is answered at once; later ones wait for what they need.
+    routed: bool,
+    requests: VecDeque<Request>,
+}
+
+impl Client {
+    fn new(variant: Variant) -> Self {
+        let mut client = Self {
+            variant,
+            known: HashMap::new(),
+            asked: BTreeSet::new(),
+            nonces: BTreeSet::new(),
+            routed: false,
+            requests: VecDeque::new(),
+        };
+        client.request(Cluster, "", None, &[], &[]);
+        client.request(RouteConfiguration, "", None, &["r".into()], &[]);
+        client
+    }
+
+    fn request(
+        &mut self,
+        kind: ResourceType,
+        nonce: &str,
+        error: Option<&str>,
+        add: &[String],
+        remove: &[String],
+    ) {
+        let interest = match self.variant {
+            Variant::Delta => Interest::Changes {
+                subscribe: add.to_vec(),
+                unsubscribe: remove.to_vec(),
+                known: HashMap::new(),
+            },
+            Variant::StateOfTheWorld => Interest::Names {
+                names: match kind {
+                    ClusterLoadAssignment => self.asked.iter().cloned().collect(),
+                    RouteConfiguration => vec!["r".into()],
+                    _ => Vec::new(),
+                },
+                version: String::new(),
+            },
+        };
+        self.requests.push_back(Request {
+            kind,
+            nonce: nonce.into(),
+            error: error.map(str::to_string),
+            interest,
+        });
+    }
+
+    fn deliver(&mut self, response: &Response, reject: bool) -> Result<(), TestCaseError> {
+        let names: BTreeSet<&str> = response
+            .resources
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        prop_assert_eq!(names.len(), response.resources.len(), "a name twice");
+        prop_assert!(self.nonces.insert(response.nonce.clone()), "a nonce twice");
+        if reject {
+            self.request(response.kind, &response.nonce, Some("rejected"), &[], &[]);
+            return Ok(());
+        }
+        let known = self.known.entry(response.kind).or_default();
+        if self.variant == Variant::StateOfTheWorld && response.kind == Cluster {
+            known.clear();
+        }
+        for resource in &response.resources {
+            known.insert(resource.name.clone(), resource.version.clone());
+        }
+        for name in &response.removed {
+            known.remove(name);
+        }
+        if response.kind == Cluster {
+            self.follow_clusters();
+        }
+        if response.kind == RouteConfiguration {
+            self.routed = true;
+        }
+        let nonce = response.nonce.clone();
+        self.request(response.kind, &nonce, None, &[], &[]);
+        Ok(())
+    }
+
+    /// Asks for the endpoints of its clusters, as Envoy does before it acknowledges them.
+    fn follow_clusters(&mut self) {
+        let wanted: BTreeSet<String> = self.known[&Cluster].keys().cloned().collect();
+        let add: Vec<String> = wanted.difference(&self.asked).cloned().collect();
+        let remove: Vec<String> = self.asked.difference(&wanted).cloned().collect();
+        if add.is_empty() && remove.is_empty() {
+            return;
+        }
+        let endpoints = self.known.entry(ClusterLoadAssignment).or_default();
+        endpoints.retain(|name, _| wanted.contains(name));
+        self.asked = wanted;
+        self.request(ClusterLoadAssignment, "", None, &add, &remove);
+    }
+
+    /// A new route to a cluster without endpoints fails requests.
+    fn route_leads_somewhere(&self, response: &Response) -> Result<(), TestCaseError> {
+        let none = BTreeMap::new();
+        let endpoints = self.known.get(&ClusterLoadAssignment).unwrap_or(&none);
+        for route in response
+            .resources
+            .iter()
+            .filter(|_| response.kind == RouteConfiguration)
+        {
+            let warm = endpoints.contains_key(&route.version);
+            prop_assert!(
+                warm || !self.routed,
+                "route to {}, which is not warm",
+                route.version
+            );
+        }
+        Ok(())
+    }
+
+    /// A cluster that a route names is there.
+    fn route_has_its_cluster(&self) -> Result<(), TestCaseError> {
+        let none = BTreeMap::new();
+        let routes = self.known.get(&RouteConfiguration).unwrap_or(&none);
+        let clusters = self.known.get(&Cluster).unwrap_or(&none);
+        if let Some(cluster) = routes.get("r") {
+            prop_assert!(
+                clusters.contains_key(cluster),
+                "route to {cluster}: {clusters:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let mut state = first.clone();
+    let mut session = Session::new(variant, state.view());
+    let mut client = Client::new(variant);
+    let mut in_flight: VecDeque<Response> = VecDeque::new();
+    let mut rejected = false;
+    // The connection's first requests are handled before the world moves.
+    for _ in 0..2 {
+        if let Some(request) = client.requests.pop_front() {
+            in_flight.extend(session.on_request(request));
+        }
+    }
+    let mut lost_patience = false;
+    for event in events {
+        match event {
+            Event::Change(next) => {
+                state = next;
+                in_flight.extend(session.on_view(state.view()));
+            }
+            Event::Serve => {
+                if let Some(request) = client.requests.pop_front() {
+                    in_flight.extend(session.on_request(request));
+                }
+            }
+            Event::Deliver { reject } => {
+                if let Some(response) = in_flight.pop_front() {
+                    rejected |= reject;
+                    if !rejected && !lost_patience {
+                        client.route_leads_somewhere(&response)?;
+                    }
+                    client.deliver(&response, reject)?;
+                }
+            }
+            Event::Patience => {
+                lost_patience |= session.is_waiting();
+                in_flight.extend(session.on_patience_over());
+            }
+        }
+        if !rejected && !lost_patience {
+            client.route_has_its_cluster()?;
+        }
+    }
+    // Everything comes to rest: no loop, whatever was rejected.
+    for round in 0.. {
+        prop_assert!(round < 500, "no end of messages");
+        if let Some(response) = in_flight.pop_front() {
+            client.deliver(&response, false)?;
+        } else if let Some(request) = client.requests.pop_front() {
+            in_flight.extend(session.on_request(request));
+        } else if session.is_waiting() {
+            in_flight.extend(session.on_patience_over());
+        } else {
+            break;
+        }
+        if !rejected && !lost_patience {
+            client.route_has_its_cluster()?;
+        }
+    }
+    if !rejected {
+        let view = state.view();
+        for kind in [Cluster, ClusterLoadAssignment, RouteConfiguration] {
+            let expected: BTreeMap<String, String> = view
+                .resources(kind)
+                .map(|resource| (resource.name.clone(), resource.version.clone()))
+                .collect();
+            let known = client.known.get(&kind).cloned().unwrap_or_default();
+            prop_assert_eq!(known, expected, "{:?}", kind);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_state_of_the_world_client_ends_with_the_servers_state_and_never_sees_a_dead_route(
+        first in states(), events in prop::collection::vec(events(), 0..60),
+    ) {
+        play(Variant::StateOfTheWorld, &first, events)?;
+    }
+
+    #[test]
+    fn a_delta_client_ends_with_the_servers_state_and_never_sees_a_dead_route(
+        first in states(), events in prop::collection::vec(events(), 0..60),
+    ) {
+        play(Variant::Delta, &first, events)?;
+    }
+}

@@ -1,0 +1,570 @@
+//! The rules of the protocol, one story each, told to one stream.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Interest, Request, Response, Session, Variant};
+use crate::resource::{Resource, ResourceType, View};
+
+use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
+
+/// A view of resources written `TYPE name version`: `c` clusters, `e` endpoints, `l` listeners, `r`
+/// routes.
+pub(super) fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
+    let resources = resources.iter().map(|(kind, name, version)| {
+        let resource = Resource {
+            name: (*name).to_string(),
+            version: (*version).to_string(),
+            body: bytes::Bytes::new(),
+        };
+        (*kind, Arc::new(resource))
+    });
+    Arc::new(View::new(resources.collect()))
+}
+
+/// A stream and its client's side of the bookkeeping.
+struct Stream {
+    session: Session,
+    nonces: HashMap<ResourceType, String>,
+    delta: bool,
+}
+
+impl Stream {
+    fn new(variant: Variant, view: &Arc<View>) -> Self {
+        Self {
+            session: Session::new(variant, Arc::clone(view)),
+            nonces: HashMap::new(),
+            delta: variant == Variant::Delta,
+        }
+    }
+
+    fn sotw(view: &Arc<View>) -> Self {
+        Self::new(Variant::StateOfTheWorld, view)
+    }
+
+    fn delta(view: &Arc<View>) -> Self {
+        Self::new(Variant::Delta, view)
+    }
+
+    fn noted(&mut self, responses: Vec<Response>) -> Vec<Response> {
+        for response in &responses {
+            self.nonces.insert(response.kind, response.nonce.clone());
+        }
+        responses
+    }
+
+    /// State of the world: asks for exactly these names, answering the newest response.
+    fn ask(&mut self, kind: ResourceType, names: &[&str]) -> Vec<Response> {
+        let nonce = self.nonces.get(&kind).cloned().unwrap_or_default();
+        self.send(kind, &nonce, None, names_of(names, ""))
+    }
+
+    /// Delta: subscribes and unsubscribes, answering nothing.
+    fn change(&mut self, kind: ResourceType, add: &[&str], remove: &[&str]) -> Vec<Response> {
+        self.send(kind, "", None, changes(add, remove, &[]))
+    }
+
+    fn send(
+        &mut self,
+        kind: ResourceType,
+        nonce: &str,
+        error: Option<&str>,
+        interest: Interest,
+    ) -> Vec<Response> {
+        let responses = self.session.on_request(Request {
+            kind,
+            nonce: nonce.to_string(),
+            error: error.map(str::to_string),
+            interest,
+        });
+        self.noted(responses)
+    }
+
+    /// Answers the newest response of a type, wanting what it wanted.
+    fn answer(&mut self, kind: ResourceType, names: &[&str], error: Option<&str>) -> Vec<Response> {
+        let nonce = self.nonces[&kind].clone();
+        let interest = match self.delta {
+            true => changes(&[], &[], &[]),
+            false => names_of(names, ""),
+        };
+        self.send(kind, &nonce, error, interest)
+    }
+
+    fn see(&mut self, view: &Arc<View>) -> Vec<Response> {
+        let responses = self.session.on_view(Arc::clone(view));
+        self.noted(responses)
+    }
+
+    fn lose_patience(&mut self) -> Vec<Response> {
+        let responses = self.session.on_patience_over();
+        self.noted(responses)
+    }
+}
+
+fn names_of(names: &[&str], version: &str) -> Interest {
+    Interest::Names {
+        names: names.iter().map(ToString::to_string).collect(),
+        version: version.to_string(),
+    }
+}
+
+fn changes(add: &[&str], remove: &[&str], known: &[(&str, &str)]) -> Interest {
+    let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let known = known.iter();
+    Interest::Changes {
+        subscribe: texts(add),
+        unsubscribe: texts(remove),
+        known: known
+            .map(|(name, version)| ((*name).into(), (*version).into()))
+            .collect(),
+    }
+}
+
+/// `cluster a,b -c`: what a response says, for comparing.
+fn told(responses: &[Response]) -> Vec<String> {
+    responses.iter().map(one_told).collect()
+}
+
+fn one_told(response: &Response) -> String {
+    let kind = match response.kind {
+        Cluster => "cds",
+        ClusterLoadAssignment => "eds",
+        Listener => "lds",
+        RouteConfiguration => "rds",
+        _ => "other",
+    };
+    let mut words: Vec<String> = vec![kind.into()];
+    words.extend(
+        response
+            .resources
+            .iter()
+            .map(|one| format!("{}@{}", one.name, one.version)),
+    );
+    words.extend(response.removed.iter().map(|name| format!("-{name}")));
+    words.join(" ")
+}
+
+#[test]
+fn every_nonce_is_fresh_within_its_stream() {
+    let mut stream = Stream::sotw(&view(&[(Cluster, "a", "1"), (Listener, "l", "1")]));
+    let mut nonces = Vec::new();
+    nonces.extend(stream.ask(Cluster, &[]));
+    nonces.extend(stream.ask(Listener, &[]));
+    nonces.extend(stream.see(&view(&[(Cluster, "a", "2"), (Listener, "l", "1")])));
+    let mut nonces: Vec<_> = nonces.into_iter().map(|response| response.nonce).collect();
+    assert_eq!(nonces.len(), 3);
+    nonces.sort();
+    nonces.dedup();
+    assert_eq!(nonces.len(), 3);
+}
+
+#[test]
+fn an_ack_is_answered_with_silence() {
+    for mut stream in [
+        Stream::sotw(&view(&[(Cluster, "a", "1")])),
+        Stream::delta(&view(&[(Cluster, "a", "1")])),
+    ] {
+        let first = match stream.delta {
+            true => stream.change(Cluster, &[], &[]),
+            false => stream.ask(Cluster, &[]),
+        };
+        assert_eq!(told(&first), ["cds a@1"]);
+        assert!(stream.answer(Cluster, &[], None).is_empty());
+        let status = stream.session.status_of(Cluster).unwrap();
+        assert_eq!((&status.acked, &status.nack), (&status.sent, &None));
+    }
+}
+
+#[test]
+fn what_was_rejected_is_not_sent_again_until_it_changes() {
+    let first = view(&[(Cluster, "a", "1"), (Listener, "l", "1")]);
+    for mut stream in [Stream::sotw(&first), Stream::delta(&first)] {
+        let delta = stream.delta;
+        let ask = |stream: &mut Stream, kind| match delta {
+            true => stream.change(kind, &[], &[]),
+            false => stream.ask(kind, &[]),
+        };
+        ask(&mut stream, Cluster);
+        ask(&mut stream, Listener);
+        assert!(stream.answer(Cluster, &[], Some("bad cluster")).is_empty());
+        let nack = stream
+            .session
+            .status_of(Cluster)
+            .unwrap()
+            .nack
+            .clone()
+            .unwrap();
+        assert_eq!(nack.message, "bad cluster");
+        // Another type goes on undisturbed, and the rejected one stays silent.
+        let other = view(&[(Cluster, "a", "1"), (Listener, "l", "2")]);
+        assert!(stream.answer(Listener, &[], None).is_empty());
+        assert_eq!(told(&stream.see(&other)), ["lds l@2"]);
+        assert!(stream.answer(Listener, &[], None).is_empty());
+        let good = view(&[(Cluster, "a", "3"), (Listener, "l", "2")]);
+        assert_eq!(told(&stream.see(&good)), ["cds a@3"]);
+        stream.answer(Cluster, &[], None);
+        assert_eq!(stream.session.status_of(Cluster).unwrap().nack, None);
+    }
+}
+
+#[test]
+fn a_nonce_of_another_response_or_type_proves_nothing() {
+    let mut stream = Stream::sotw(&view(&[(Cluster, "a", "1"), (Listener, "l", "1")]));
+    stream.ask(Cluster, &[]);
+    stream.ask(Listener, &[]);
+    let of_listeners = stream.nonces[&Listener].clone();
+    for stale in [of_listeners.as_str(), "77", "nonsense"] {
+        assert!(
+            stream
+                .send(Cluster, stale, None, names_of(&[], ""))
+                .is_empty()
+        );
+        assert!(
+            stream
+                .send(Cluster, stale, Some("no"), names_of(&["b"], ""))
+                .is_empty()
+        );
+    }
+    let status = stream.session.status_of(Cluster).unwrap();
+    assert_eq!((status.acked.as_str(), &status.nack), ("", &None));
+}
+
+#[test]
+fn in_delta_a_stale_request_still_changes_the_subscription() {
+    let mut stream = Stream::delta(&view(&[(RouteConfiguration, "r", "1")]));
+    stream.change(RouteConfiguration, &["other"], &[]);
+    let interest = changes(&["r"], &[], &[]);
+    let responses = stream.send(RouteConfiguration, "stale", Some("no"), interest);
+    assert_eq!(told(&responses), ["rds r@1"]);
+    assert_eq!(
+        stream.session.status_of(RouteConfiguration).unwrap().nack,
+        None
+    );
+}
+
+#[test]
+fn who_comes_back_with_what_is_current_is_sent_nothing() {
+    let current = view(&[
+        (Cluster, "a", "1"),
+        (Cluster, "b", "1"),
+        (RouteConfiguration, "r", "1"),
+    ]);
+    let mut before = Stream::sotw(&current);
+    let version = before.ask(Cluster, &[])[0].version.clone();
+    let mut again = Stream::sotw(&current);
+    assert!(
+        again
+            .send(Cluster, "", None, names_of(&[], &version))
+            .is_empty()
+    );
+    let mut changed = Stream::sotw(&view(&[(Cluster, "a", "2"), (Cluster, "b", "1")]));
+    let responses = changed.send(Cluster, "", None, names_of(&[], &version));
+    assert_eq!(told(&responses), ["cds a@2 b@1"]);
+
+    let mut again = Stream::delta(&current);
+    let known = [("a", "1"), ("b", "1")];
+    assert!(
+        again
+            .send(Cluster, "", None, changes(&[], &[], &known))
+            .is_empty()
+    );
+    let mut changed = Stream::delta(&current);
+    let known = [("a", "0"), ("b", "1"), ("gone", "1")];
+    let responses = changed.send(Cluster, "", None, changes(&[], &[], &known));
+    assert_eq!(told(&responses), ["cds a@1 -gone"]);
+}
+
+#[test]
+fn what_does_not_exist_yet_is_sent_as_soon_as_it_does() {
+    let (empty, full) = (view(&[]), view(&[(RouteConfiguration, "r", "1")]));
+    let mut stream = Stream::sotw(&empty);
+    assert!(stream.ask(RouteConfiguration, &["r"]).is_empty());
+    assert_eq!(told(&stream.see(&full)), ["rds r@1"]);
+    let mut stream = Stream::delta(&empty);
+    let first = stream.change(RouteConfiguration, &["r"], &[]);
+    assert_eq!(told(&first), ["rds -r"], "Envoy would wait for its timeout");
+    stream.answer(RouteConfiguration, &[], None);
+    assert_eq!(told(&stream.see(&full)), ["rds r@1"]);
+    stream.answer(RouteConfiguration, &[], None);
+    assert_eq!(told(&stream.see(&empty)), ["rds -r"]);
+}
+
+#[test]
+fn what_is_asked_for_again_is_sent_again() {
+    let current = view(&[
+        (RouteConfiguration, "r", "1"),
+        (RouteConfiguration, "s", "1"),
+    ]);
+    let mut stream = Stream::sotw(&current);
+    stream.ask(RouteConfiguration, &["r"]);
+    assert!(stream.ask(RouteConfiguration, &[]).is_empty());
+    assert_eq!(told(&stream.ask(RouteConfiguration, &["r"])), ["rds r@1"]);
+    let mut stream = Stream::delta(&current);
+    stream.change(RouteConfiguration, &["r"], &[]);
+    assert_eq!(
+        told(&stream.change(RouteConfiguration, &["r"], &[])),
+        ["rds r@1"]
+    );
+    stream.change(RouteConfiguration, &[], &["r"]);
+    assert_eq!(
+        told(&stream.change(RouteConfiguration, &["r", "s"], &[])),
+        ["rds r@1 s@1"]
+    );
+}
+
+#[test]
+fn unchanged_content_is_not_pushed() {
+    let current = view(&[(Cluster, "a", "1"), (Listener, "l", "1")]);
+    for mut stream in [Stream::sotw(&current), Stream::delta(&current)] {
+        let names: &[&str] = &[];
+        if stream.delta {
+            stream.change(Cluster, names, names);
+        } else {
+            stream.ask(Cluster, names);
+        }
+        stream.answer(Cluster, names, None);
+        let same = view(&[(Cluster, "a", "1"), (Listener, "l", "1")]);
+        assert!(stream.see(&same).is_empty());
+    }
+}
+
+#[test]
+fn listeners_and_clusters_are_told_whole_and_others_in_part() {
+    let first = view(&[
+        (Cluster, "a", "1"),
+        (Cluster, "b", "1"),
+        (ClusterLoadAssignment, "a", "1"),
+        (ClusterLoadAssignment, "b", "1"),
+    ]);
+    let mut stream = Stream::sotw(&first);
+    stream.ask(Cluster, &[]);
+    stream.ask(ClusterLoadAssignment, &["a", "b"]);
+    stream.answer(Cluster, &[], None);
+    stream.answer(ClusterLoadAssignment, &["a", "b"], None);
+    let second = view(&[
+        (Cluster, "a", "1"),
+        (Cluster, "b", "1"),
+        (ClusterLoadAssignment, "a", "1"),
+        (ClusterLoadAssignment, "b", "2"),
+    ]);
+    assert_eq!(told(&stream.see(&second)), ["eds b@2"]);
+    stream.answer(ClusterLoadAssignment, &["a", "b"], None);
+    // The last cluster's removal is an empty full state.
+    let one = view(&[(Cluster, "a", "1")]);
+    assert_eq!(told(&stream.see(&one)), ["cds a@1"]);
+    stream.answer(Cluster, &[], None);
+    assert_eq!(told(&stream.see(&view(&[]))), ["cds"]);
+}
+
+#[test]
+fn wildcards_come_and_go() {
+    let current = view(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+    let mut stream = Stream::sotw(&current);
+    assert_eq!(told(&stream.ask(Cluster, &[])), ["cds a@1 b@1"]);
+    assert_eq!(told(&stream.ask(Cluster, &["a"])), ["cds a@1"]);
+    assert!(
+        stream.ask(Cluster, &[]).is_empty(),
+        "names were given: empty is nothing"
+    );
+    assert!(
+        stream
+            .see(&view(&[(Cluster, "a", "2"), (Cluster, "b", "1")]))
+            .is_empty()
+    );
+    assert_eq!(told(&stream.ask(Cluster, &["*"])), ["cds a@2 b@1"]);
+
+    let mut stream = Stream::delta(&current);
+    assert_eq!(told(&stream.change(Cluster, &["a"], &[])), ["cds a@1"]);
+    assert_eq!(told(&stream.change(Cluster, &["*"], &[])), ["cds b@1"]);
+    assert!(stream.change(Cluster, &[], &["*"]).is_empty());
+    let changed = view(&[(Cluster, "a", "2"), (Cluster, "b", "2")]);
+    assert_eq!(told(&stream.see(&changed)), ["cds a@2"]);
+
+    let mut stream = Stream::delta(&current);
+    stream.change(Cluster, &[], &[]);
+    stream.change(Cluster, &["a"], &[]);
+    // The wildcard still holds it, so it is told again rather than taken away.
+    assert_eq!(told(&stream.change(Cluster, &[], &["a"])), ["cds a@1"]);
+    assert!(stream.change(Cluster, &[], &["never"]).is_empty());
+}
+
+#[test]
+fn an_empty_wildcard_is_an_answer_too() {
+    let empty = view(&[]);
+    assert_eq!(told(&Stream::sotw(&empty).ask(Cluster, &[])), ["cds"]);
+    assert_eq!(
+        told(&Stream::delta(&empty).change(Cluster, &[], &[])),
+        ["cds"]
+    );
+    assert!(Stream::sotw(&empty).ask(RouteConfiguration, &[]).is_empty());
+    assert!(
+        Stream::delta(&empty)
+            .change(RouteConfiguration, &[], &[])
+            .is_empty()
+    );
+}
+
+#[test]
+fn of_two_requests_in_a_row_the_second_ones_names_are_honoured() {
+    let current = view(&[
+        (RouteConfiguration, "r", "1"),
+        (RouteConfiguration, "s", "1"),
+    ]);
+    let mut stream = Stream::sotw(&current);
+    let first = stream.send(RouteConfiguration, "", None, names_of(&["r"], ""));
+    let second = stream.send(RouteConfiguration, "", None, names_of(&["r", "s"], ""));
+    assert_eq!(
+        (told(&first), told(&second)),
+        (vec!["rds r@1".into()], vec!["rds s@1".into()])
+    );
+}
+
+#[test]
+fn who_warms_a_cluster_anew_is_told_its_endpoints_again() {
+    let first = view(&[(Cluster, "a", "1"), (ClusterLoadAssignment, "a", "1")]);
+    let second = view(&[(Cluster, "a", "2"), (ClusterLoadAssignment, "a", "1")]);
+    let mut stream = Stream::sotw(&first);
+    stream.ask(Cluster, &[]);
+    stream.answer(Cluster, &[], None);
+    stream.ask(ClusterLoadAssignment, &["a"]);
+    stream.answer(ClusterLoadAssignment, &["a"], None);
+    assert_eq!(told(&stream.see(&second)), ["cds a@2", "eds a@1"]);
+    stream.answer(Cluster, &[], None);
+    stream.answer(ClusterLoadAssignment, &["a"], None);
+    // The same request once more answers nothing: it is a question.
+    let again = stream.answer(ClusterLoadAssignment, &["a"], None);
+    assert_eq!(told(&again), ["eds a@1"]);
+}
+
+/// What a gateway of one service knows, and what it knows when a canary came.
+fn without_and_with_canary() -> (Arc<View>, Arc<View>) {
+    let without = view(&[
+        (Cluster, "s", "1"),
+        (ClusterLoadAssignment, "s", "1"),
+        (Listener, "l", "1"),
+        (RouteConfiguration, "l", "to s"),
+    ]);
+    let with = view(&[
+        (Cluster, "s", "1"),
+        (Cluster, "s|v2", "1"),
+        (ClusterLoadAssignment, "s", "1"),
+        (ClusterLoadAssignment, "s|v2", "1"),
+        (Listener, "l", "1"),
+        (RouteConfiguration, "l", "to s and s|v2"),
+    ]);
+    (without, with)
+}
+
+/// A gateway that has been served and has acknowledged everything.
+fn served(variant: Variant, view: &Arc<View>, endpoints: &[&str]) -> Stream {
+    let mut stream = Stream::new(variant, view);
+    let wanted: [(ResourceType, &[&str]); 4] = [
+        (Cluster, &[]),
+        (ClusterLoadAssignment, endpoints),
+        (Listener, &[]),
+        (RouteConfiguration, &["l"]),
+    ];
+    for (kind, names) in wanted {
+        let responses = match stream.delta {
+            true => stream.change(kind, names, &[]),
+            false => stream.ask(kind, names),
+        };
+        assert_eq!(responses.len(), 1);
+        stream.answer(kind, names, None);
+    }
+    stream
+}
+
+#[test]
+fn a_route_waits_until_its_new_cluster_has_its_endpoints() {
+    let (without, with) = without_and_with_canary();
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut stream = served(variant, &without, &["s"]);
+        let delta = stream.delta;
+        let first = stream.see(&with);
+        let clusters = if delta {
+            "cds s|v2@1"
+        } else {
+            "cds s@1 s|v2@1"
+        };
+        assert_eq!(told(&first), [clusters]);
+        assert!(
+            stream.answer(Cluster, &[], None).is_empty(),
+            "its endpoints are not asked for yet"
+        );
+        let endpoints = match delta {
+            true => stream.change(ClusterLoadAssignment, &["s|v2"], &[]),
+            false => stream.ask(ClusterLoadAssignment, &["s", "s|v2"]),
+        };
+        assert_eq!(told(&endpoints), ["eds s|v2@1"]);
+        let names: &[&str] = &["s", "s|v2"];
+        let routes = stream.answer(ClusterLoadAssignment, names, None);
+        assert_eq!(told(&routes), ["rds l@to s and s|v2"]);
+        stream.answer(RouteConfiguration, &["l"], None);
+        assert!(!stream.session.is_waiting());
+    }
+}
+
+#[test]
+fn a_cluster_goes_only_after_the_route_that_used_it() {
+    let (without, with) = without_and_with_canary();
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut stream = served(variant, &with, &["s", "s|v2"]);
+        let first = stream.see(&without);
+        assert_eq!(told(&first), ["rds l@to s"]);
+        let removals = stream.answer(RouteConfiguration, &["l"], None);
+        let expected: &[&str] = match stream.delta {
+            true => &["cds -s|v2", "eds -s|v2"],
+            false => &["cds s@1"],
+        };
+        assert_eq!(told(&removals), expected);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
+    let (without, with) = without_and_with_canary();
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut stream = served(variant, &without, &["s"]);
+        stream.see(&with);
+        assert!(stream.session.is_waiting());
+        assert_eq!(told(&stream.lose_patience()), ["rds l@to s and s|v2"]);
+        stream.lose_patience();
+        assert!(!stream.session.is_waiting());
+    }
+}
+
+#[test]
+fn an_old_rejection_holds_nothing_up_later() {
+    let (without, with) = without_and_with_canary();
+    let mut stream = served(Variant::Delta, &without, &["s"]);
+    stream.see(&view(&[
+        (Cluster, "s", "bad"),
+        (ClusterLoadAssignment, "s", "1"),
+        (Listener, "l", "1"),
+        (RouteConfiguration, "l", "to s"),
+    ]));
+    stream.answer(Cluster, &[], Some("bad"));
+    stream.answer(ClusterLoadAssignment, &[], None);
+    stream.lose_patience();
+    stream.lose_patience();
+    let _ = with;
+    let responses = stream.see(&view(&[
+        (Cluster, "s", "bad"),
+        (ClusterLoadAssignment, "s", "1"),
+        (Listener, "l", "1"),
+        (RouteConfiguration, "l", "elsewhere"),
+    ]));
+    assert_eq!(told(&responses), ["rds l@elsewhere"]);
+}
+
+#[test]
+fn a_burst_of_changes_ends_in_the_newest_state() {
+    let (without, with) = without_and_with_canary();
+    let mut stream = served(Variant::Delta, &without, &["s"]);
+    stream.see(&with);
+    // Before anything is answered, the canary is gone again: its cluster was sent, so it is removed.
+    let responses = stream.see(&without);
+    assert!(responses.is_empty(), "{:?}", told(&responses));
+    let removals = stream.answer(Cluster, &[], None);
+    assert_eq!(told(&removals), ["cds -s|v2"]);
+}
