@@ -21,7 +21,7 @@ pub fn bucket(purpose: &str, scope: &str, key: &[u8]) -> u16 {
     bucket_of(hash.digest())
 }
 
-fn bucket_of(number: u64) -> u16 {
+pub(crate) fn bucket_of(number: u64) -> u16 {
     // Below 10,000, so the fallback is never taken.
     u16::try_from(number % BUCKETS).unwrap_or_default()
 }

@@ -14,11 +14,13 @@
 pub mod breaker;
 pub mod canary;
 pub mod decision;
+pub mod limit;
 pub mod names;
 pub mod outcome;
 pub mod reader;
 pub mod shapes;
 pub mod time;
 pub mod timetable;
+pub mod traffic_class;
 pub mod units;
 pub mod wire;

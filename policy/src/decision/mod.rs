@@ -1,96 +1,172 @@
 //! What happens to one request: the single entry for the filter, for `explain` and for the dashboard.
-//! Class, then canary version, then the breaker of that version and class, then the headers.
+//! Class, then limits, then shedding, then canary version, then the breaker of that version and
+//! class, then the headers.
 
 mod rules;
+mod services;
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
-pub use rules::{CanaryRules, CellId, CellRules, Rules, ServiceId, ServiceRules};
+pub use rules::{
+    CanaryRules, CellId, CellRules, ClassId, ClassRules, LimitId, LimitRules, Rules, ServiceId,
+    ServiceRules,
+};
 
 use crate::{
-    breaker::{Admission, BreakerRules, RefusalReason, Ticket},
+    breaker::{self, Admission, BreakerRules, Ticket},
     canary::{Draw, DrawSource},
+    limit::Rate,
     names,
     timetable::{Traffic, TrafficState},
+    traffic_class::{RefusalBody, ShedDraw},
     units::{ClassName, VersionLabel},
 };
 
-/// Status of a request that a breaker refuses.
-const STATUS_UNAVAILABLE: u16 = 503;
+pub use crate::traffic_class::Headers;
 
-/// A request's headers.
-pub trait Headers {
-    /// The value of the header `name` (lower case); bytes, since no peer is bound to send UTF-8.
-    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>>;
-}
+/// Status of a refusal by a breaker.
+const STATUS_UNAVAILABLE: u16 = 503;
+/// Status of a refusal by a limit or by shedding.
+const STATUS_TOO_MANY: u16 = 429;
+/// Clients that were shed are asked to stay away for so long: longer than a retry, shorter than a
+/// peak.
+const SHED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// One request, as far as decisions see it.
 pub struct RequestView<'a> {
     /// From [`Rules::resolve_service`].
     pub service: ServiceId,
-    /// Its headers, as the client sent them.
+    /// Its headers, with the pseudo headers `:path` and `:method`.
     pub headers: &'a dyn Headers,
 }
 
-/// What decisions ask of the world: dice, and the breakers that all workers share.
+/// What decisions ask of the world: dice, and what all workers share.
 pub trait Environment {
     /// A random number, evenly distributed.
     fn random(&mut self) -> u64;
     /// Asks a breaker to let a request through.
     fn admit(&mut self, cell: CellId, rules: &BreakerRules) -> Admission;
+    /// Takes one of a limit's tokens.
+    ///
+    /// # Errors
+    /// When there is none: how long until there is.
+    fn take(&mut self, limit: LimitId, rate: Rate) -> Result<(), Duration>;
 }
 
-/// What was decided, and why.
+/// Everything decided about one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision<'r> {
-    /// The service.
+    /// The service it is for.
     pub service: ServiceId,
-    /// The traffic class; `silver` where no service is known.
+    /// Its class.
     pub class: &'r ClassName,
     /// The traffic state it was decided in.
     pub state: TrafficState,
-    /// The canary's side, if the service has a canary.
+    /// Where shedding drew, while something of its class is shed.
+    pub shed: Option<ShedDraw>,
+    /// Where the canary's split sent it; none when the service has no canary or it was refused
+    /// before.
     pub canary: Option<CanaryDecision<'r>>,
-    /// Whether the request goes on.
-    pub verdict: Verdict,
-    /// Value of `x-mumbai-version`: the canary's label or `stable`; none where there is no canary.
+    /// Let through or refused.
+    pub verdict: Verdict<'r>,
+    /// What rules in `mode: observe` would have refused it for.
+    pub observed: Option<Reason>,
+    /// The value of `x-mumbai-version`; none when the service has no canary.
     pub version_header: Option<&'r str>,
 }
 
-/// Which version serves the request.
+/// Where the canary's split sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CanaryDecision<'r> {
-    /// How it was drawn.
+    /// The draw.
     pub draw: Draw,
-    /// What was chosen in the end; none is stable.
+    /// The version that serves it: the canary's label, or none for stable.
     pub version: Option<&'r VersionLabel>,
-    /// Drawn for the canary, but its breaker refused: stable serves it.
+    /// It was the canary's, whose breaker refused: stable serves it.
     pub fell_back: bool,
 }
 
-/// Whether a request goes on.
+/// Let through or refused.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// It does.
+pub enum Verdict<'r> {
+    /// Let through.
     Proceed {
-        /// The breaker that wants to know how it ends.
+        /// The breaker that admitted it, to be told how it ends.
         cell: Option<CellId>,
-        /// What that breaker gave for it.
+        /// Proof of admission.
         ticket: Option<Ticket>,
     },
-    /// It is answered here; no byte of it reaches the upstream.
+    /// Answered here; no byte reaches an upstream.
     Refuse {
-        /// HTTP status.
+        /// HTTP status: 503 by a breaker, 429 by a limit or by shedding.
         status: u16,
         /// Value of `x-mumbai-reason`.
-        reason: RefusalReason,
+        reason: Reason,
         /// Value of `retry-after`, at least 1.
         retry_after_seconds: u32,
+        /// What the class tells refused clients; one line of text unless given.
+        body: Option<&'r RefusalBody>,
     },
 }
 
-/// Decides one request. Asks each breaker at most once, and stable's only if the canary's did not
-/// admit it.
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Its breaker is open.
+    BreakerOpen,
+    /// Its breaker is half-open, and all probes are out.
+    BreakerHalfOpen,
+    /// Its class is shed now.
+    Shed,
+    /// A limit of its class or service is used up.
+    Limit,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [
+        Self::BreakerOpen,
+        Self::BreakerHalfOpen,
+        Self::Shed,
+        Self::Limit,
+    ];
+
+    /// The value of `x-mumbai-reason` and of the metrics' label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker_open",
+            Self::BreakerHalfOpen => "breaker_half_open",
+            Self::Shed => "shed",
+            Self::Limit => "limit",
+        }
+    }
+
+    /// The gRPC status that a gRPC client is answered with: UNAVAILABLE by a breaker,
+    /// RESOURCE_EXHAUSTED else.
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Self::BreakerOpen | Self::BreakerHalfOpen => 14,
+            Self::Shed | Self::Limit => 8,
+        }
+    }
+}
+
+impl From<breaker::RefusalReason> for Reason {
+    fn from(reason: breaker::RefusalReason) -> Self {
+        match reason {
+            breaker::RefusalReason::BreakerOpen => Self::BreakerOpen,
+            breaker::RefusalReason::BreakerHalfOpen => Self::BreakerHalfOpen,
+        }
+    }
+}
+
+/// A refusal, before it is jittered and dressed.
+struct Refusal {
+    reason: Reason,
+    retry_after: Duration,
+}
+
+/// Decides one request.
 pub fn decide<'r>(
     rules: &'r Rules,
     traffic: &Traffic,
@@ -102,109 +178,202 @@ pub fn decide<'r>(
             service: ServiceId::Other,
             class: rules.default_class(),
             state: traffic.state,
+            shed: None,
             canary: None,
-            verdict: Verdict::Proceed {
-                cell: None,
-                ticket: None,
-            },
+            verdict: PASS,
+            observed: None,
             version_header: None,
         };
     };
-    let (canary, verdict) = match &service.canary {
-        Some(canary) => {
-            let draw = draw(rules, service, canary, request.headers, env);
-            let (decision, verdict) = choose(rules, service, canary, draw, env);
-            (Some(decision), verdict)
-        }
-        None => (None, ask(rules, service.stable_cell, env)),
+    let class_id = rules.class_of(service, request.headers);
+    let class = rules.class(class_id);
+    let mut decider = Decider {
+        rules,
+        traffic,
+        service,
+        class_id,
+        class,
+        headers: request.headers,
+        env,
+        observed: None,
+        shed: None,
     };
+    let (canary, verdict) = decider.run();
+    let (observed, shed) = (decider.observed, decider.shed);
     Decision {
         service: request.service,
-        class: &service.class,
+        class: class.map_or(rules.default_class(), |class| &class.name),
         state: traffic.state,
+        shed,
         version_header: canary
             .map(|canary| canary.version.map_or(names::STABLE, VersionLabel::as_str)),
         canary,
         verdict,
+        observed,
     }
 }
 
-/// The request's side of the split; a header that names neither side is as if it were not there.
-fn draw(
-    rules: &Rules,
-    service: &ServiceRules,
-    canary: &CanaryRules,
-    headers: &dyn Headers,
-    env: &mut impl Environment,
-) -> Draw {
-    if rules.trust_canary_header()
-        && let Some(asked) = headers.get(names::HEADER_CANARY)
-    {
-        let wants_canary = *asked == *canary.split.version.as_str().as_bytes();
-        if wants_canary || *asked == *names::STABLE.as_bytes() {
-            return Draw {
-                bucket: None,
-                source: DrawSource::Header,
-                canary: wants_canary,
-            };
-        }
-    }
-    let sticky_by = canary.split.sticky_by.as_ref();
-    let key = sticky_by.and_then(|header| headers.get(header.as_str()));
-    canary
-        .split
-        .draw(&service.name, key.as_deref(), || env.random())
-}
+const PASS: Verdict<'static> = Verdict::Proceed {
+    cell: None,
+    ticket: None,
+};
 
-fn choose<'r>(
+/// One decision under way.
+struct Decider<'r, 'a, E> {
     rules: &'r Rules,
+    traffic: &'a Traffic,
     service: &'r ServiceRules,
-    canary: &'r CanaryRules,
-    draw: Draw,
-    env: &mut impl Environment,
-) -> (CanaryDecision<'r>, Verdict) {
-    let decision = |version, fell_back| CanaryDecision {
-        draw,
-        version,
-        fell_back,
-    };
-    if !draw.canary {
-        return (decision(None, false), ask(rules, service.stable_cell, env));
-    }
-    match ask(rules, canary.cell, env) {
-        Verdict::Refuse { .. } if canary.falls_back() => {
-            (decision(None, true), ask(rules, service.stable_cell, env))
+    class_id: ClassId,
+    class: Option<&'r ClassRules>,
+    headers: &'a dyn Headers,
+    env: &'a mut E,
+    observed: Option<Reason>,
+    shed: Option<ShedDraw>,
+}
+
+impl<'r, E: Environment> Decider<'r, '_, E> {
+    fn run(&mut self) -> (Option<CanaryDecision<'r>>, Verdict<'r>) {
+        let refusal = self.limit().or_else(|| self.shed());
+        if let Some(refusal) = refusal {
+            return (None, self.refuse(&refusal));
         }
-        verdict => (decision(Some(&canary.split.version), false), verdict),
+        match &self.service.canary {
+            Some(canary) => {
+                let draw = self.draw(canary);
+                let (decision, verdict) = self.choose(canary, draw);
+                (Some(decision), verdict)
+            }
+            None => (None, self.ask_stable()),
+        }
     }
-}
 
-/// Asks one breaker.
-fn ask(rules: &Rules, cell: Option<CellId>, env: &mut impl Environment) -> Verdict {
-    let known = cell.and_then(|id| Some((id, rules.cell(id)?)));
-    let Some((id, cell)) = known else {
-        return Verdict::Proceed {
-            cell: None,
-            ticket: None,
+    /// The class's limit, then the service's.
+    fn limit(&mut self) -> Option<Refusal> {
+        let limits = [self.class.and_then(|class| class.limit), self.service.limit];
+        for id in limits.into_iter().flatten() {
+            let Some(rules) = self.rules.limit(id) else {
+                continue;
+            };
+            let Err(retry_after) = self.env.take(id, rules.limit.rate(self.traffic)) else {
+                continue;
+            };
+            if rules.limit.observe {
+                self.observed.get_or_insert(Reason::Limit);
+                continue;
+            }
+            return Some(Refusal {
+                reason: Reason::Limit,
+                retry_after,
+            });
+        }
+        None
+    }
+
+    fn shed(&mut self) -> Option<Refusal> {
+        let class = self.class?;
+        let shed = class.shed.as_ref()?;
+        let percent = shed.percent(self.rules.timetable(), self.traffic);
+        let env = &mut *self.env;
+        self.shed = shed.draw(&class.name, percent, self.headers, || env.random());
+        if !self.shed.is_some_and(|draw| draw.shed) {
+            return None;
+        }
+        if shed.observe {
+            self.observed.get_or_insert(Reason::Shed);
+            return None;
+        }
+        Some(Refusal {
+            reason: Reason::Shed,
+            retry_after: SHED_RETRY_AFTER,
+        })
+    }
+
+    /// The side of the canary's split: as the client says where it is trusted, else by the user's key.
+    fn draw(&mut self, canary: &CanaryRules) -> Draw {
+        if self.rules.trust_canary_header()
+            && let Some(asked) = self.headers.get(names::HEADER_CANARY)
+        {
+            let wants_canary = *asked == *canary.split.version.as_str().as_bytes();
+            if wants_canary || *asked == *names::STABLE.as_bytes() {
+                return Draw {
+                    bucket: None,
+                    source: DrawSource::Header,
+                    canary: wants_canary,
+                };
+            }
+        }
+        let sticky_by = canary.split.sticky_by.as_ref();
+        let key = sticky_by.and_then(|header| self.headers.get(header.as_str()));
+        let env = &mut *self.env;
+        canary
+            .split
+            .draw(&self.service.name, key.as_deref(), || env.random())
+    }
+
+    /// The version and its breaker's word; a canary that refuses may hand over to stable.
+    fn choose(&mut self, canary: &'r CanaryRules, draw: Draw) -> (CanaryDecision<'r>, Verdict<'r>) {
+        let decision = |version, fell_back| CanaryDecision {
+            draw,
+            version,
+            fell_back,
         };
-    };
-    match env.admit(id, &cell.rules) {
-        Admission::Admitted(ticket) => Verdict::Proceed {
-            cell: Some(id),
-            ticket: Some(ticket),
-        },
-        Admission::Refused {
-            reason,
-            retry_after,
-        } => Verdict::Refuse {
-            status: STATUS_UNAVAILABLE,
-            reason,
-            retry_after_seconds: retry_after_seconds(retry_after, env.random()),
-        },
+        if !draw.canary {
+            return (decision(None, false), self.ask_stable());
+        }
+        let cell = self.rules.canary_cell(canary, self.class_id);
+        match self.ask(cell) {
+            Err(_) if canary.falls_back() => (decision(None, true), self.ask_stable()),
+            Err(refusal) => {
+                let verdict = self.refuse(&refusal);
+                (decision(Some(&canary.split.version), false), verdict)
+            }
+            Ok(verdict) => (decision(Some(&canary.split.version), false), verdict),
+        }
+    }
+
+    fn ask_stable(&mut self) -> Verdict<'r> {
+        let cell = self.rules.stable_cell(self.service, self.class_id);
+        match self.ask(cell) {
+            Ok(verdict) => verdict,
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn ask(&mut self, cell: Option<CellId>) -> Result<Verdict<'r>, Refusal> {
+        let known = cell.and_then(|id| Some((id, self.rules.cell(id)?)));
+        let Some((id, cell)) = known else {
+            return Ok(PASS);
+        };
+        match self.env.admit(id, &cell.rules) {
+            Admission::Admitted(ticket) => Ok(Verdict::Proceed {
+                cell: Some(id),
+                ticket: Some(ticket),
+            }),
+            Admission::Refused {
+                reason,
+                retry_after,
+            } => Err(Refusal {
+                reason: reason.into(),
+                retry_after,
+            }),
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> Verdict<'r> {
+        let status = match refusal.reason {
+            Reason::BreakerOpen | Reason::BreakerHalfOpen => STATUS_UNAVAILABLE,
+            Reason::Shed | Reason::Limit => STATUS_TOO_MANY,
+        };
+        Verdict::Refuse {
+            status,
+            reason: refusal.reason,
+            retry_after_seconds: retry_after_seconds(refusal.retry_after, self.env.random()),
+            body: self.class.and_then(|class| class.refusal.as_ref()),
+        }
     }
 }
 
-/// Whole seconds, at least 1, up to a fifth more than asked for: clients come back one by one.
+/// Whole seconds, at least 1, lengthened by up to 20 %: refused clients do not all come back at once.
 fn retry_after_seconds(retry_after: Duration, random: u64) -> u32 {
     let millis = retry_after.as_millis();
     let jitter = millis.saturating_mul(u128::from(random % 201)) / 1000;
@@ -213,8 +382,7 @@ fn retry_after_seconds(retry_after: Duration, random: u64) -> u32 {
 }
 
 impl Decision<'_> {
-    /// The headers for the upstream, in a fixed order. Every value is visible ASCII. Client copies of
-    /// all of [`names::REQUEST_HEADERS`] must be removed first.
+    /// The headers for the upstream, without those that have nothing to say.
     pub fn request_headers<'s>(
         &'s self,
         traffic: &'s Traffic,
@@ -234,5 +402,7 @@ impl Decision<'_> {
     }
 }
 
+#[cfg(test)]
+mod class_tests;
 #[cfg(test)]
 mod tests;

@@ -1,176 +1,281 @@
-//! A configuration made ready for requests: services found by what a request shows, breaker cells
+//! A configuration made ready for requests: classes in their order, breaker cells and limits
 //! numbered.
-
-use std::collections::BTreeMap;
 
 use xxhash_rust::xxh64::Xxh64;
 
+use super::services::ServiceIndex;
 use crate::{
     breaker::BreakerRules,
     canary::CanarySplit,
+    limit::Limit,
     names,
     time::WallTime,
     timetable::{Timetable, Traffic},
+    traffic_class::{Headers, RefusalBody, RequestMatch, Shed, TrafficClass},
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
     wire::{FilterConfig, ServiceConfig},
 };
 
-/// The number of a breaker's cell, an index into [`Rules::cells`].
+/// Number of a breaker's cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CellId(pub u16);
+pub struct CellId(pub u32);
 
-/// The service a request is for.
+/// Number of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitId(pub u32);
+
+/// Number of a traffic class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(u16);
+
+/// The service that a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServiceId {
-    /// An index into [`Rules::services`].
+    /// A configured one, by its place in the configuration.
     Known(u16),
-    /// None that the configuration names: no rule holds.
+    /// None of them: counted, not judged.
     Other,
 }
 
-/// Above this share a canary's own breaker no longer moves its users to stable: stable could not
-/// carry them.
+/// At most this share may fall back from an open canary to stable: more would overload it.
 const FALLBACK_WEIGHT_MAX: u16 = 5_000;
 
-/// One service, ready for requests.
+/// A service, ready for requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceRules {
     /// Its name.
     pub name: ServiceName,
-    /// The class of its requests.
-    pub class: ClassName,
-    /// The breaker of its stable version; none beyond 65,536 cells.
-    pub stable_cell: Option<CellId>,
+    /// The class of its requests that match no class of the list.
+    pub class: ClassId,
+    /// Its own limit, for all classes together.
+    pub limit: Option<LimitId>,
+    /// Breakers of its stable version, one to a class.
+    stable: ClassCells,
     /// Its canary, if one runs.
     pub canary: Option<CanaryRules>,
+}
+
+impl ServiceRules {
+    /// Cells of its stable version.
+    pub fn stable_cells(&self) -> impl Iterator<Item = CellId> {
+        self.stable.ids()
+    }
 }
 
 /// A service's canary, ready for requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CanaryRules {
-    /// Version, weight and stickiness.
+    /// The split of users.
     pub split: CanarySplit,
-    /// The canary's own breaker; none beyond 65,536 cells.
-    pub cell: Option<CellId>,
+    cells: ClassCells,
 }
 
 impl CanaryRules {
-    /// Whether its users go to stable while its breaker refuses.
+    /// Whether its users are served by stable while its breaker is open.
     pub fn falls_back(&self) -> bool {
         self.split.weight.get() <= FALLBACK_WEIGHT_MAX
     }
+
+    /// Its cells.
+    pub fn cells(&self) -> impl Iterator<Item = CellId> {
+        self.cells.ids()
+    }
 }
 
-/// One breaker: of a service, a version and a class. What one class does never refuses another.
+/// Consecutive cells: one for each class of the list, then one for the service's own class where the
+/// list does not hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ClassCells {
+    first: u32,
+    listed: u16,
+    own: Option<ClassId>,
+}
+
+impl ClassCells {
+    fn of(self, class: ClassId) -> Option<CellId> {
+        if class.0 < self.listed {
+            return Some(CellId(self.first + u32::from(class.0)));
+        }
+        (self.own == Some(class)).then(|| CellId(self.first + u32::from(self.listed)))
+    }
+
+    fn ids(self) -> impl Iterator<Item = CellId> {
+        let count = u32::from(self.listed) + u32::from(self.own.is_some());
+        (self.first..self.first + count).map(CellId)
+    }
+}
+
+/// One breaker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellRules {
-    /// The service.
+    /// The service called.
     pub service: ServiceName,
     /// The canary's label; none is stable.
     pub version: Option<VersionLabel>,
-    /// The class.
+    /// The class of the requests it sees.
     pub class: ClassName,
-    /// When it opens and closes.
+    /// When it opens.
     pub rules: BreakerRules,
-    /// Where all workers of one Envoy keep it: `mumbai_mesh/breaker/v1/SERVICE/VERSION/CLASS`.
+    /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
 }
 
-/// Everything that decisions need, from one configuration.
+/// One limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitRules {
+    /// Requests per second.
+    pub limit: Limit,
+    /// Its key in memory that all workers of an Envoy share.
+    pub shared_key: String,
+}
+
+/// One class, ready for requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassRules {
+    /// Its name.
+    pub name: ClassName,
+    matches: Vec<RequestMatch>,
+    /// Its limit, for all services together.
+    pub limit: Option<LimitId>,
+    /// What is shed when.
+    pub shed: Option<Shed>,
+    /// What its refusals say.
+    pub refusal: Option<RefusalBody>,
+}
+
+/// All that decisions are made by.
 #[derive(Debug, Clone)]
 pub struct Rules {
     zone: Option<ZoneName>,
     region: Option<String>,
     timetable: Timetable,
     services: Vec<ServiceRules>,
+    index: ServiceIndex,
+    /// Those of the list in its order, then those that only services name.
+    classes: Vec<ClassRules>,
+    listed: u16,
     cells: Vec<CellRules>,
-    by_name: BTreeMap<Box<[u8]>, u16>,
-    by_cluster: BTreeMap<Box<[u8]>, u16>,
-    by_authority: BTreeMap<Box<[u8]>, u16>,
+    limits: Vec<LimitRules>,
     default_class: ClassName,
     trust_canary_header: bool,
 }
 
 impl Rules {
-    /// Makes a configuration ready. Services beyond 65,536 are left out; what was read has far fewer.
+    /// Makes a configuration ready.
     pub fn new(config: FilterConfig) -> Self {
         let mut rules = Self {
             zone: config.zone,
             region: config.region,
             timetable: config.timetable,
             services: Vec::with_capacity(config.services.len()),
+            index: ServiceIndex::new(&config.services),
+            classes: Vec::new(),
+            listed: 0,
             cells: Vec::with_capacity(config.services.len()),
-            by_name: BTreeMap::new(),
-            by_cluster: BTreeMap::new(),
-            by_authority: BTreeMap::new(),
+            limits: Vec::new(),
             default_class: ClassName::default(),
             trust_canary_header: config.trust_canary_header,
         };
-        // Clusters and authorities that are named outrank those that follow from other names.
-        for (index, service) in (0..=u16::MAX).zip(&config.services) {
-            for cluster in &service.clusters {
-                insert(&mut rules.by_cluster, cluster, index);
-            }
-            for authority in &service.authorities {
-                insert(
-                    &mut rules.by_authority,
-                    &authority.to_ascii_lowercase(),
-                    index,
-                );
-            }
+        for class in config.traffic_classes {
+            rules.add_class(class);
         }
-        for (index, service) in (0..=u16::MAX).zip(config.services) {
-            rules.add(index, service);
+        rules.listed = u16::try_from(rules.classes.len()).unwrap_or(u16::MAX);
+        for service in config.services {
+            rules.add_service(service);
         }
         rules
     }
 
-    fn add(&mut self, index: u16, service: ServiceConfig) {
-        let name = service.name.as_str();
-        insert(&mut self.by_name, name, index);
-        insert(&mut self.by_cluster, name, index);
-        insert(&mut self.by_authority, &name.to_ascii_lowercase(), index);
-        if let Some(canary) = &service.canary {
-            insert(
-                &mut self.by_cluster,
-                &format!("{name}|{}", canary.version),
-                index,
-            );
-        }
-        let stable_cell = self.add_cell(&service, None, service.breaker.clone());
-        let canary = service.canary.clone().map(|split| {
-            let mut canary = CanaryRules { split, cell: None };
-            let mut breaker = service.breaker.clone();
-            // A latched canary waits for a person; one that carries most users must come back itself.
-            breaker.latch = canary.falls_back().then(|| fingerprint(&canary.split));
-            canary.cell = self.add_cell(&service, Some(&canary.split.version), breaker);
-            canary
+    fn add_class(&mut self, class: TrafficClass) {
+        let limit = class
+            .limit
+            .map(|limit| self.add_limit(limit, "class", class.name.as_str()));
+        self.classes.push(ClassRules {
+            name: class.name,
+            matches: class.matches,
+            limit,
+            shed: class.shed,
+            refusal: class.refusal,
         });
+    }
+
+    fn add_limit(&mut self, limit: Limit, of: &str, name: &str) -> LimitId {
+        let id = u32::try_from(self.limits.len()).unwrap_or(u32::MAX);
+        self.limits.push(LimitRules {
+            limit,
+            shared_key: format!("mumbai_mesh/limit/v1/{of}/{name}"),
+        });
+        LimitId(id)
+    }
+
+    /// The number of a class that a service names.
+    fn class_named(&mut self, name: &ClassName) -> ClassId {
+        let known = self.classes.iter().position(|class| class.name == *name);
+        let index = known.unwrap_or_else(|| {
+            self.classes.push(ClassRules {
+                name: name.clone(),
+                matches: Vec::new(),
+                limit: None,
+                shed: None,
+                refusal: None,
+            });
+            self.classes.len() - 1
+        });
+        ClassId(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    fn add_service(&mut self, service: ServiceConfig) {
+        let class = self.class_named(&service.class);
+        let stable = self.add_cells(&service, class, None, &service.breaker);
+        let canary = service.canary.clone().map(|split| {
+            let mut breaker = service.breaker.clone();
+            let falls_back = split.weight.get() <= FALLBACK_WEIGHT_MAX;
+            // A latched canary waits for a person; one that carries most users must come back itself.
+            breaker.latch = falls_back.then(|| fingerprint(&split));
+            let cells = self.add_cells(&service, class, Some(&split.version), &breaker);
+            CanaryRules { split, cells }
+        });
+        let limit = service
+            .limit
+            .map(|limit| self.add_limit(limit, "service", service.name.as_str()));
         self.services.push(ServiceRules {
             name: service.name,
-            class: service.class,
-            stable_cell,
+            class,
+            limit,
+            stable,
             canary,
         });
     }
 
-    fn add_cell(
+    fn add_cells(
         &mut self,
         service: &ServiceConfig,
+        own: ClassId,
         version: Option<&VersionLabel>,
-        rules: BreakerRules,
-    ) -> Option<CellId> {
-        let id = CellId(u16::try_from(self.cells.len()).ok()?);
-        let (name, class) = (&service.name, &service.class);
+        rules: &BreakerRules,
+    ) -> ClassCells {
+        let cells = ClassCells {
+            first: u32::try_from(self.cells.len()).unwrap_or(u32::MAX),
+            listed: self.listed,
+            own: (own.0 >= self.listed).then_some(own),
+        };
+        let name = &service.name;
         let label = version.map_or(names::STABLE, VersionLabel::as_str);
-        self.cells.push(CellRules {
-            service: name.clone(),
-            version: version.cloned(),
-            class: class.clone(),
-            rules,
-            shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
-        });
-        Some(id)
+        let listed = self.classes.iter().take(usize::from(self.listed));
+        let own = cells
+            .own
+            .and_then(|own| self.classes.get(usize::from(own.0)));
+        for class in listed.chain(own) {
+            let class = &class.name;
+            self.cells.push(CellRules {
+                service: name.clone(),
+                version: version.cloned(),
+                class: class.clone(),
+                rules: rules.clone(),
+                shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
+            });
+        }
+        cells
     }
 
     /// Peak hours and festivals.
@@ -178,12 +283,12 @@ impl Rules {
         &self.timetable
     }
 
-    /// The node's own zone.
+    /// The node's zone.
     pub fn zone(&self) -> Option<&ZoneName> {
         self.zone.as_ref()
     }
 
-    /// Prefix that zone labels of metrics drop.
+    /// The mesh's region.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
@@ -193,12 +298,12 @@ impl Rules {
         self.trust_canary_header
     }
 
-    /// Every service, by [`ServiceId`].
+    /// Every configured service, in the configuration's order.
     pub fn services(&self) -> &[ServiceRules] {
         &self.services
     }
 
-    /// Every breaker, by [`CellId`].
+    /// Every breaker; its place is its [`CellId`].
     pub fn cells(&self) -> &[CellRules] {
         &self.cells
     }
@@ -213,7 +318,35 @@ impl Rules {
 
     /// One breaker.
     pub fn cell(&self, id: CellId) -> Option<&CellRules> {
-        self.cells.get(usize::from(id.0))
+        self.cells.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// One limit.
+    pub fn limit(&self, id: LimitId) -> Option<&LimitRules> {
+        self.limits.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// One class.
+    pub fn class(&self, id: ClassId) -> Option<&ClassRules> {
+        self.classes.get(usize::from(id.0))
+    }
+
+    /// The class of a request: the first of the list that matches, else its service's own.
+    pub(super) fn class_of(&self, service: &ServiceRules, headers: &dyn Headers) -> ClassId {
+        let listed = (0..self.listed).zip(&self.classes);
+        let matching = |class: &ClassRules| class.matches.iter().any(|one| one.matches(headers));
+        let mut matching = listed.filter(|(_, class)| matching(class));
+        matching.next().map_or(service.class, |(id, _)| ClassId(id))
+    }
+
+    /// The breaker of a service's stable version for a class.
+    pub(super) fn stable_cell(&self, service: &ServiceRules, class: ClassId) -> Option<CellId> {
+        service.stable.of(class)
+    }
+
+    /// The breaker of a canary for a class.
+    pub(super) fn canary_cell(&self, canary: &CanaryRules, class: ClassId) -> Option<CellId> {
+        canary.cells.of(class)
     }
 
     /// The state at an instant, for this node's zone.
@@ -234,42 +367,7 @@ impl Rules {
         cluster: Option<&[u8]>,
         authority: Option<&[u8]>,
     ) -> ServiceId {
-        let known = |map: &BTreeMap<Box<[u8]>, u16>, key: Option<&[u8]>| map.get(key?).copied();
-        known(&self.by_name, metadata)
-            .or_else(|| known(&self.by_cluster, cluster))
-            .or_else(|| self.by_host(without_port(authority?)))
-            .map_or(ServiceId::Other, ServiceId::Known)
-    }
-
-    fn by_host(&self, host: &[u8]) -> Option<u16> {
-        // No host name is longer; so nothing long is copied.
-        const HOST_MAX: usize = 255;
-        if host.len() > HOST_MAX {
-            return None;
-        }
-        if host.iter().any(u8::is_ascii_uppercase) {
-            return self
-                .by_authority
-                .get(host.to_ascii_lowercase().as_slice())
-                .copied();
-        }
-        self.by_authority.get(host).copied()
-    }
-}
-
-/// The first to name something keeps it.
-fn insert(map: &mut BTreeMap<Box<[u8]>, u16>, key: &str, index: u16) {
-    map.entry(key.as_bytes().into()).or_insert(index);
-}
-
-/// `host:8080` -> `host`, `[::1]:8080` -> `[::1]`.
-fn without_port(authority: &[u8]) -> &[u8] {
-    match authority.iter().rposition(|byte| *byte == b':') {
-        Some(colon) => match authority.split_at_checked(colon) {
-            Some((host, port)) if port.iter().skip(1).all(u8::is_ascii_digit) => host,
-            _ => authority,
-        },
-        None => authority,
+        self.index.resolve(metadata, cluster, authority)
     }
 }
 

@@ -5,12 +5,13 @@ use serde_json::json;
 use super::*;
 use crate::{
     breaker::{BreakerState, Cell},
+    limit::TokenBucket,
     outcome::Outcome,
     time::{MonoTime, WallTime},
     wire::FilterConfig,
 };
 
-struct Map(Vec<(&'static str, &'static [u8])>);
+pub(super) struct Map(pub(super) Vec<(&'static str, &'static [u8])>);
 
 impl Headers for Map {
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
@@ -22,18 +23,20 @@ impl Headers for Map {
 }
 
 /// Real breakers, dice that always show the same.
-struct World {
-    cells: BTreeMap<CellId, Cell>,
+pub(super) struct World {
+    pub(super) cells: BTreeMap<CellId, Cell>,
+    buckets: BTreeMap<LimitId, TokenBucket>,
     asked: Vec<CellId>,
     dice: u64,
-    now: MonoTime,
+    pub(super) now: MonoTime,
 }
 
 impl World {
-    fn new(rules: &Rules, dice: u64) -> Self {
-        let cell = |(index, cell): (u16, &CellRules)| (CellId(index), Cell::closed(&cell.rules));
+    pub(super) fn new(rules: &Rules, dice: u64) -> Self {
+        let cell = |(index, cell): (u32, &CellRules)| (CellId(index), Cell::closed(&cell.rules));
         Self {
             cells: (0..).zip(rules.cells()).map(cell).collect(),
+            buckets: BTreeMap::new(),
             asked: Vec::new(),
             dice,
             now: MonoTime::from_nanos(1),
@@ -65,6 +68,11 @@ impl Environment for World {
             .unwrap()
             .admit(rules, self.now)
             .value
+    }
+
+    fn take(&mut self, id: LimitId, rate: Rate) -> Result<(), Duration> {
+        let bucket = self.buckets.entry(id).or_default();
+        bucket.take(rate, self.now)
     }
 }
 
@@ -229,6 +237,7 @@ fn an_open_breaker_refuses_with_503_and_the_time_to_come_back() {
         status,
         reason,
         retry_after_seconds,
+        ..
     } = decision.verdict
     else {
         panic!("{decision:?}");

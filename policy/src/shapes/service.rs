@@ -119,21 +119,24 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
     let weight = canary
         .required("weight")
         .and_then(|weight| number(&weight, BasisPoints::from_percent));
-    let sticky_by = canary.optional("sticky_by").and_then(|sticky_by| {
-        let mut sticky_by = sticky_by.object()?;
-        let header = sticky_by
-            .required("header")
-            .and_then(|header| header.parsed(sticky_header));
-        sticky_by.not_supported(&["cookie", "query"]);
-        sticky_by.finish();
-        header
-    });
+    let sticky_by = canary.optional("sticky_by").and_then(read_sticky_by);
     canary.finish();
     Some(CanarySplit {
         version: version?,
         weight: weight?,
         sticky_by,
     })
+}
+
+/// Reads `{header: x-user-id}`.
+pub(super) fn read_sticky_by(reader: Reader<'_>) -> Option<HeaderName> {
+    let mut sticky_by = reader.object()?;
+    let header = sticky_by
+        .required("header")
+        .and_then(|header| header.parsed(sticky_header));
+    sticky_by.not_supported(&["cookie", "query"]);
+    sticky_by.finish();
+    header
 }
 
 /// Client copies of our own headers are removed, so nobody can be told apart by them.

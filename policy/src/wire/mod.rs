@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::{
     breaker::BreakerRules,
     canary::CanarySplit,
+    limit::Limit,
     timetable::Timetable,
+    traffic_class::TrafficClass,
     units::{ClassName, ServiceName, ZoneName},
 };
 
@@ -25,6 +27,8 @@ pub struct FilterConfig {
     pub region: Option<String>,
     /// Peak hours and festivals.
     pub timetable: Timetable,
+    /// Classes of requests; the first that matches counts. Names are unique.
+    pub traffic_classes: Vec<TrafficClass>,
     /// The services it may be asked for; names are unique.
     pub services: Vec<ServiceConfig>,
     /// Whether a client's `x-mumbai-canary` chooses its version.
@@ -46,6 +50,8 @@ pub struct ServiceConfig {
     pub breaker: BreakerRules,
     /// Route timeout; Envoy's own default (15 s) when absent.
     pub timeout: Option<Duration>,
+    /// Requests per second that are let through, all classes together.
+    pub limit: Option<Limit>,
     /// The split of its users, if a canary runs.
     pub canary: Option<CanarySplit>,
 }

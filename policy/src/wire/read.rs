@@ -11,10 +11,11 @@ use crate::{
     shapes::{self, text},
     time::{CivilZone, parse_duration},
     timetable::Timetable,
+    traffic_class::TrafficClass,
     units::{ClassName, ServiceName, ZoneName},
 };
 
-/// Breaker cells are numbered with 16 bits, at most two to a service.
+/// Services are numbered with 16 bits.
 const SERVICES_MAX: usize = 10_000;
 const TEXT_MAX: usize = 255;
 
@@ -72,6 +73,9 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
     let festivals = config
         .optional("festivals")
         .map_or_else(Vec::new, shapes::read_festivals);
+    let traffic_classes = config
+        .optional("traffic_classes")
+        .map_or_else(Vec::new, |classes| read_classes(&classes));
     let services = config
         .optional("services")
         .map_or_else(Vec::new, |services| read_services(&services));
@@ -79,15 +83,44 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .optional("trust_canary_header")
         .and_then(|trust| trust.boolean())
         .unwrap_or(false);
-    config.not_supported(&["traffic_classes", "debug_headers", "limit", "shed"]);
+    config.not_supported(&["debug_headers"]);
     config.finish();
+    let timetable = Timetable::new(timezone?, windows, festivals);
+    for (index, class) in traffic_classes.iter().enumerate() {
+        let path = format!("traffic_classes[{index}]");
+        shapes::check_shed_names(root, &path, class, &timetable);
+    }
     Some(FilterConfig {
         zone,
         region,
-        timetable: Timetable::new(timezone?, windows, festivals),
+        timetable,
+        traffic_classes,
         services,
         trust_canary_header,
     })
+}
+
+fn read_classes(reader: &Reader<'_>) -> Vec<TrafficClass> {
+    let elements = reader.array();
+    let mut classes: Vec<TrafficClass> = Vec::with_capacity(elements.len());
+    if elements.len() > shapes::CLASSES_MAX {
+        let most = shapes::CLASSES_MAX;
+        reader.problem(
+            format!("must be at most {most}, not {}", elements.len()),
+            None,
+        );
+        return classes;
+    }
+    for element in &elements {
+        let Some(class) = shapes::read_listed_class(element) else {
+            continue;
+        };
+        if classes.iter().any(|known| known.name == class.name) {
+            element.problem(format!("class {} is listed twice", class.name), None);
+        }
+        classes.push(class);
+    }
+    classes
 }
 
 fn read_timezone(reader: &Reader<'_>) -> Option<CivilZone> {
@@ -149,7 +182,9 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
         |rules| shapes::read_circuit_breaker(rules, timeout),
     );
     let canary = service.optional("canary").and_then(shapes::read_canary);
-    service.not_supported(&["limit", "shed", "traffic_classes"]);
+    let limit = service
+        .optional("limit")
+        .and_then(|limit| shapes::read_limit(&limit));
     service.finish();
     Some(ServiceConfig {
         name: name?,
@@ -158,6 +193,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
         authorities,
         breaker,
         timeout,
+        limit,
         canary,
     })
 }

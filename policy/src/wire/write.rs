@@ -6,9 +6,11 @@ use super::{FilterConfig, ServiceConfig, VERSION};
 use crate::{
     breaker::BreakerRules,
     canary::CanarySplit,
+    limit::Limit,
     time::format_duration,
     timetable::{DateRange, DaySet, Festival, Window},
-    units::{ClassName, Multiplier},
+    traffic_class::{PathMatch, RequestMatch, ShedWhen, TrafficClass},
+    units::{ClassName, HeaderName, Multiplier},
 };
 
 impl FilterConfig {
@@ -50,6 +52,8 @@ impl FilterConfig {
             .map(festival_json)
             .collect();
         put(&mut config, "festivals", list(festivals));
+        let classes = self.traffic_classes.iter().map(class_json).collect();
+        put(&mut config, "traffic_classes", list(classes));
         config.insert(
             "services".into(),
             self.services.iter().map(service_json).collect(),
@@ -127,11 +131,87 @@ fn service_json(service: &ServiceConfig) -> Value {
     if service.breaker != BreakerRules::default_for(service.timeout) {
         json.insert("circuit_breaker".into(), breaker_json(&service.breaker));
     }
+    put(&mut json, "limit", service.limit.as_ref().map(limit_json));
     put(
         &mut json,
         "canary",
         service.canary.as_ref().map(canary_json),
     );
+    Value::Object(json)
+}
+
+fn class_json(class: &TrafficClass) -> Value {
+    let mut json = Map::new();
+    json.insert("name".into(), class.name.as_str().into());
+    put(
+        &mut json,
+        "match",
+        list(class.matches.iter().map(match_json).collect()),
+    );
+    put(&mut json, "limit", class.limit.as_ref().map(limit_json));
+    if let Some(shed) = &class.shed {
+        let during = shed.during.iter().map(|(when, percent)| {
+            let when = match when {
+                ShedWhen::Normal => "normal",
+                ShedWhen::Peak => "peak",
+                ShedWhen::Festival => "festival",
+                ShedWhen::Named(name) => name.as_str(),
+            };
+            (when.to_string(), number_json(percent.percent()))
+        });
+        json.insert("shed_during".into(), Value::Object(during.collect()));
+        put(
+            &mut json,
+            "sticky_by",
+            sticky_by_json(shed.sticky_by.as_ref()),
+        );
+        put(&mut json, "mode", shed.observe.then(|| "observe".into()));
+    }
+    let refusal = class
+        .refusal
+        .as_ref()
+        .map(|refusal| json!({"content_type": &*refusal.content_type, "body": &*refusal.body}));
+    put(&mut json, "refusal", refusal);
+    Value::Object(json)
+}
+
+fn match_json(matched: &RequestMatch) -> Value {
+    let mut json = Map::new();
+    match &matched.path {
+        Some(PathMatch::Prefix(prefix)) => put(&mut json, "path_prefix", Some(json!(prefix))),
+        Some(PathMatch::Exact(path)) => put(&mut json, "path", Some(json!(path))),
+        None => {}
+    }
+    put(
+        &mut json,
+        "method",
+        matched.method.as_ref().map(|method| json!(method)),
+    );
+    let headers = matched.headers.iter();
+    let headers: Map<String, Value> = headers
+        .map(|(name, value)| (name.to_string(), json!(value)))
+        .collect();
+    put(
+        &mut json,
+        "header",
+        (!headers.is_empty()).then_some(Value::Object(headers)),
+    );
+    let service = matched.grpc_service.as_ref();
+    put(
+        &mut json,
+        "grpc_service",
+        service.map(|service| json!(service)),
+    );
+    Value::Object(json)
+}
+
+fn limit_json(limit: &Limit) -> Value {
+    let mut json = Map::new();
+    json.insert("per_second".into(), limit.per_second.into());
+    put(&mut json, "at_peak", limit.at_peak.map(Value::from));
+    put(&mut json, "at_festival", limit.at_festival.map(Value::from));
+    put(&mut json, "burst", limit.burst.map(Value::from));
+    put(&mut json, "mode", limit.observe.then(|| "observe".into()));
     Value::Object(json)
 }
 
@@ -159,13 +239,16 @@ fn canary_json(canary: &CanarySplit) -> Value {
     let mut json = Map::new();
     json.insert("version".into(), canary.version.as_str().into());
     json.insert("weight".into(), number_json(canary.weight.percent()));
-    let sticky_by = canary.sticky_by.as_ref();
     put(
         &mut json,
         "sticky_by",
-        sticky_by.map(|header| json!({"header": header.as_str()})),
+        sticky_by_json(canary.sticky_by.as_ref()),
     );
     Value::Object(json)
+}
+
+fn sticky_by_json(header: Option<&HeaderName>) -> Option<Value> {
+    header.map(|header| json!({"header": header.as_str()}))
 }
 
 fn put(object: &mut Map<String, Value>, field: &str, value: Option<Value>) {

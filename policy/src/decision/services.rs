@@ -1,0 +1,86 @@
+//! Which service a request is for.
+
+use std::collections::BTreeMap;
+
+use super::rules::ServiceId;
+use crate::wire::ServiceConfig;
+
+/// Services by what a request shows of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ServiceIndex {
+    by_name: BTreeMap<Box<[u8]>, u16>,
+    by_cluster: BTreeMap<Box<[u8]>, u16>,
+    by_authority: BTreeMap<Box<[u8]>, u16>,
+}
+
+impl ServiceIndex {
+    /// Of services in the order of their numbers.
+    pub(super) fn new(services: &[ServiceConfig]) -> Self {
+        let mut index = Self::default();
+        // Clusters and authorities that are named outrank those that follow from other names.
+        for (number, service) in (0..=u16::MAX).zip(services) {
+            for cluster in &service.clusters {
+                insert(&mut index.by_cluster, cluster, number);
+            }
+            for authority in &service.authorities {
+                let authority = authority.to_ascii_lowercase();
+                insert(&mut index.by_authority, &authority, number);
+            }
+        }
+        for (number, service) in (0..=u16::MAX).zip(services) {
+            let name = service.name.as_str();
+            insert(&mut index.by_name, name, number);
+            insert(&mut index.by_cluster, name, number);
+            insert(&mut index.by_authority, &name.to_ascii_lowercase(), number);
+            if let Some(canary) = &service.canary {
+                let cluster = format!("{name}|{}", canary.version);
+                insert(&mut index.by_cluster, &cluster, number);
+            }
+        }
+        index
+    }
+
+    pub(super) fn resolve(
+        &self,
+        metadata: Option<&[u8]>,
+        cluster: Option<&[u8]>,
+        authority: Option<&[u8]>,
+    ) -> ServiceId {
+        let known = |map: &BTreeMap<Box<[u8]>, u16>, key: Option<&[u8]>| map.get(key?).copied();
+        known(&self.by_name, metadata)
+            .or_else(|| known(&self.by_cluster, cluster))
+            .or_else(|| self.by_host(without_port(authority?)))
+            .map_or(ServiceId::Other, ServiceId::Known)
+    }
+
+    fn by_host(&self, host: &[u8]) -> Option<u16> {
+        // No host name is longer; so nothing long is copied.
+        const HOST_MAX: usize = 255;
+        if host.len() > HOST_MAX {
+            return None;
+        }
+        if host.iter().any(u8::is_ascii_uppercase) {
+            return self
+                .by_authority
+                .get(host.to_ascii_lowercase().as_slice())
+                .copied();
+        }
+        self.by_authority.get(host).copied()
+    }
+}
+
+/// The first to name something keeps it.
+fn insert(map: &mut BTreeMap<Box<[u8]>, u16>, key: &str, index: u16) {
+    map.entry(key.as_bytes().into()).or_insert(index);
+}
+
+/// `host:8080` -> `host`, `[::1]:8080` -> `[::1]`.
+fn without_port(authority: &[u8]) -> &[u8] {
+    match authority.iter().rposition(|byte| *byte == b':') {
+        Some(colon) => match authority.split_at_checked(colon) {
+            Some((host, port)) if port.iter().skip(1).all(u8::is_ascii_digit) => host,
+            _ => authority,
+        },
+        None => authority,
+    }
+}
