@@ -19,8 +19,6 @@ const RESPONSE_TRAILERS: u32 = 3;
 const PLUGIN_CONFIGURATION: u32 = 7;
 /// `clockid_t` of WASI: one monotonic clock for all workers of an Envoy.
 const MONOTONIC: u32 = 1;
-/// "This response is no gRPC response of its own": Envoy makes one of it for a gRPC request.
-const NO_GRPC_STATUS: i32 = -1;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -281,8 +279,9 @@ pub fn shared_swap(key: &str, value: &[u8], cas: u32) -> Swap {
     }
 }
 
-/// Answers the request here; nothing of it reaches an upstream.
-pub fn respond(status: u16, headers: &[(&str, &str)], body: &str) {
+/// Answers the request here; nothing of it reaches an upstream. A gRPC request is answered as gRPC,
+/// with `grpc_status`.
+pub fn respond(status: u16, grpc_status: u8, headers: &[(&str, &str)], body: &str) {
     let headers = header_map(headers);
     // SAFETY: pointers and lengths of live memory; details are none.
     unsafe {
@@ -294,7 +293,7 @@ pub fn respond(status: u16, headers: &[(&str, &str)], body: &str) {
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            NO_GRPC_STATUS,
+            i32::from(grpc_status),
         )
     };
 }

@@ -1,14 +1,18 @@
 //! One request: decided when its headers arrive, accounted once when it ends.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, cell::OnceCell, rc::Rc, time::Duration};
 
 use policy::{
-    breaker::{Admission, BreakerRules, Ticket},
-    decision::{CellId, Decision, Environment, Headers, RequestView, ServiceId, Verdict, decide},
+    breaker::{Admission, BreakerRules, RefusalReason, Ticket},
+    decision::{
+        CellId, Decision, Environment, Headers, LimitId, RequestView, ServiceId, Verdict, decide,
+    },
+    limit::Rate,
     names,
     outcome::ResponseFacts,
     time::{MonoTime, Now},
     timetable::Traffic,
+    traffic_class,
 };
 use proxy_wasm::{
     traits::{Context, HttpContext},
@@ -33,12 +37,23 @@ struct Account {
     admitted: Option<(CellId, Ticket)>,
 }
 
-/// Headers of the current request.
-struct HostHeaders;
+/// Headers of the current request. Path and method are looked at by every class of the list, so they
+/// are fetched once.
+#[derive(Default)]
+struct HostHeaders {
+    path: OnceCell<Option<Vec<u8>>>,
+    method: OnceCell<Option<Vec<u8>>>,
+}
 
 impl Headers for HostHeaders {
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        host::request_header(name).map(Cow::Owned)
+        let kept = match name {
+            traffic_class::PATH => &self.path,
+            traffic_class::METHOD => &self.method,
+            _ => return host::request_header(name).map(Cow::Owned),
+        };
+        let value = kept.get_or_init(|| host::request_header(name));
+        value.as_deref().map(Cow::Borrowed)
     }
 }
 
@@ -57,8 +72,8 @@ impl Environment for HostEnvironment<'_> {
     fn admit(&mut self, id: CellId, _rules: &BreakerRules) -> Admission {
         let Some(cell) = self.plugin.rules.cell(id) else {
             return Admission::Refused {
-                reason: policy::breaker::RefusalReason::BreakerOpen,
-                retry_after: std::time::Duration::from_secs(1),
+                reason: RefusalReason::BreakerOpen,
+                retry_after: Duration::from_secs(1),
             };
         };
         let (admission, transition) = self.plugin.cells.admit(cell, self.now);
@@ -66,6 +81,13 @@ impl Environment for HostEnvironment<'_> {
             self.plugin.breaker_changed(self.service, cell, transition);
         }
         admission
+    }
+
+    fn take(&mut self, id: LimitId, rate: Rate) -> Result<(), Duration> {
+        let limit = self.plugin.rules.limit(id);
+        limit.map_or(Ok(()), |limit| {
+            self.plugin.cells.take(limit, rate, self.now)
+        })
     }
 }
 
@@ -99,9 +121,10 @@ impl HttpContext for Request {
             };
             let request = RequestView {
                 service,
-                headers: &HostHeaders,
+                headers: &HostHeaders::default(),
             };
             let decision = decide(&plugin.rules, traffic, &request, &mut environment);
+            plugin.meters.decided(&decision);
             let (action, admitted) = apply(&decision, traffic);
             self.account = Some(Account {
                 service,
@@ -144,15 +167,20 @@ fn apply(decision: &Decision<'_>, traffic: &Traffic) -> (Action, Option<(CellId,
             status,
             reason,
             retry_after_seconds,
+            body,
         } => {
             let seconds = retry_after_seconds.to_string();
+            let line = format!("refused: {}\n", reason.as_str());
+            let (content_type, body) = match body {
+                Some(own) => (&*own.content_type, &*own.body),
+                None => ("text/plain", line.as_str()),
+            };
             let headers = [
                 (names::HEADER_REASON, reason.as_str()),
                 (names::HEADER_RETRY_AFTER, seconds.as_str()),
-                ("content-type", "text/plain"),
+                ("content-type", content_type),
             ];
-            let body = format!("refused: {}\n", reason.as_str());
-            host::respond(*status, &headers, &body);
+            host::respond(*status, reason.grpc_status(), &headers, body);
             (Action::Pause, None)
         }
         Verdict::Proceed { cell, ticket } => {

@@ -3,8 +3,8 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use policy::{
-    breaker::BreakerState,
-    decision::{Rules, ServiceId},
+    breaker::{BreakerState, Transition},
+    decision::{Decision, Rules, ServiceId, Verdict},
     names,
     time::WallTime,
     timetable::{Traffic, TrafficState, zone_label},
@@ -28,12 +28,16 @@ struct ServiceMeters {
     active: Option<u32>,
     time: Option<u32>,
     breaker: Option<u32>,
+    canary_breaker: Option<u32>,
     /// By status: at most as many as there are status codes.
     requests: RefCell<BTreeMap<u16, Option<u32>>>,
+    /// Counters with one more label, whose values come from the configuration: defined when they
+    /// first count.
+    others: RefCell<BTreeMap<(&'static str, String), Option<u32>>>,
 }
 
 impl ServiceMeters {
-    fn new(label: &str, has_breaker: bool) -> Self {
+    fn new(label: &str, has_breaker: bool, canary: Option<&str>) -> Self {
         let define = |kind, name| {
             let labels = [(names::LABEL_SERVICE, label)];
             host::define(kind, &names::metric_name(&labels, name))
@@ -44,9 +48,33 @@ impl ServiceMeters {
             breaker: has_breaker
                 .then(|| define(Metric::Gauge, names::METRIC_CIRCUIT_BREAKER_STATE))
                 .flatten(),
+            canary_breaker: canary.and_then(|version| {
+                let labels = [
+                    (names::LABEL_SERVICE, label),
+                    (names::LABEL_VERSION, version),
+                ];
+                let name = names::metric_name(&labels, names::METRIC_CANARY_BREAKER_STATE);
+                host::define(Metric::Gauge, &name)
+            }),
             requests: RefCell::default(),
+            others: RefCell::default(),
             label: label.to_owned(),
         }
+    }
+
+    /// Adds one to a counter of this service with one more label.
+    fn count(&self, metric: &'static str, label: &str, value: &str) {
+        let mut others = self.others.borrow_mut();
+        let known = others.range((metric, String::new())..);
+        let mut known = known.take_while(|((name, _), _)| *name == metric);
+        if let Some((_, id)) = known.find(|((_, known), _)| known == value) {
+            add(*id, 1);
+            return;
+        }
+        let labels = [(names::LABEL_SERVICE, self.label.as_str()), (label, value)];
+        let id = host::define(Metric::Counter, &names::metric_name(&labels, metric));
+        others.insert((metric, value.to_string()), id);
+        add(id, 1);
     }
 
     fn requests(&self, status: u16) -> Option<u32> {
@@ -84,9 +112,13 @@ impl Meters {
     pub fn new(rules: &Rules) -> Self {
         let known = rules.services().iter();
         let mut services: Vec<_> = known
-            .map(|service| ServiceMeters::new(service.name.as_str(), true))
+            .map(|service| {
+                let canary = service.canary.as_ref();
+                let version = canary.map(|canary| canary.split.version.as_str());
+                ServiceMeters::new(service.name.as_str(), true, version)
+            })
             .collect();
-        services.push(ServiceMeters::new(names::OTHER_SERVICE, false));
+        services.push(ServiceMeters::new(names::OTHER_SERVICE, false, None));
         let state = |state: TrafficState| {
             let labels = [(names::LABEL_STATE, state.as_str())];
             let name = names::metric_name(&labels, names::METRIC_TRAFFIC_STATE);
@@ -133,7 +165,64 @@ impl Meters {
         }
     }
 
-    /// A breaker of this service changed its state.
+    /// Counts what a decision says beyond its status: refusals and near refusals by reason, canary
+    /// versions, classes.
+    pub fn decided(&self, decision: &Decision<'_>) {
+        let Some(meters) = self.service(decision.service) else {
+            return;
+        };
+        let class = decision.class.as_str();
+        meters.count(
+            names::METRIC_CLASS_REQUESTS_TOTAL,
+            names::LABEL_CLASS,
+            class,
+        );
+        if let Some(version) = decision.version_header {
+            meters.count(
+                names::METRIC_CANARY_REQUESTS_TOTAL,
+                names::LABEL_VERSION,
+                version,
+            );
+        }
+        if let Verdict::Refuse { reason, .. } = &decision.verdict {
+            let reason = reason.as_str();
+            meters.count(names::METRIC_REFUSALS_TOTAL, names::LABEL_REASON, reason);
+        }
+        if let Some(reason) = decision.observed {
+            let reason = reason.as_str();
+            meters.count(
+                names::METRIC_OBSERVED_REFUSALS_TOTAL,
+                names::LABEL_REASON,
+                reason,
+            );
+        }
+    }
+
+    /// Counts a transition of one of this service's breakers.
+    pub fn transition(&self, service: ServiceId, transition: Transition) {
+        if let Some(meters) = self.service(service) {
+            let to = match transition {
+                Transition::Opened | Transition::Reopened => BreakerState::Open,
+                Transition::HalfOpened => BreakerState::HalfOpen,
+                Transition::Closed => BreakerState::Closed,
+            };
+            meters.count(
+                names::METRIC_BREAKER_TRANSITIONS_TOTAL,
+                names::LABEL_STATE,
+                to.as_str(),
+            );
+        }
+    }
+
+    /// The canary's breaker of this service changed its state.
+    pub fn canary_breaker(&self, service: ServiceId, worst: BreakerState) {
+        let gauge = self
+            .service(service)
+            .and_then(|meters| meters.canary_breaker);
+        record(gauge, u64::from(worst as u8));
+    }
+
+    /// A breaker of this service's stable version changed its state.
     pub fn breaker(&self, service: ServiceId, worst: BreakerState) {
         let breaker = self.service(service).and_then(|meters| meters.breaker);
         record(breaker, u64::from(worst as u8));

@@ -44,16 +44,16 @@ impl Plugin {
         let meters = Meters::new(&rules);
         let cells = Cells::new(&rules);
         meters.traffic(&rules, &traffic, now);
-        for (index, _) in (0..).zip(rules.services()) {
-            let service = ServiceId::Known(index);
-            meters.breaker(service, cells.worst(&rules, service));
-        }
-        Self {
+        let plugin = Self {
             rules,
             meters,
             cells,
             traffic: RefCell::new(traffic),
+        };
+        for (index, _) in (0..).zip(plugin.rules.services()) {
+            plugin.show_breakers(ServiceId::Known(index));
         }
+        plugin
     }
 
     /// Calls `use_it` with the traffic at `now`, evaluated anew only when the last answer ended.
@@ -83,8 +83,20 @@ impl Plugin {
             Level::Info,
             &format!("circuit breaker of {service_name} {version} class {class} {what}"),
         );
-        self.meters
-            .breaker(service, self.cells.worst(&self.rules, service));
+        self.meters.transition(service, transition);
+        self.show_breakers(service);
+    }
+
+    fn show_breakers(&self, id: ServiceId) {
+        let Some(service) = self.rules.service(id) else {
+            return;
+        };
+        let stable = self.cells.worst(&self.rules, service.stable_cells());
+        self.meters.breaker(id, stable);
+        if let Some(canary) = &service.canary {
+            let worst = self.cells.worst(&self.rules, canary.cells());
+            self.meters.canary_breaker(id, worst);
+        }
     }
 
     /// The service that the current request is for: what its route says, else its cluster, else its

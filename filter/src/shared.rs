@@ -4,7 +4,8 @@ use std::cell::Cell as Slot;
 
 use policy::{
     breaker::{Admission, BreakerState, Cell, RefusalReason, Step, Ticket, Transition},
-    decision::{CellId, CellRules, Rules, ServiceId},
+    decision::{CellId, CellRules, LimitRules, Rules},
+    limit::{Rate, TokenBucket},
     outcome::Outcome,
     time::MonoTime,
 };
@@ -15,6 +16,10 @@ use crate::host::{self, Level, Swap};
 /// Workers that write one cell at the same moment take turns: each loss means that another won, so
 /// this many in a row do not happen with fewer workers than that.
 const ATTEMPTS: u32 = 64;
+
+/// Cells beyond these are made by their first change. Two workers that make the same one at the same
+/// moment may lose one of two failures; a large mesh is not worth a slow start.
+const MADE_BEFOREHAND_MAX: usize = 4_096;
 
 /// This worker's successes that the shared cell does not know yet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,7 +38,7 @@ impl Cells {
     /// Makes the cells that do not exist yet. The first VM of a configuration does it on the main
     /// thread, before workers have theirs.
     pub fn new(rules: &Rules) -> Self {
-        for cell in rules.cells() {
+        for cell in rules.cells().iter().take(MADE_BEFOREHAND_MAX) {
             let (bytes, cas) = host::shared(&cell.shared_key);
             if bytes.is_empty() {
                 host::shared_swap(&cell.shared_key, &Cell::closed(&cell.rules).encode(), cas);
@@ -43,6 +48,29 @@ impl Cells {
             pending: vec![Slot::default(); rules.cells().len()],
             any_pending: Slot::new(false),
         }
+    }
+
+    /// Takes one of a limit's tokens.
+    ///
+    /// # Errors
+    /// When there is none: how long until there is.
+    pub fn take(&self, limit: &LimitRules, rate: Rate, now: MonoTime) -> Result<(), Duration> {
+        for _ in 0..ATTEMPTS {
+            let (bytes, cas) = host::shared(&limit.shared_key);
+            let mut bucket = TokenBucket::decode(&bytes);
+            bucket.take(rate, now)?;
+            match host::shared_swap(&limit.shared_key, &bucket.encode(), cas) {
+                Swap::Done => return Ok(()),
+                Swap::Lost => {}
+                Swap::Failed => break,
+            }
+        }
+        // A limit that cannot be kept refuses nobody.
+        host::log(
+            Level::Error,
+            &format!("limit {} could not be written", limit.shared_key),
+        );
+        Ok(())
     }
 
     /// Asks a breaker for one request.
@@ -95,7 +123,7 @@ impl Cells {
     }
 
     fn batch(&self, id: CellId, cell: &CellRules, ticket: Ticket, now: MonoTime) {
-        let Some(slot) = self.pending.get(usize::from(id.0)) else {
+        let Some(slot) = self.pending(id) else {
             return;
         };
         if slot.get().successes > 0 && slot.get().generation != ticket.generation() {
@@ -106,6 +134,10 @@ impl Cells {
             successes: slot.get().successes.saturating_add(1),
         });
         self.any_pending.set(true);
+    }
+
+    fn pending(&self, id: CellId) -> Option<&Slot<Pending>> {
+        self.pending.get(usize::try_from(id.0).ok()?)
     }
 
     /// Publishes this worker's successes.
@@ -120,7 +152,7 @@ impl Cells {
     }
 
     fn flush_one(&self, id: CellId, cell: &CellRules, now: MonoTime) {
-        let Some(slot) = self.pending.get(usize::from(id.0)) else {
+        let Some(slot) = self.pending(id) else {
             return;
         };
         let Pending {
@@ -134,12 +166,8 @@ impl Cells {
         }
     }
 
-    /// The worst state of a service's breakers.
-    pub fn worst(&self, rules: &Rules, service: ServiceId) -> BreakerState {
-        let service = rules.service(service);
-        let stable = service.and_then(|service| service.stable_cell);
-        let canary = service.and_then(|service| service.canary.as_ref()?.cell);
-        let cells = [stable, canary].into_iter().flatten();
+    /// The worst state of some breakers: open before half-open before closed.
+    pub fn worst(&self, rules: &Rules, cells: impl Iterator<Item = CellId>) -> BreakerState {
         let states = cells.filter_map(|id| rules.cell(id)).map(|cell| {
             let (bytes, _) = host::shared(&cell.shared_key);
             Cell::decode(&bytes, &cell.rules).state()

@@ -86,6 +86,15 @@ pub const METRIC_REFUSALS_TOTAL: &str = "mumbai_mesh_refusals_total";
 /// Counter, by service and version: requests that the canary's split decided.
 pub const METRIC_CANARY_REQUESTS_TOTAL: &str = "mumbai_mesh_canary_requests_total";
 
+/// Counter, by service and reason: requests that rules in `mode: observe` would have refused.
+pub const METRIC_OBSERVED_REFUSALS_TOTAL: &str = "mumbai_mesh_observed_refusals_total";
+/// Counter, by service and class.
+pub const METRIC_CLASS_REQUESTS_TOTAL: &str = "mumbai_mesh_class_requests_total";
+/// Counter, by service and state entered: transitions of its breakers.
+pub const METRIC_BREAKER_TRANSITIONS_TOTAL: &str = "mumbai_mesh_circuit_breaker_transitions_total";
+/// Gauge, by service and version: state of the canary's worst class.
+pub const METRIC_CANARY_BREAKER_STATE: &str = "mumbai_mesh_canary_breaker_state";
+
 /// A metric's name as Envoy takes it: each label as `label.=.value;.`, then the name. The tags of the
 /// bootstrap turn it back into labels.
 pub fn metric_name(labels: &[(&str, &str)], name: &str) -> String {

@@ -215,6 +215,13 @@ impl<'v> Reader<'v> {
             .collect()
     }
 
+    /// As [`entries`](Self::entries), ordered by key: where the author's order means nothing.
+    pub fn sorted_entries(&self) -> Vec<(String, Reader<'v>)> {
+        let mut entries = self.entries();
+        entries.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        entries
+    }
+
     fn child(&self, key: &str, value: &'v Value) -> Self {
         Self {
             value,
@@ -386,7 +393,7 @@ mod tests {
             [
                 "port: must be a whole number from 1 to 65535, not 0",
                 "canary.weight: must be given",
-                "canary.list[1]: must be a text, not the number 1",
+                "canary.list[1]: must be a text, not the number 1 (durations carry their unit, such as 5s; other texts may need quotes)",
                 "canary.mode: not supported yet (leave it out)",
                 "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
             ]

@@ -111,9 +111,9 @@ impl CivilZone {
             ));
         }
         if posix.len() > 100 {
-            return Err(time_zone(posix, "longer than 100 characters"));
+            return Err(time_zone(posix));
         }
-        let rule = TimeZone::posix(posix).map_err(|error| time_zone(posix, error))?;
+        let rule = TimeZone::posix(posix).map_err(|_| time_zone(posix))?;
         Ok(Self {
             name: name.into(),
             posix: posix.into(),

@@ -3,6 +3,7 @@
 
 mod breaker;
 mod canary;
+mod classes;
 mod cli;
 mod clock;
 mod door1;

@@ -1,17 +1,20 @@
 //! What would happen to a request, and why: the filter's own code, asked with a time of choice. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use policy::{
     breaker::{Admission, BreakerRules, Cell},
     canary::DrawSource,
     decision::{
-        CellId, Decision, Environment, Headers, RequestView, Rules, ServiceId, Verdict, decide,
+        CellId, Decision, Environment, Headers, LimitId, RequestView, Rules, ServiceId, Verdict,
+        decide,
     },
+    limit::{Rate, TokenBucket},
     names,
     time::{CivilZone, MonoTime, WallTime, format_duration},
     timetable::Traffic,
+    traffic_class,
     units::{ServiceName, ZoneName},
 };
 use serde::Serialize;
@@ -30,7 +33,7 @@ pub struct Question {
     pub at: Option<String>,
     /// Path, for a gateway's routes; `/` when absent.
     pub path: Option<String>,
-    /// Method; no rule looks at it yet.
+    /// Method, for traffic classes; `GET` when absent.
     pub method: Option<String>,
     /// Zone of the Envoy that decides.
     pub zone: Option<String>,
@@ -62,7 +65,7 @@ pub struct Explanation {
     pub festival_factor: f64,
     /// The traffic class.
     pub class: Option<String>,
-    /// Whether the request is shed. No rule sheds yet.
+    /// Whether its class sheds the request.
     pub shed: bool,
     /// The circuit breaker's rules, taken as closed; none when no breaker is asked.
     pub breaker: Option<Value>,
@@ -119,7 +122,7 @@ pub fn explain(
         None => now,
     };
     let (target, trust, mut reasons) = target(mesh, question)?;
-    let headers = GivenHeaders::read(&question.headers)?;
+    let headers = GivenHeaders::read(question)?;
     let mut config = mesh.filter_config(trust);
     config.zone = zone(question)?;
     let rules = Rules::new(config);
@@ -134,6 +137,7 @@ pub fn explain(
     let decision = decide(&rules, &traffic, &request, &mut Imagined);
     traffic_reasons(&rules, &traffic, at, &mut reasons);
     let reached = target.is_some();
+    let refused = matches!(decision.verdict, Verdict::Refuse { .. });
     if reached {
         decision_reasons(
             &rules,
@@ -154,17 +158,19 @@ pub fn explain(
         festival: festival(&rules, &traffic),
         multiplier: traffic.multiplier.as_f64(),
         festival_factor: traffic.factor.as_f64(),
-        class: target.map(|(_, service)| service.class.to_string()),
-        shed: false,
+        class: target.map(|_| decision.class.to_string()),
+        shed: decision.shed.is_some_and(|draw| draw.shed),
         breaker: breaker(&rules, &decision).filter(|_| reached),
-        cluster: target.map(|(name, _)| match version.as_deref() {
-            Some(label) if label != names::STABLE => format!("{name}|{label}"),
-            _ => name.to_string(),
-        }),
+        cluster: target
+            .filter(|_| !refused)
+            .map(|(name, _)| match version.as_deref() {
+                Some(label) if label != names::STABLE => format!("{name}|{label}"),
+                _ => name.to_string(),
+            }),
         version,
         headers: decision
             .request_headers(&traffic)
-            .filter(|_| reached)
+            .filter(|_| reached && !refused)
             .map(|(name, value)| (name, value.to_string()))
             .collect(),
         reasons,
@@ -278,9 +284,7 @@ fn decision_reasons(
     service: Option<&Service>,
     reasons: &mut Vec<String>,
 ) {
-    if let Some(class) = service.map(|service| &service.class) {
-        reasons.push(format!("class {class}: the service's own"));
-    }
+    class_reasons(rules, decision, service, reasons);
     let split = service.and_then(|service| service.canary.as_ref());
     if let (Some(split), Some(canary)) = (split, &decision.canary) {
         let weight = split.weight.percent();
@@ -316,6 +320,59 @@ fn decision_reasons(
     }
 }
 
+fn class_reasons(
+    rules: &Rules,
+    decision: &Decision<'_>,
+    service: Option<&Service>,
+    reasons: &mut Vec<String>,
+) {
+    let class = decision.class;
+    let own = service.is_some_and(|service| service.class == *class);
+    let from = if own {
+        "the service's own"
+    } else {
+        "the first of traffic_classes that matches"
+    };
+    reasons.push(format!("class {class}: {from}"));
+    let listed = rules.classes().iter().find(|listed| listed.name == *class);
+    let limits = [
+        listed.and_then(|listed| listed.limit),
+        limit_of(rules, decision.service),
+    ];
+    for limit in limits
+        .into_iter()
+        .flatten()
+        .filter_map(|id| rules.limit(id))
+    {
+        reasons.push(format!(
+            "limit {}: {} requests per second at this time; taken as not used up, each Envoy counts its own",
+            limit.shared_key,
+            limit.limit.per_second
+        ));
+    }
+    if let Some(draw) = &decision.shed {
+        let how = if draw.sticky {
+            "the user's bucket"
+        } else {
+            "a draw"
+        };
+        let what = if draw.shed {
+            "refused with 429"
+        } else {
+            "let through"
+        };
+        reasons.push(format!(
+            "{} % of class {class} are shed now: {how} is {} of 10000, {what}",
+            draw.percent.percent(),
+            draw.bucket
+        ));
+    }
+}
+
+fn limit_of(rules: &Rules, service: ServiceId) -> Option<LimitId> {
+    rules.service(service)?.limit
+}
+
 fn cell<'r>(rules: &'r Rules, decision: &Decision<'_>) -> Option<&'r policy::decision::CellRules> {
     match decision.verdict {
         Verdict::Proceed { cell: Some(id), .. } => rules.cell(id),
@@ -345,9 +402,20 @@ fn breaker(rules: &Rules, decision: &Decision<'_>) -> Option<Value> {
 struct GivenHeaders(BTreeMap<String, Vec<u8>>);
 
 impl GivenHeaders {
-    fn read(texts: &[String]) -> Result<Self, QuestionError> {
+    /// A question's headers, with its path and method under their pseudo names.
+    fn read(question: &Question) -> Result<Self, QuestionError> {
         let mut headers: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for text in texts {
+        let pseudo = [
+            (traffic_class::PATH, question.path.as_deref().unwrap_or("/")),
+            (
+                traffic_class::METHOD,
+                question.method.as_deref().unwrap_or("GET"),
+            ),
+        ];
+        for (name, value) in pseudo {
+            headers.insert(name.into(), value.into());
+        }
+        for text in &question.headers {
             let Some((name, value)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
             else {
                 return Err(QuestionError(format!(
@@ -386,6 +454,10 @@ impl Environment for Imagined {
             .admit(rules, MonoTime::from_nanos(0))
             .value
     }
+
+    fn take(&mut self, _limit: LimitId, rate: Rate) -> Result<(), Duration> {
+        TokenBucket::default().take(rate, MonoTime::from_nanos(0))
+    }
 }
 
 #[cfg(test)]
@@ -419,13 +491,18 @@ mod tests {
 
     #[test]
     fn a_header_is_a_name_a_colon_and_a_value() {
-        let headers = ["X-User-Id: 42", "a:b", "a: c", "url: http://x"].map(str::to_string);
-        let headers = GivenHeaders::read(&headers).unwrap();
+        let read = |headers: &[&str]| {
+            GivenHeaders::read(&Question {
+                headers: headers.iter().map(ToString::to_string).collect(),
+                ..Question::default()
+            })
+        };
+        let headers = read(&["X-User-Id: 42", "a:b", "a: c", "url: http://x"]).unwrap();
         let value = |name: &str| headers.get(name).map(Cow::into_owned);
         assert_eq!(value("x-user-id"), Some(b"42".to_vec()));
         assert_eq!(value("a"), Some(b"b,c".to_vec()));
         assert_eq!(value("url"), Some(b"http://x".to_vec()));
-        assert!(GivenHeaders::read(&["nothing".to_string()]).is_err());
-        assert!(GivenHeaders::read(&[": x".to_string()]).is_err());
+        assert!(read(&["nothing"]).is_err());
+        assert!(read(&[": x"]).is_err());
     }
 }

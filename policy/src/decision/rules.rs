@@ -326,6 +326,11 @@ impl Rules {
         self.limits.get(usize::try_from(id.0).ok()?)
     }
 
+    /// Every class: those of the list in its order, then those that only services name.
+    pub fn classes(&self) -> &[ClassRules] {
+        &self.classes
+    }
+
     /// One class.
     pub fn class(&self, id: ClassId) -> Option<&ClassRules> {
         self.classes.get(usize::from(id.0))

@@ -111,9 +111,7 @@ fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
     let exact = exact.and_then(|path| path.parsed(absolute_path));
     let method = text(&mut matched, "method", method);
     let headers = matched.optional("header").map_or_else(Vec::new, |headers| {
-        let mut entries = headers.entries();
-        entries.sort_by(|left, right| left.0.cmp(&right.0));
-        let entries = entries.into_iter();
+        let entries = headers.sorted_entries().into_iter();
         entries
             .filter_map(|(name, value)| read_header(&name, &value))
             .collect()
@@ -180,9 +178,8 @@ fn read_header(name: &str, value: &Reader<'_>) -> Option<(HeaderName, Box<str>)>
 }
 
 fn read_during(reader: &Reader<'_>) -> Vec<(ShedWhen, BasisPoints)> {
-    let mut entries = reader.entries();
-    entries.sort_by(|left, right| left.0.cmp(&right.0));
-    entries
+    reader
+        .sorted_entries()
         .into_iter()
         .filter_map(|(when, percent)| {
             let share = number(&percent, BasisPoints::from_percent);

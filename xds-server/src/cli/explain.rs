@@ -48,7 +48,7 @@ pub(super) struct Explain {
     /// Path of the request [default: /].
     #[arg(long, value_name = "P")]
     path: Option<String>,
-    /// Method of the request. No rule looks at it yet.
+    /// Method of the request [default: GET].
     #[arg(long, value_name = "M")]
     method: Option<String>,
     /// Zone of the Envoy that decides, such as mumbai-west.

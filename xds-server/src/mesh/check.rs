@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{reader::Reader, units::ServiceName};
+use policy::{reader::Reader, shapes, units::ServiceName};
 
 use super::model::{Mesh, Service};
 
@@ -16,6 +16,10 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
                 Some("rename one of them".into()),
             );
         }
+    }
+    for class in &mesh.traffic_classes {
+        let path = format!("traffic_classes.{}", class.name);
+        shapes::check_shed_names(root, &path, class, &mesh.timetable);
     }
     routes_lead_somewhere(root, mesh);
     gateways_listen_apart(root, mesh);

@@ -10,7 +10,9 @@ use std::{
 use policy::{
     breaker::BreakerRules,
     canary::CanarySplit,
+    limit::Limit,
     timetable::Timetable,
+    traffic_class::TrafficClass,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
     wire::{FilterConfig, ServiceConfig},
 };
@@ -24,6 +26,8 @@ pub struct Mesh {
     pub region: Option<String>,
     /// Peak hours and festivals in the mesh's own time zone.
     pub timetable: Timetable,
+    /// Classes of requests; the first that matches counts.
+    pub traffic_classes: Vec<TrafficClass>,
     /// Every service, by name.
     pub services: BTreeMap<ServiceName, Service>,
     /// Every gateway, by name. A gateway and a service never share a name: both are `node.cluster`s.
@@ -45,6 +49,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// When callers stop calling it.
     pub breaker: BreakerRules,
+    /// Requests per second that are let through, all classes together.
+    pub limit: Option<Limit>,
     /// The split of its users, if a canary runs.
     pub canary: Option<CanarySplit>,
 }
@@ -135,6 +141,7 @@ impl Mesh {
             name: "mesh".into(),
             region: None,
             timetable,
+            traffic_classes: Vec::new(),
             services: BTreeMap::new(),
             gateways: BTreeMap::new(),
         }
@@ -152,6 +159,7 @@ impl Mesh {
                 authorities: Vec::new(),
                 breaker: service.breaker.clone(),
                 timeout: service.timeout,
+                limit: service.limit.clone(),
                 canary: service.canary.clone(),
             })
             .collect();
@@ -159,6 +167,7 @@ impl Mesh {
             zone: None,
             region: self.region.clone(),
             timetable: self.timetable.clone(),
+            traffic_classes: self.traffic_classes.clone(),
             services,
             trust_canary_header,
         }

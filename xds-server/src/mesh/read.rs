@@ -14,6 +14,7 @@ use policy::{
     shapes,
     time::parse_duration,
     timetable::Timetable,
+    traffic_class::TrafficClass,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
 };
 use serde_json::Value;
@@ -84,9 +85,10 @@ fn parse(text: &str) -> Result<Value, Problem> {
 
 fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
-    file.not_supported(&["traffic_classes", "include", "freeze", "debug_headers"]);
+    file.not_supported(&["include", "freeze", "debug_headers"]);
     let (name, region) = read_identity(&mut file, defaults);
     let timetable = read_timetable(&mut file, defaults);
+    let traffic_classes = read_classes(&mut file);
     let services = read_services(&mut file);
     let gateways = read_gateways(&mut file);
     file.finish();
@@ -94,6 +96,7 @@ fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
         name,
         region: Some(region),
         timetable: timetable?,
+        traffic_classes,
         services,
         gateways,
     };
@@ -161,6 +164,25 @@ fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Ti
     Some(Timetable::new(zone?, windows, festivals))
 }
 
+/// In the file's order: the first class that matches a request counts.
+fn read_classes(file: &mut ObjectReader<'_>) -> Vec<TrafficClass> {
+    let Some(classes) = file.optional("traffic_classes") else {
+        return Vec::new();
+    };
+    let entries = classes.entries();
+    if entries.len() > shapes::CLASSES_MAX {
+        let most = shapes::CLASSES_MAX;
+        classes.problem(
+            format!("must be at most {most}, not {}", entries.len()),
+            None,
+        );
+    }
+    entries
+        .into_iter()
+        .filter_map(|(name, reader)| shapes::read_traffic_class(&name, &reader))
+        .collect()
+}
+
 fn read_services(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Service> {
     let Some(services) = file.optional("services") else {
         return BTreeMap::new();
@@ -183,7 +205,6 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         "health_check",
         "uses",
         "mtls",
-        "limit",
         "failover",
         "stable_version",
         "traffic_classes",
@@ -215,6 +236,9 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         |rules| shapes::read_circuit_breaker(rules, timeout),
     );
     let canary = service.optional("canary").and_then(shapes::read_canary);
+    let limit = service
+        .optional("limit")
+        .and_then(|limit| shapes::read_limit(&limit));
     service.finish();
     Some(Service {
         port,
@@ -223,6 +247,7 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         class: class.unwrap_or_default(),
         timeout,
         breaker,
+        limit,
         canary,
     })
 }

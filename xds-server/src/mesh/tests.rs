@@ -120,7 +120,7 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
         .replace("half_open_probes: 3", "half_open_probes: 33")
         .replace("timeout: 2s", "timeout: 2")
         .replace("10.0.1.10", "example.com")
-        + "traffic_classes: {}\n";
+        + "freeze: {}\n";
     let told = problems(&text).join("\n");
     for words in [
         "timezone: unknown time zone \"Asia/Kolkatta\" (did you mean \"Asia/Kolkata\"?)",
@@ -129,7 +129,7 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
         "half_open_probes: must be a whole number from 1 to 32, not 33",
         "timeout: must be a text, not the number 2 (durations carry their unit",
         "endpoints[0].host: \"example.com\" is no IP address",
-        "traffic_classes: not supported yet",
+        "freeze: not supported yet",
     ] {
         assert!(told.contains(words), "{words:?} is not in\n{told}");
     }
@@ -140,7 +140,7 @@ fn fields_without_effect_yet_are_refused_and_never_ignored() {
     for (after, field) in [
         ("    class: gold\n", "retries: {attempts: 2}"),
         ("    class: gold\n", "health_check: {path: /health}"),
-        ("    class: gold\n", "limit: {per_second: 10}"),
+        ("    class: gold\n", "limit: {per_second: 10, scope: fleet}"),
         ("    class: gold\n", "uses: [a]"),
         ("mesh: {", "trust_domain: mumbai.mesh, "),
         ("canary: {", "ramp: {steps: [1]}, "),
@@ -159,6 +159,34 @@ fn fields_without_effect_yet_are_refused_and_never_ignored() {
         assert_eq!(told.len(), 1, "{field}: {told:?}");
         assert!(told[0].contains("not supported yet"), "{field}: {told:?}");
     }
+}
+
+#[test]
+fn traffic_classes_keep_the_files_order() {
+    let classes = "\
+traffic_classes:
+  zinc: {match: [{path_prefix: /}]}
+  bronze: {match: [{path_prefix: /a}], shed_during: {morning: 10}, limit: {per_second: 5}}
+  gold: {}
+";
+    let mesh = mesh(&format!("{MESH}{classes}"));
+    let names: Vec<&str> = mesh
+        .traffic_classes
+        .iter()
+        .map(|class| class.name.as_str())
+        .collect();
+    assert_eq!(names, ["zinc", "bronze", "gold"]);
+    let config = mesh.filter_config(false);
+    let text = config.to_json().to_string();
+    assert_eq!(
+        policy::wire::FilterConfig::parse(text.as_bytes()),
+        Ok(config)
+    );
+    let told = problems(&format!("{MESH}{}", classes.replace("morning", "noon"))).join("\n");
+    assert!(
+        told.contains("traffic_classes.bronze.shed_during.noon"),
+        "{told}"
+    );
 }
 
 #[test]

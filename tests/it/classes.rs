@@ -1,0 +1,200 @@
+//! Traffic classes on a real Envoy with two workers: who is limited, who is shed, who is not touched.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use harness::http::Response;
+use serde_json::{Value, json};
+
+use crate::door1::{Door1, filter_config, seen};
+
+/// `/upi/check` of the system is bronze, `/upi/pay` is gold.
+fn start(bronze: Value, service: Value) -> Result<Door1> {
+    let mut bronze = bronze;
+    bronze["name"] = "bronze".into();
+    bronze["match"] = json!([{"path_prefix": "/upi/check", "method": "GET", "header": {"x-initiated-by": "system"}}]);
+    let classes = json!([{"name": "gold", "match": [{"path_prefix": "/upi/pay"}]}, bronze]);
+    let mut service = service;
+    service["name"] = "order-service".into();
+    Door1::start(&filter_config(
+        &service,
+        &json!({"traffic_classes": classes}),
+    ))
+}
+
+const SYSTEM: (&str, &[u8]) = ("x-initiated-by", b"system");
+
+fn text(answer: &Response, header: &str) -> Option<String> {
+    let value = answer.header(header)?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+#[test]
+fn what_bronze_does_never_refuses_gold() -> Result<()> {
+    let door = start(
+        json!({}),
+        json!({"circuit_breaker": {"consecutive_failures": 3}}),
+    )?;
+    let mut clients = door.client_per_worker()?;
+    for turn in 0..3 {
+        let failing = [SYSTEM, ("x-demo-status", b"500".as_slice())];
+        let answer = clients[turn % 2].get("/upi/check?id=1", &failing)?;
+        ensure!(answer.status == 500, "{}", answer.status);
+    }
+    for client in &mut clients {
+        let bronze = client.get("/upi/check", &[SYSTEM])?;
+        assert_eq!(
+            text(&bronze, "x-mumbai-reason").as_deref(),
+            Some("breaker_open")
+        );
+        let gold = client.get("/upi/pay/7", &[])?;
+        assert_eq!(gold.status, 200);
+        assert_eq!(seen(&gold, "x-mumbai-class")?.as_deref(), Some("gold"));
+        let other = client.get("/upi/check", &[])?;
+        assert_eq!(other.status, 200);
+        assert_eq!(seen(&other, "x-mumbai-class")?.as_deref(), Some("silver"));
+    }
+    let page = door.envoy.prometheus()?;
+    for line in [
+        "mumbai_mesh_refusals_total{service=\"order-service\",reason=\"breaker_open\"} 2",
+        "mumbai_mesh_class_requests_total{service=\"order-service\",class=\"gold\"} 2",
+        "mumbai_mesh_circuit_breaker_transitions_total{service=\"order-service\",state=\"open\"} 1",
+        "mumbai_mesh_circuit_breaker_state{service=\"order-service\"} 1",
+    ] {
+        ensure!(
+            page.lines().any(|found| found == line),
+            "no {line} in {page}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_limit_holds_for_all_workers_together() -> Result<()> {
+    const PER_SECOND: f64 = 200.0;
+    const BURST: f64 = 100.0;
+    let limit = json!({"limit": {"per_second": PER_SECOND, "burst": BURST}});
+    let door = start(limit, json!({}))?;
+    let began = Instant::now();
+    let until = began + Duration::from_secs(3);
+    let passed: u32 = thread::scope(|scope| {
+        let user = || {
+            let mut client = door.client();
+            let mut passed = 0;
+            while Instant::now() < until {
+                let answer = client.get("/upi/check", &[SYSTEM])?;
+                match answer.status {
+                    200 => passed += 1,
+                    429 => ensure!(
+                        text(&answer, "x-mumbai-reason").as_deref() == Some("limit")
+                            && text(&answer, "retry-after").is_some()
+                    ),
+                    other => anyhow::bail!("status {other}"),
+                }
+            }
+            Ok(passed)
+        };
+        let users: Vec<_> = (0..6).map(|_| scope.spawn(user)).collect();
+        let join = |user: thread::ScopedJoinHandle<'_, Result<u32>>| {
+            user.join()
+                .map_err(|_| anyhow::anyhow!("a user panicked"))?
+        };
+        users.into_iter().map(join).sum::<Result<u32>>()
+    })?;
+    let allowed = PER_SECOND * began.elapsed().as_secs_f64() + BURST;
+    let share = f64::from(passed) / allowed;
+    ensure!(
+        (0.8..=1.01).contains(&share),
+        "{passed} of {allowed} passed"
+    );
+    ensure!(
+        door.get(&[])?.status == 200,
+        "other classes are not limited"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_shed_class_is_refused_in_its_own_words_and_sticks_to_its_users() -> Result<()> {
+    // user-42 has bucket 1583 of bronze.
+    let bronze = json!({
+        "shed_during": {"normal": 20},
+        "sticky_by": {"header": "x-user-id"},
+        "refusal": {"content_type": "application/json", "body": "{\"busy\": true}\n"},
+    });
+    let door = start(bronze, json!({}))?;
+    let mut clients = door.client_per_worker()?;
+    let reached = door.stable.count()?;
+    for turn in 0..20 {
+        let user = ("x-user-id", b"user-42".as_slice());
+        let answer = clients[turn % 2].get("/upi/check", &[SYSTEM, user])?;
+        assert_eq!(answer.status, 429);
+        assert_eq!(text(&answer, "x-mumbai-reason").as_deref(), Some("shed"));
+        assert_eq!(
+            text(&answer, "content-type").as_deref(),
+            Some("application/json")
+        );
+        assert_eq!(answer.body, b"{\"busy\": true}\n");
+        let seconds: u32 = text(&answer, "retry-after")
+            .context("no retry-after")?
+            .parse()?;
+        assert!((5..=6).contains(&seconds), "{seconds}");
+    }
+    assert_eq!(
+        door.stable.count()?,
+        reached,
+        "a shed request reached the upstream"
+    );
+    let mut shed = 0;
+    for user in 0..1_000 {
+        let user = format!("user-{user}");
+        let user = ("x-user-id", user.as_bytes());
+        let answer = clients[0].get("/upi/check", &[SYSTEM, user])?;
+        shed += u32::from(answer.status == 429);
+        ensure!(
+            clients[1].get("/upi/pay", &[user])?.status == 200,
+            "gold was shed"
+        );
+    }
+    // Five standard deviations around 200.
+    ensure!((137..=263).contains(&shed), "{shed} of 1000 users at 20 %");
+    Ok(())
+}
+
+#[test]
+fn a_grpc_client_is_refused_in_grpc() -> Result<()> {
+    let door = start(json!({"shed_during": {"normal": 100}}), json!({}))?;
+    let grpc = ("content-type", b"application/grpc".as_slice());
+    let mut client = door.client();
+    let answer = client.get("/upi/check", &[SYSTEM, grpc])?;
+    assert_eq!(answer.status, 200);
+    assert_eq!(text(&answer, "grpc-status").as_deref(), Some("8"));
+    assert_eq!(text(&answer, "x-mumbai-reason").as_deref(), Some("shed"));
+    Ok(())
+}
+
+#[test]
+fn what_is_only_observed_passes_and_is_counted() -> Result<()> {
+    let bronze = json!({
+        "shed_during": {"normal": 100}, "mode": "observe",
+    });
+    let door = start(
+        bronze,
+        json!({"limit": {"per_second": 0, "mode": "observe"}}),
+    )?;
+    let mut client = door.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/upi/check", &[SYSTEM])?.status, 200);
+    }
+    let page = door.envoy.prometheus()?;
+    let line = "mumbai_mesh_observed_refusals_total{service=\"order-service\",reason=\"limit\"} 5";
+    ensure!(
+        page.lines().any(|found| found == line),
+        "no {line} in {page}"
+    );
+    ensure!(!page.contains("mumbai_mesh_refusals_total"), "{page}");
+    Ok(())
+}
