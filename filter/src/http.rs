@@ -3,13 +3,13 @@
 use std::{borrow::Cow, cell::OnceCell, rc::Rc, time::Duration};
 
 use policy::{
-    breaker::{Admission, BreakerRules, RefusalReason, Ticket},
+    breaker::{Admission, BreakerRules, Completion, RefusalReason, Ticket},
     decision::{
         CellId, Decision, Environment, Headers, LimitId, RequestView, ServiceId, Verdict, decide,
     },
     limit::Rate,
     names,
-    outcome::ResponseFacts,
+    outcome::{Outcome, ResponseFacts},
     time::{MonoTime, Now},
     timetable::Traffic,
     traffic_class,
@@ -19,7 +19,11 @@ use proxy_wasm::{
     types::Action,
 };
 
-use crate::{host, plugin::Plugin};
+use crate::{
+    host,
+    plugin::Plugin,
+    shared::{End, Ruled},
+};
 
 const RESPONSE_CODE: &str = "response\0code";
 const RESPONSE_FLAGS: &str = "response\0flags";
@@ -35,6 +39,8 @@ struct Account {
     service: ServiceId,
     since: MonoTime,
     admitted: Option<(CellId, Ticket)>,
+    /// It asks for another protocol, a WebSocket for example.
+    upgrade: bool,
 }
 
 /// Headers of the current request. Path and method are looked at by every class of the list, so they
@@ -62,6 +68,7 @@ struct HostEnvironment<'p> {
     plugin: &'p Plugin,
     service: ServiceId,
     now: MonoTime,
+    traffic: &'p Traffic,
 }
 
 impl Environment for HostEnvironment<'_> {
@@ -69,16 +76,17 @@ impl Environment for HostEnvironment<'_> {
         host::random()
     }
 
-    fn admit(&mut self, id: CellId, _rules: &BreakerRules) -> Admission {
+    fn admit(&mut self, id: CellId, rules: &BreakerRules) -> Admission {
         let Some(cell) = self.plugin.rules.cell(id) else {
             return Admission::Refused {
                 reason: RefusalReason::BreakerOpen,
                 retry_after: Duration::from_secs(1),
             };
         };
-        let (admission, transition) = self.plugin.cells.admit(cell, self.now);
+        let (admission, transition) = self.plugin.cells.admit(cell, rules, self.now);
         if let Some(transition) = transition {
-            self.plugin.breaker_changed(self.service, cell, transition);
+            self.plugin
+                .breaker_changed(self.service, cell, transition, self.traffic);
         }
         admission
     }
@@ -118,6 +126,7 @@ impl HttpContext for Request {
                 plugin: &plugin,
                 service,
                 now: now.mono,
+                traffic,
             };
             let request = RequestView {
                 service,
@@ -130,9 +139,31 @@ impl HttpContext for Request {
                 service,
                 since: now.mono,
                 admitted,
+                upgrade: admitted.is_some() && host::request_header("upgrade").is_some(),
             });
             action
         })
+    }
+
+    /// Upgrades and event streams last as long as they are used: their breaker judges them by how they
+    /// began.
+    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+        let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
+            return Action::Continue;
+        };
+        if let Some((id, ticket)) = account.admitted
+            && is_open_ended(plugin, account.upgrade, id, ticket)
+        {
+            account.admitted = None;
+            settle(
+                plugin,
+                account.service,
+                (id, ticket),
+                Outcome::Success,
+                None,
+            );
+        }
+        Action::Continue
     }
 
     /// Comes exactly once, however the request ended; also for one that never had headers, which has
@@ -148,14 +179,8 @@ impl HttpContext for Request {
         plugin
             .meters
             .end(account.service, facts.status_label(), milliseconds);
-        let Some((id, ticket)) = account.admitted else {
-            return;
-        };
-        let Some(cell) = plugin.rules.cell(id) else {
-            return;
-        };
-        if let Some(transition) = plugin.cells.record(id, cell, ticket, facts.judge(), now) {
-            plugin.breaker_changed(account.service, cell, transition);
+        if let Some(admitted) = account.admitted {
+            settle(plugin, account.service, admitted, facts.judge(), Some(time));
         }
     }
 }
@@ -198,6 +223,47 @@ fn apply(decision: &Decision<'_>, traffic: &Traffic) -> (Action, Option<(CellId,
             (Action::Continue, (*cell).zip(*ticket))
         }
     }
+}
+
+/// Tells the breaker that admitted a request how it went.
+fn settle(
+    plugin: &Plugin,
+    service: ServiceId,
+    (id, ticket): (CellId, Ticket),
+    outcome: Outcome,
+    time: Option<Duration>,
+) {
+    let Some(cell) = plugin.rules.cell(id) else {
+        return;
+    };
+    plugin.with_known_traffic(|traffic| {
+        let ruled = Ruled::at(cell, traffic);
+        let end = End {
+            ticket,
+            result: Completion::new(outcome, time, ruled.rules()),
+            now: host::monotonic(),
+        };
+        if let Some(transition) = plugin.cells.record(id, ruled, end) {
+            plugin.breaker_changed(service, cell, transition, traffic);
+        }
+    });
+}
+
+/// Whether a response is the beginning of something that lasts. Looked at only where it matters: a
+/// header costs more than all the rest.
+fn is_open_ended(plugin: &Plugin, upgrade: bool, id: CellId, ticket: Ticket) -> bool {
+    if upgrade {
+        let status = host::response_header(":status");
+        return status.is_some_and(|status| status == b"101" || status.starts_with(b"2"));
+    }
+    let times_count = plugin.rules.cell(id).is_some_and(|cell| {
+        plugin.with_known_traffic(|traffic| cell.rules.at(traffic).slow_calls.is_some())
+    });
+    if !times_count && !ticket.is_probe() {
+        return false;
+    }
+    let kind = host::response_header("content-type");
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
 /// How the response went.

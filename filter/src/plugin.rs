@@ -42,7 +42,7 @@ impl Plugin {
         let rules = Rules::new(config);
         let traffic = rules.traffic_at(now);
         let meters = Meters::new(&rules);
-        let cells = Cells::new(&rules);
+        let cells = Cells::new(&rules, &traffic);
         meters.traffic(&rules, &traffic, now);
         let plugin = Self {
             rules,
@@ -50,9 +50,11 @@ impl Plugin {
             cells,
             traffic: RefCell::new(traffic),
         };
-        for (index, _) in (0..).zip(plugin.rules.services()) {
-            plugin.show_breakers(ServiceId::Known(index));
-        }
+        plugin.with_known_traffic(|traffic| {
+            for (index, _) in (0..).zip(plugin.rules.services()) {
+                plugin.show_breakers(ServiceId::Known(index), traffic);
+            }
+        });
         plugin
     }
 
@@ -66,8 +68,19 @@ impl Plugin {
         use_it(&traffic)
     }
 
+    /// Calls `use_it` with the traffic as the last request or tick found it, at most a tick ago.
+    pub fn with_known_traffic<T>(&self, use_it: impl FnOnce(&Traffic) -> T) -> T {
+        use_it(&self.traffic.borrow())
+    }
+
     /// Tells of a breaker's transition, in the log and by the service's gauge.
-    pub fn breaker_changed(&self, service: ServiceId, cell: &CellRules, transition: Transition) {
+    pub fn breaker_changed(
+        &self,
+        service: ServiceId,
+        cell: &CellRules,
+        transition: Transition,
+        traffic: &Traffic,
+    ) {
         let what = match transition {
             Transition::Opened => "opened",
             Transition::HalfOpened => "is half-open",
@@ -84,17 +97,19 @@ impl Plugin {
             &format!("circuit breaker of {service_name} {version} class {class} {what}"),
         );
         self.meters.transition(service, transition);
-        self.show_breakers(service);
+        self.show_breakers(service, traffic);
     }
 
-    fn show_breakers(&self, id: ServiceId) {
+    fn show_breakers(&self, id: ServiceId, traffic: &Traffic) {
         let Some(service) = self.rules.service(id) else {
             return;
         };
-        let stable = self.cells.worst(&self.rules, service.stable_cells());
+        let stable = self
+            .cells
+            .worst(&self.rules, traffic, service.stable_cells());
         self.meters.breaker(id, stable);
         if let Some(canary) = &service.canary {
-            let worst = self.cells.worst(&self.rules, canary.cells());
+            let worst = self.cells.worst(&self.rules, traffic, canary.cells());
             self.meters.canary_breaker(id, worst);
         }
     }

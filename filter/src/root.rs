@@ -46,8 +46,9 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         if let Some(plugin) = &self.plugin {
-            plugin.with_traffic(host::wall(), |_| ());
-            plugin.cells.flush(&plugin.rules);
+            plugin.with_traffic(host::wall(), |traffic| {
+                plugin.cells.flush(&plugin.rules, traffic);
+            });
         }
     }
 

@@ -3,11 +3,15 @@
 use std::cell::Cell as Slot;
 
 use policy::{
-    breaker::{Admission, BreakerState, Cell, RefusalReason, Step, Ticket, Transition},
+    breaker::{
+        Admission, BreakerRules, BreakerState, Cell, Completion, RefusalReason, Step, Ticket,
+        Transition,
+    },
     decision::{CellId, CellRules, LimitRules, Rules},
     limit::{Rate, TokenBucket},
     outcome::Outcome,
     time::MonoTime,
+    timetable::Traffic,
 };
 use std::time::Duration;
 
@@ -28,6 +32,35 @@ struct Pending {
     successes: u32,
 }
 
+/// A breaker and the rules that hold for it now.
+#[derive(Clone, Copy)]
+pub struct Ruled<'r> {
+    cell: &'r CellRules,
+    rules: &'r BreakerRules,
+}
+
+impl<'r> Ruled<'r> {
+    pub fn at(cell: &'r CellRules, traffic: &Traffic) -> Self {
+        Self {
+            cell,
+            rules: cell.rules.at(traffic),
+        }
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> &'r BreakerRules {
+        self.rules
+    }
+}
+
+/// The end of an admitted request.
+#[derive(Clone, Copy)]
+pub struct End {
+    pub ticket: Ticket,
+    pub result: Completion,
+    pub now: MonoTime,
+}
+
 /// The breakers of one configuration, as one worker sees them.
 pub struct Cells {
     pending: Vec<Slot<Pending>>,
@@ -37,11 +70,15 @@ pub struct Cells {
 impl Cells {
     /// Makes the cells that do not exist yet. The first VM of a configuration does it on the main
     /// thread, before workers have theirs.
-    pub fn new(rules: &Rules) -> Self {
+    pub fn new(rules: &Rules, traffic: &Traffic) -> Self {
         for cell in rules.cells().iter().take(MADE_BEFOREHAND_MAX) {
             let (bytes, cas) = host::shared(&cell.shared_key);
             if bytes.is_empty() {
-                host::shared_swap(&cell.shared_key, &Cell::closed(&cell.rules).encode(), cas);
+                host::shared_swap(
+                    &cell.shared_key,
+                    &Cell::closed(cell.rules.at(traffic)).encode(),
+                    cas,
+                );
             }
         }
         Self {
@@ -74,8 +111,13 @@ impl Cells {
     }
 
     /// Asks a breaker for one request.
-    pub fn admit(&self, cell: &CellRules, now: MonoTime) -> (Admission, Option<Transition>) {
-        match update(cell, |state| state.admit(&cell.rules, now)) {
+    pub fn admit(
+        &self,
+        cell: &CellRules,
+        rules: &BreakerRules,
+        now: MonoTime,
+    ) -> (Admission, Option<Transition>) {
+        match update(cell, rules, |state| state.admit(rules, now)) {
             Some(step) => (step.value, step.transition),
             // Not written is not admitted: a probe too many would be worse than one refusal.
             None => (
@@ -89,40 +131,32 @@ impl Cells {
     }
 
     /// Tells a breaker how an admitted request ended.
-    pub fn record(
-        &self,
-        id: CellId,
-        cell: &CellRules,
-        ticket: Ticket,
-        outcome: Outcome,
-        now: MonoTime,
-    ) -> Option<Transition> {
-        if outcome == Outcome::Success && self.may_wait(cell, ticket) {
-            self.batch(id, cell, ticket, now);
+    pub fn record(&self, id: CellId, cell: Ruled<'_>, end: End) -> Option<Transition> {
+        let fast_success = end.result.outcome == Outcome::Success && !end.result.slow;
+        if fast_success && self.may_wait(cell, end.ticket) {
+            self.batch(id, cell, end.ticket, end.now);
             return None;
         }
         // What this worker still holds came before.
-        self.flush_one(id, cell, now);
-        update(cell, |state| {
-            state.record(&cell.rules, ticket, outcome, now)
-        })?
-        .transition
+        self.flush_one(id, cell, end.now);
+        let record = |state: &mut Cell| state.record(cell.rules, end.ticket, end.result, end.now);
+        update(cell.cell, cell.rules, record)?.transition
     }
 
     /// A success changes nothing that must be seen at once: no probe, and no row of failures that it
     /// would end.
-    fn may_wait(&self, cell: &CellRules, ticket: Ticket) -> bool {
+    fn may_wait(&self, cell: Ruled<'_>, ticket: Ticket) -> bool {
         if ticket.is_probe() {
             return false;
         }
         if cell.rules.consecutive_failures.is_none() {
             return true;
         }
-        let (bytes, _) = host::shared(&cell.shared_key);
-        Cell::decode(&bytes, &cell.rules).success_may_wait()
+        let (bytes, _) = host::shared(&cell.cell.shared_key);
+        Cell::decode(&bytes, cell.rules).success_may_wait()
     }
 
-    fn batch(&self, id: CellId, cell: &CellRules, ticket: Ticket, now: MonoTime) {
+    fn batch(&self, id: CellId, cell: Ruled<'_>, ticket: Ticket, now: MonoTime) {
         let Some(slot) = self.pending(id) else {
             return;
         };
@@ -141,17 +175,17 @@ impl Cells {
     }
 
     /// Publishes this worker's successes.
-    pub fn flush(&self, rules: &Rules) {
+    pub fn flush(&self, rules: &Rules, traffic: &Traffic) {
         if !self.any_pending.replace(false) {
             return;
         }
         let now = host::monotonic();
         for (index, cell) in (0..).zip(rules.cells()) {
-            self.flush_one(CellId(index), cell, now);
+            self.flush_one(CellId(index), Ruled::at(cell, traffic), now);
         }
     }
 
-    fn flush_one(&self, id: CellId, cell: &CellRules, now: MonoTime) {
+    fn flush_one(&self, id: CellId, cell: Ruled<'_>, now: MonoTime) {
         let Some(slot) = self.pending(id) else {
             return;
         };
@@ -160,17 +194,22 @@ impl Cells {
             successes,
         } = slot.take();
         if successes > 0 {
-            update(cell, |state| {
-                state.record_successes(&cell.rules, generation, successes, now)
+            update(cell.cell, cell.rules, |state| {
+                state.record_successes(cell.rules, generation, successes, now)
             });
         }
     }
 
     /// The worst state of some breakers: open before half-open before closed.
-    pub fn worst(&self, rules: &Rules, cells: impl Iterator<Item = CellId>) -> BreakerState {
+    pub fn worst(
+        &self,
+        rules: &Rules,
+        traffic: &Traffic,
+        cells: impl Iterator<Item = CellId>,
+    ) -> BreakerState {
         let states = cells.filter_map(|id| rules.cell(id)).map(|cell| {
             let (bytes, _) = host::shared(&cell.shared_key);
-            Cell::decode(&bytes, &cell.rules).state()
+            Cell::decode(&bytes, cell.rules.at(traffic)).state()
         });
         states
             .max_by_key(|state| match state {
@@ -183,10 +222,14 @@ impl Cells {
 }
 
 /// Changes a cell as if this worker were alone. None when it could not be written.
-fn update<T>(cell: &CellRules, mut step: impl FnMut(&mut Cell) -> Step<T>) -> Option<Step<T>> {
+fn update<T>(
+    cell: &CellRules,
+    rules: &BreakerRules,
+    mut step: impl FnMut(&mut Cell) -> Step<T>,
+) -> Option<Step<T>> {
     for _ in 0..ATTEMPTS {
         let (bytes, cas) = host::shared(&cell.shared_key);
-        let mut state = Cell::decode(&bytes, &cell.rules);
+        let mut state = Cell::decode(&bytes, rules);
         let step = step(&mut state);
         if !step.changed {
             return Some(step);

@@ -299,3 +299,99 @@ fn an_open_canary_sends_its_users_to_stable_within_the_same_request() -> Result<
     assert_eq!(door.canary.count()?, reached);
     Ok(())
 }
+
+#[test]
+fn slow_calls_open_it_and_an_upgrade_is_never_slow() -> Result<()> {
+    let rules = json!({
+        "slow_calls": {"over": "200ms", "percent": 50, "minimum_requests": 4},
+        "open_for": "1s", "half_open_probes": 1,
+    });
+    let door = Door1::start(&filter_config(&service(&rules), &json!({})))?;
+    let mut client = door.client();
+    let slow: [(&str, &[u8]); 1] = [("x-demo-delay-ms", b"300")];
+    for _ in 0..2 {
+        ensure!(client.get("/orders", &[])?.status == 200);
+    }
+    for _ in 0..2 {
+        ensure!(
+            client.get("/orders", &slow)?.status == 200,
+            "slow, not failed"
+        );
+    }
+    let refused = client.get("/orders", &[])?;
+    assert_eq!(reason(&refused).as_deref(), Some("breaker_open"));
+
+    // The one probe is a WebSocket that stays open: it proves itself when it begins.
+    let socket = wait_for("a WebSocket through the half-open breaker", BOUND, || {
+        upgrade(door.port).map_err(|error| format!("{error:#}"))
+    })?;
+    for _ in 0..3 {
+        let answer = client.get("/orders", &[])?;
+        assert_eq!(answer.status, 200, "{:?}", reason(&answer));
+    }
+    drop(socket);
+    assert_eq!(client.get("/orders", &[])?.status, 200);
+    Ok(())
+}
+
+/// A WebSocket that is open, and has lived for longer than a slow call.
+fn upgrade(port: u16) -> Result<std::net::TcpStream> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(BOUND))?;
+    stream.write_all(
+        b"GET /socket HTTP/1.1\r\nhost: edge\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        ensure!(stream.read(&mut byte)? == 1, "closed");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head);
+    ensure!(head.starts_with("HTTP/1.1 101"), "{head}");
+    stream.write_all(b"ping")?;
+    let mut echo = [0; 4];
+    stream.read_exact(&mut echo)?;
+    ensure!(&echo == b"ping");
+    Ok(stream)
+}
+
+#[test]
+fn at_peak_it_has_rules_of_its_own() -> Result<()> {
+    let rules = json!({
+        "consecutive_failures": 50, "open_for": "5s",
+        "at_peak": {"consecutive_failures": 2, "open_for": "60s"},
+    });
+    let always = json!({"peak_hours": {"always": {"start": 0, "end": 24}}});
+    let door = Door1::start(&filter_config(&service(&rules), &always))?;
+    let mut clients = door.client_per_worker()?;
+    fail(&mut clients[0])?;
+    fail(&mut clients[1])?;
+    for client in &mut clients {
+        let answer = client.get("/orders", &[])?;
+        assert_eq!(reason(&answer).as_deref(), Some("breaker_open"));
+        let seconds: u32 =
+            String::from_utf8_lossy(answer.header("retry-after").unwrap_or(b"0")).parse()?;
+        assert!((55..=90).contains(&seconds), "{seconds}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_observing_breaker_refuses_nothing_and_counts_what_it_would_have() -> Result<()> {
+    let rules = json!({"consecutive_failures": 3, "open_for": "60s", "mode": "observe"});
+    let door = Door1::start(&filter_config(&service(&rules), &json!({})))?;
+    let mut clients = door.client_per_worker()?;
+    open(&mut clients)?;
+    for client in &mut clients {
+        assert_eq!(client.get("/orders", &[])?.status, 200);
+    }
+    assert_eq!(door.envoy.stat(GAUGE), Some(1));
+    let page = door.envoy.prometheus()?;
+    let line =
+        "mumbai_mesh_observed_refusals_total{service=\"order-service\",reason=\"breaker_open\"} 2";
+    ensure!(page.lines().any(|found| found == line), "{page}");
+    Ok(())
+}

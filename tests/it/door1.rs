@@ -195,7 +195,7 @@ pub fn config_with(filter: &Value, port: u16, admin: u16, upstreams: [&str; 2]) 
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "edge",
         "max_request_headers_kb": 96,
-        "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        "upgrade_configs": [{"upgrade_type": "CONNECT"}, {"upgrade_type": "websocket"}],
         "route_config": {"name": "static", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [filter, {

@@ -160,7 +160,7 @@ pub fn explain(
         festival_factor: traffic.factor.as_f64(),
         class: target.map(|_| decision.class.to_string()),
         shed: decision.shed.is_some_and(|draw| draw.shed),
-        breaker: breaker(&rules, &decision).filter(|_| reached),
+        breaker: breaker(&rules, &traffic, &decision).filter(|_| reached),
         cluster: target
             .filter(|_| !refused)
             .map(|(name, _)| match version.as_deref() {
@@ -380,8 +380,9 @@ fn cell<'r>(rules: &'r Rules, decision: &Decision<'_>) -> Option<&'r policy::dec
     }
 }
 
-fn breaker(rules: &Rules, decision: &Decision<'_>) -> Option<Value> {
-    let rules = &cell(rules, decision)?.rules;
+fn breaker(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Option<Value> {
+    let cell = cell(rules, decision)?;
+    let rules = cell.rules.at(traffic);
     let error_rate = rules.error_rate.as_ref().map(|rate| {
         json!({
             "percent": rate.percent.percent(),
@@ -389,10 +390,20 @@ fn breaker(rules: &Rules, decision: &Decision<'_>) -> Option<Value> {
             "window": format_duration(rate.window),
         })
     });
+    let slow_calls = rules.slow_calls.as_ref().map(|slow| {
+        json!({
+            "over": format_duration(slow.over),
+            "percent": slow.percent.percent(),
+            "minimum_requests": slow.minimum_requests,
+            "window": format_duration(slow.window),
+        })
+    });
     Some(json!({
         "state": "closed",
         "consecutive_failures": rules.consecutive_failures,
         "error_rate": error_rate,
+        "slow_calls": slow_calls,
+        "mode": if cell.observe { "observe" } else { "enforce" },
         "open_for": format_duration(rules.open_for),
         "half_open_probes": rules.half_open_probes,
     }))

@@ -5,8 +5,8 @@ use std::time::Duration;
 use xxhash_rust::xxh64::xxh64;
 
 use super::{
-    Admission, BreakerRules, BreakerState, HALF_OPEN_PROBES_MAX, RefusalReason, Step, Ticket,
-    Transition, window::Window,
+    Admission, BreakerRules, BreakerState, Completion, HALF_OPEN_PROBES_MAX, RefusalReason, Step,
+    Ticket, Transition, window::Window,
 };
 use crate::{outcome::Outcome, time::MonoTime};
 
@@ -40,6 +40,8 @@ pub struct Cell {
     /// By slot: when the probe that is out counts as failed.
     pub(super) leases: [MonoTime; SLOTS],
     pub(super) window: Window,
+    /// Of calls in time (successes) and slow ones (failures).
+    pub(super) slow: Window,
 }
 
 impl Cell {
@@ -57,6 +59,7 @@ impl Cell {
             probes_succeeded: 0,
             leases: [MonoTime::from_nanos(0); SLOTS],
             window: Window::default(),
+            slow: Window::default(),
         }
     }
 
@@ -92,6 +95,7 @@ impl Cell {
         self.rules = fingerprint;
         self.failures_in_a_row = 0;
         self.window = Window::default();
+        self.slow = Window::default();
         if self.state == BreakerState::HalfOpen {
             // The new number of probes must succeed; the old ones' results count no more.
             self.forget_probes();
@@ -132,20 +136,20 @@ impl Cell {
         }
     }
 
-    /// Tells how an admitted request ended.
+    /// Tells how an admitted request ended, and whether it took too long.
     pub fn record(
         &mut self,
         rules: &BreakerRules,
         ticket: Ticket,
-        outcome: Outcome,
+        result: Completion,
         now: MonoTime,
     ) -> Step<()> {
         if ticket.generation != self.generation {
             return Step::unchanged(());
         }
         match (self.state, ticket.probe) {
-            (BreakerState::Closed, None) => self.record_closed(rules, outcome, now),
-            (BreakerState::HalfOpen, Some(slot)) => self.record_probe(rules, slot, outcome, now),
+            (BreakerState::Closed, None) => self.record_closed(rules, result, now),
+            (BreakerState::HalfOpen, Some(slot)) => self.record_probe(rules, slot, result, now),
             _ => Step::unchanged(()),
         }
     }
@@ -159,18 +163,23 @@ impl Cell {
         count: u32,
         now: MonoTime,
     ) -> Step<()> {
-        let Some(rate) = &rules.error_rate else {
+        if rules.error_rate.is_none() && rules.slow_calls.is_none() {
             return Step::unchanged(());
-        };
+        }
         if generation != self.generation || self.state != BreakerState::Closed {
             return Step::unchanged(());
         }
-        self.window.count(count, 0, now, rate.window);
+        self.count(rules, (count, 0), (count, 0), now);
         Step::changed((), None)
     }
 
-    fn record_closed(&mut self, rules: &BreakerRules, outcome: Outcome, now: MonoTime) -> Step<()> {
-        let failed = match outcome {
+    fn record_closed(
+        &mut self,
+        rules: &BreakerRules,
+        result: Completion,
+        now: MonoTime,
+    ) -> Step<()> {
+        let failed = match result.outcome {
             Outcome::Ignored => return Step::unchanged(()),
             Outcome::Success => false,
             Outcome::Failure => true,
@@ -179,46 +188,72 @@ impl Cell {
             true => self.failures_in_a_row.saturating_add(1),
             false => 0,
         };
-        if let Some(rate) = &rules.error_rate {
-            let (successes, failures) = (u32::from(!failed), u32::from(failed));
-            self.window.count(successes, failures, now, rate.window);
-        }
-        if failed && self.must_open(rules) {
+        let one = |bad: bool| (u32::from(!bad), u32::from(bad));
+        self.count(rules, one(failed), one(result.slow), now);
+        let failures = failed && self.too_many_failures(rules);
+        let slow = result.slow && self.too_many_slow(rules);
+        if failures || slow {
             self.open(rules, now);
             return Step::changed((), Some(Transition::Opened));
         }
         Step::changed((), None)
     }
 
-    fn must_open(&self, rules: &BreakerRules) -> bool {
+    /// Counts `(good, bad)` requests by outcome and by time.
+    fn count(
+        &mut self,
+        rules: &BreakerRules,
+        outcomes: (u32, u32),
+        times: (u32, u32),
+        now: MonoTime,
+    ) {
+        if let Some(rate) = &rules.error_rate {
+            self.window.count(outcomes.0, outcomes.1, now, rate.window);
+        }
+        if let Some(slow) = &rules.slow_calls {
+            self.slow.count(times.0, times.1, now, slow.window);
+        }
+    }
+
+    fn too_many_failures(&self, rules: &BreakerRules) -> bool {
         let in_a_row = rules
             .consecutive_failures
             .is_some_and(|most| self.failures_in_a_row >= most);
-        let rate = rules.error_rate.is_some_and(|rate| {
-            let (total, failed) = self.window.totals();
-            total >= u64::from(rate.minimum_requests)
-                && failed * 10_000 >= u64::from(rate.percent.get()) * total
-        });
+        let rate = rules
+            .error_rate
+            .is_some_and(|rate| self.window.reaches(rate.minimum_requests, rate.percent));
         in_a_row || rate
+    }
+
+    fn too_many_slow(&self, rules: &BreakerRules) -> bool {
+        rules
+            .slow_calls
+            .is_some_and(|slow| self.slow.reaches(slow.minimum_requests, slow.percent))
     }
 
     fn record_probe(
         &mut self,
         rules: &BreakerRules,
         slot: u8,
-        outcome: Outcome,
+        result: Completion,
         now: MonoTime,
     ) -> Step<()> {
         let bit = 1_u32.checked_shl(u32::from(slot)).unwrap_or(0);
         if self.probes_out & bit == 0 {
             return Step::unchanged(());
         }
-        if outcome == Outcome::Failure || self.a_lease_ended(now) {
+        let failed = match result.outcome {
+            Outcome::Failure => true,
+            // An answer that comes too late proves that the service has not recovered.
+            Outcome::Success => result.slow,
+            Outcome::Ignored => false,
+        };
+        if failed || self.a_lease_ended(now) {
             self.open(rules, now);
             return Step::changed((), Some(Transition::Reopened));
         }
         self.probes_out &= !bit;
-        if outcome == Outcome::Ignored {
+        if result.outcome == Outcome::Ignored {
             // Nobody saw how it ended: the slot is free for another.
             return Step::changed((), None);
         }
@@ -293,6 +328,7 @@ impl Cell {
         self.failures_in_a_row = 0;
         self.latched = None;
         self.window = Window::default();
+        self.slow = Window::default();
         self.forget_probes();
     }
 

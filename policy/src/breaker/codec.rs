@@ -7,11 +7,12 @@ use super::{
 };
 use crate::time::MonoTime;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Size of an encoded cell.
 pub const CELL_BYTES: usize =
-    1 + 1 + 4 + 8 + 4 + 4 + 8 + (1 + 8) + 4 + 4 + 8 * SLOTS + 8 + 8 * BUCKETS;
+    1 + 1 + 4 + 8 + 4 + 4 + 8 + (1 + 8) + 4 + 4 + 8 * SLOTS + 2 * WINDOW_BYTES;
+const WINDOW_BYTES: usize = 8 + 8 * BUCKETS;
 
 impl Cell {
     /// The bytes that [`decode`](Self::decode) reads.
@@ -33,10 +34,12 @@ impl Cell {
         for lease in self.leases {
             writer.put(lease.nanos().to_le_bytes());
         }
-        writer.put(self.window.newest.to_le_bytes());
-        for bucket in self.window.buckets {
-            writer.put(bucket.successes.to_le_bytes());
-            writer.put(bucket.failures.to_le_bytes());
+        for window in [&self.window, &self.slow] {
+            writer.put(window.newest.to_le_bytes());
+            for bucket in window.buckets {
+                writer.put(bucket.successes.to_le_bytes());
+                writer.put(bucket.failures.to_le_bytes());
+            }
         }
         writer.bytes
     }
@@ -84,19 +87,8 @@ fn read(bytes: &[u8]) -> Option<Cell> {
             }
             leases
         },
-        window: {
-            let mut window = Window {
-                newest: reader.u64()?,
-                ..Window::default()
-            };
-            for bucket in &mut window.buckets {
-                *bucket = Bucket {
-                    successes: reader.u32()?,
-                    failures: reader.u32()?,
-                };
-            }
-            window
-        },
+        window: reader.window()?,
+        slow: reader.window()?,
     })
 }
 
@@ -130,6 +122,20 @@ impl Reader<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn window(&mut self) -> Option<Window> {
+        let mut window = Window {
+            newest: self.u64()?,
+            ..Window::default()
+        };
+        for bucket in &mut window.buckets {
+            *bucket = Bucket {
+                successes: self.u32()?,
+                failures: self.u32()?,
+            };
+        }
+        Some(window)
     }
 
     fn time(&mut self) -> Option<MonoTime> {

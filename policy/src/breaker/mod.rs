@@ -15,9 +15,14 @@ mod properties;
 
 use std::{fmt, time::Duration};
 
+use crate::outcome::Outcome;
+
 pub use cell::Cell;
 pub use codec::CELL_BYTES;
-pub use rules::{BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX};
+pub use rules::{
+    BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
+    TimedRules,
+};
 
 /// State of a breaker; its number is the value of the gauge `mumbai_mesh_circuit_breaker_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +82,26 @@ impl Ticket {
     /// Whether the request probes a half-open breaker.
     pub fn is_probe(self) -> bool {
         self.probe.is_some()
+    }
+}
+
+/// How an admitted request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// Whether the upstream did its work.
+    pub outcome: Outcome,
+    /// Whether it took too long. Never of an upgrade or a stream: they last as long as they are used.
+    pub slow: bool,
+}
+
+impl Completion {
+    /// A request's end after `time`; none for one whose length says nothing.
+    pub fn new(outcome: Outcome, time: Option<Duration>, rules: &BreakerRules) -> Self {
+        let over = rules.slow_calls.map(|slow| slow.over);
+        Self {
+            outcome,
+            slow: over.zip(time).is_some_and(|(over, time)| time > over),
+        }
     }
 }
 

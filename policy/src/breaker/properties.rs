@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, RefusalReason, Ticket, Transition,
+    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, Completion, RefusalReason, SlowCalls,
+    Ticket, Transition,
 };
-use crate::{outcome::Outcome, time::MonoTime};
+use crate::{outcome::Outcome, time::MonoTime, units::BasisPoints};
 
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
@@ -19,10 +20,18 @@ fn three_in_a_row() -> BreakerRules {
     BreakerRules {
         consecutive_failures: Some(3),
         error_rate: None,
+        slow_calls: None,
         open_for: OPEN_FOR,
         half_open_probes: 2,
         lease: Duration::from_secs(15),
         latch: None,
+    }
+}
+
+fn ended(outcome: Outcome) -> Completion {
+    Completion {
+        outcome,
+        slow: false,
     }
 }
 
@@ -42,7 +51,7 @@ fn reason(admission: Admission) -> Option<RefusalReason> {
 
 fn finish(cell: &mut Cell, rules: &BreakerRules, outcome: Outcome, now: MonoTime) {
     let ticket = ticket(cell.admit(rules, now).value);
-    cell.record(rules, ticket, outcome, now);
+    cell.record(rules, ticket, ended(outcome), now);
 }
 
 fn opened(rules: &BreakerRules, now: MonoTime) -> Cell {
@@ -73,7 +82,7 @@ fn opens_after_so_many_failures_in_a_row_and_a_success_ends_the_row() {
     }
     assert_eq!(cell.state(), BreakerState::Closed);
     let last = ticket(cell.admit(&rules, at(2)).value);
-    let step = cell.record(&rules, last, Outcome::Failure, at(2));
+    let step = cell.record(&rules, last, ended(Outcome::Failure), at(2));
     assert_eq!(step.transition, Some(Transition::Opened));
     let refused = cell.admit(&rules, at(3)).value;
     assert_eq!(reason(refused), Some(RefusalReason::BreakerOpen));
@@ -110,14 +119,14 @@ fn after_its_time_it_lets_the_probes_through_and_closes_when_all_succeed() {
     let second = ticket(cell.admit(&rules, later).value);
     let third = cell.admit(&rules, later).value;
     assert_eq!(reason(third), Some(RefusalReason::BreakerHalfOpen));
-    cell.record(&rules, first, Outcome::Success, later);
+    cell.record(&rules, first, ended(Outcome::Success), later);
     assert_eq!(cell.state(), BreakerState::HalfOpen, "all must succeed");
     assert_eq!(
         reason(cell.admit(&rules, later).value),
         Some(RefusalReason::BreakerHalfOpen),
         "an answered probe is not admitted again"
     );
-    let step = cell.record(&rules, second, Outcome::Success, later);
+    let step = cell.record(&rules, second, ended(Outcome::Success), later);
     assert_eq!(step.transition, Some(Transition::Closed));
 }
 
@@ -172,7 +181,7 @@ fn a_probe_without_an_answer_counts_as_failed_after_its_lease() {
     assert_eq!(reason(step.value), Some(RefusalReason::BreakerOpen));
     assert!(
         !cell
-            .record(&rules, lost, Outcome::Success, too_late)
+            .record(&rules, lost, ended(Outcome::Success), too_late)
             .changed
     );
 }
@@ -199,7 +208,7 @@ fn results_of_requests_admitted_before_an_opening_neither_close_nor_reopen_it() 
     let later = at(0).saturating_add(rest(&cell, &rules, at(0)));
     let _probe = cell.admit(&rules, later);
     for outcome in [Outcome::Success, Outcome::Failure] {
-        assert!(!cell.record(&rules, old, outcome, later).changed);
+        assert!(!cell.record(&rules, old, ended(outcome), later).changed);
     }
     assert_eq!(cell.state(), BreakerState::HalfOpen);
 }
@@ -238,6 +247,49 @@ fn a_latched_canary_stays_open_until_the_canary_changes() {
     };
     let cell = Cell::decode(&cell.encode(), &changed);
     assert_eq!(cell.state(), BreakerState::Closed);
+}
+
+#[test]
+fn too_many_slow_calls_open_it_and_a_slow_probe_keeps_it_open() {
+    let slow_calls = SlowCalls::new(
+        Duration::from_secs(1),
+        BasisPoints::from_percent(60.0).unwrap(),
+    );
+    let rules = BreakerRules {
+        error_rate: None,
+        slow_calls: Some(slow_calls),
+        ..BreakerRules::default_for(None)
+    };
+    let after = |millis| Some(Duration::from_millis(millis));
+    let call = |cell: &mut Cell, time, now| {
+        let ticket = ticket(cell.admit(&rules, now).value);
+        cell.record(
+            &rules,
+            ticket,
+            Completion::new(Outcome::Success, time, &rules),
+            now,
+        )
+    };
+    let mut cell = Cell::closed(&rules);
+    cell.record_successes(&rules, 0, 8, at(0));
+    for _ in 0..11 {
+        call(&mut cell, after(1_001), at(0));
+    }
+    // In time, and a stream whose length says nothing.
+    call(&mut cell, after(1_000), at(0));
+    call(&mut cell, None, at(0));
+    assert_eq!(
+        cell.state(),
+        BreakerState::Closed,
+        "11 of 21 are less than 60 %"
+    );
+    for _ in 0..4 {
+        call(&mut cell, after(5_000), at(1));
+    }
+    assert_eq!(cell.state(), BreakerState::Open, "15 of 25 are 60 %");
+    let later = at(1).saturating_add(rest(&cell, &rules, at(1)));
+    let step = call(&mut cell, after(1_001), later);
+    assert_eq!(step.transition, Some(Transition::Reopened));
 }
 
 /// What may happen to a breaker between two moments.
@@ -327,7 +379,7 @@ proptest! {
                 Event::Answer(index, outcome) if !under_way.is_empty() => {
                     let ticket = under_way.swap_remove(index.index(under_way.len()));
                     let ours = ticket.generation() == cell.generation();
-                    transition = cell.record(&rules, ticket, outcome, now).transition;
+                    transition = cell.record(&rules, ticket, ended(outcome), now).transition;
                     prop_assert!(ours || transition.is_none());
                     if ours && ticket.is_probe() {
                         spell.out -= 1;
@@ -340,7 +392,7 @@ proptest! {
                 Event::AnswerAgain(index, outcome) if !answered.is_empty() => {
                     let ticket = answered[index.index(answered.len())];
                     if ticket.generation() != cell.generation() {
-                        prop_assert!(!cell.record(&rules, ticket, outcome, now).changed);
+                        prop_assert!(!cell.record(&rules, ticket, ended(outcome), now).changed);
                     }
                 }
                 Event::Answer(..) | Event::AnswerAgain(..) => {}
@@ -368,7 +420,7 @@ proptest! {
             prop_assert_eq!(cell, again);
             let step = cell.admit(&rules, at(1));
             if let Admission::Admitted(ticket) = step.value {
-                cell.record(&rules, ticket, Outcome::Failure, at(2));
+                cell.record(&rules, ticket, ended(Outcome::Failure), at(2));
             }
         }
         prop_assert_eq!(Cell::decode(&bytes[1..], &rules), Cell::closed(&rules));

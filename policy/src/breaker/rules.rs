@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh64::Xxh64;
 
-use crate::units::BasisPoints;
+use crate::{timetable::Traffic, units::BasisPoints};
 
 /// Most probes of one half-open spell: their slots are bits of a word.
 pub const HALF_OPEN_PROBES_MAX: u8 = 32;
@@ -37,6 +37,31 @@ impl Default for ErrorRate {
     }
 }
 
+/// Opens when so many of the calls of a sliding window took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowCalls {
+    /// A call is slow when its total time passes this.
+    pub over: Duration,
+    /// Share of slow calls that opens it.
+    pub percent: BasisPoints,
+    /// Fewer calls in the window open nothing. At least 1.
+    pub minimum_requests: u32,
+    /// Length of the window.
+    pub window: Duration,
+}
+
+impl SlowCalls {
+    /// The default window and volume.
+    pub fn new(over: Duration, percent: BasisPoints) -> Self {
+        Self {
+            over,
+            percent,
+            minimum_requests: MINIMUM_REQUESTS,
+            window: WINDOW,
+        }
+    }
+}
+
 /// Rules of one breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakerRules {
@@ -44,6 +69,8 @@ pub struct BreakerRules {
     pub consecutive_failures: Option<u32>,
     /// Share of failures that opens it.
     pub error_rate: Option<ErrorRate>,
+    /// Share of slow calls that opens it.
+    pub slow_calls: Option<SlowCalls>,
     /// Length of the first opening; doubles with each further one, to at most ten times.
     pub open_for: Duration,
     /// Requests admitted while half-open, 1..=32; all must succeed.
@@ -61,6 +88,7 @@ impl BreakerRules {
         Self {
             consecutive_failures: None,
             error_rate: Some(ErrorRate::default()),
+            slow_calls: None,
             open_for: OPEN_FOR,
             half_open_probes: HALF_OPEN_PROBES,
             lease: Self::lease_for(OPEN_FOR, route_timeout),
@@ -89,8 +117,116 @@ impl BreakerRules {
             }
             None => number(0),
         }
+        match &self.slow_calls {
+            Some(slow) => {
+                number(u64::from(slow.percent.get()) + 1);
+                number(nanos(slow.over));
+                number(u64::from(slow.minimum_requests));
+                number(nanos(slow.window));
+            }
+            None => number(0),
+        }
         number(nanos(self.open_for));
         number(u64::from(self.half_open_probes));
         hash.digest()
+    }
+}
+
+/// What holds instead at certain times; what is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BreakerOverride {
+    /// Instead of [`BreakerRules::consecutive_failures`].
+    pub consecutive_failures: Option<u32>,
+    /// Instead of [`BreakerRules::error_rate`].
+    pub error_rate: Option<ErrorRate>,
+    /// Instead of [`BreakerRules::slow_calls`].
+    pub slow_calls: Option<SlowCalls>,
+    /// Instead of [`BreakerRules::open_for`].
+    pub open_for: Option<Duration>,
+    /// Instead of [`BreakerRules::half_open_probes`].
+    pub half_open_probes: Option<u8>,
+}
+
+/// The rules of a service's breakers over the year.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerPlan {
+    /// At any time that no other field speaks of.
+    pub rules: BreakerRules,
+    /// In any active window, on a festival too.
+    pub at_peak: Option<BreakerOverride>,
+    /// On a festival; outranks `at_peak` field by field.
+    pub at_festival: Option<BreakerOverride>,
+    /// Decide and count, refuse nothing.
+    pub observe: bool,
+}
+
+impl BreakerPlan {
+    /// What holds where the file names no rule.
+    pub fn default_for(route_timeout: Option<Duration>) -> Self {
+        Self {
+            rules: BreakerRules::default_for(route_timeout),
+            at_peak: None,
+            at_festival: None,
+            observe: false,
+        }
+    }
+
+    /// The rules with a latch, which holds at all times.
+    pub fn latched(&self, latch: Option<u64>) -> Self {
+        let mut plan = self.clone();
+        plan.rules.latch = latch;
+        plan
+    }
+
+    /// The rules at all times, made ready.
+    pub fn timed(&self, route_timeout: Option<Duration>) -> TimedRules {
+        let with = |overrides: [Option<&BreakerOverride>; 2]| {
+            let overrides = overrides.into_iter().flatten();
+            overrides.fold(self.rules.clone(), |rules, by| {
+                rules.overridden(by, route_timeout)
+            })
+        };
+        let (peak, festival) = (self.at_peak.as_ref(), self.at_festival.as_ref());
+        TimedRules {
+            normal: with([None, None]),
+            peak: with([peak, None]),
+            festival: with([festival, None]),
+            both: with([peak, festival]),
+        }
+    }
+}
+
+impl BreakerRules {
+    fn overridden(mut self, by: &BreakerOverride, route_timeout: Option<Duration>) -> Self {
+        self.consecutive_failures = by.consecutive_failures.or(self.consecutive_failures);
+        self.error_rate = by.error_rate.or(self.error_rate);
+        self.slow_calls = by.slow_calls.or(self.slow_calls);
+        self.half_open_probes = by.half_open_probes.unwrap_or(self.half_open_probes);
+        if let Some(open_for) = by.open_for {
+            self.open_for = open_for;
+            self.lease = Self::lease_for(open_for, route_timeout);
+        }
+        self
+    }
+}
+
+/// Rules ready for every time of the timetable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedRules {
+    normal: BreakerRules,
+    peak: BreakerRules,
+    festival: BreakerRules,
+    both: BreakerRules,
+}
+
+impl TimedRules {
+    /// What holds now.
+    pub fn at(&self, traffic: &Traffic) -> &BreakerRules {
+        match (traffic.window.is_some(), traffic.festival.is_some()) {
+            (false, false) => &self.normal,
+            (true, false) => &self.peak,
+            (false, true) => &self.festival,
+            (true, true) => &self.both,
+        }
     }
 }

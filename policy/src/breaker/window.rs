@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::time::MonoTime;
+use crate::{time::MonoTime, units::BasisPoints};
 
 pub(super) const BUCKETS: usize = 10;
 
@@ -54,8 +54,14 @@ impl Window {
         }
     }
 
-    /// Requests and failures of the window. Call after counting.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    /// Whether there are at least `minimum` requests, and at least that share of them are bad. Call
+    /// after counting.
+    pub(super) fn reaches(&self, minimum: u32, percent: BasisPoints) -> bool {
+        let (total, bad) = self.totals();
+        total >= u64::from(minimum) && bad * 10_000 >= u64::from(percent.get()) * total
+    }
+
+    fn totals(&self) -> (u64, u64) {
         self.buckets.iter().fold((0, 0), |(total, failed), bucket| {
             let (successes, failures) = (u64::from(bucket.successes), u64::from(bucket.failures));
             (total + successes + failures, failed + failures)

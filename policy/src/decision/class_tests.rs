@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    breaker::{BreakerState, Cell},
-    decision::tests::{Map, World},
+    breaker::{BreakerState, Cell, Completion},
+    decision::tests::{Map, World, normal},
     outcome::Outcome,
     time::WallTime,
     wire::FilterConfig,
@@ -99,10 +99,11 @@ fn what_bronze_does_never_refuses_gold() {
         else {
             panic!("{decision:?}");
         };
-        let cell_rules = &rules.cell(id).unwrap().rules;
+        let cell_rules = normal(rules.cell(id).unwrap());
         let now = world.now;
         let cell: &mut Cell = world.cells.get_mut(&id).unwrap();
-        cell.record(cell_rules, ticket, Outcome::Failure, now);
+        let failure = Completion::new(Outcome::Failure, None, cell_rules);
+        cell.record(cell_rules, ticket, failure, now);
     }
     let bronze = decided(&rules, &mut world, UPI, &check(), NOON);
     assert_eq!(refusal(&bronze), Some((503, "breaker_open")));
@@ -332,4 +333,46 @@ fn classes_and_limits_are_written_as_they_are_read() {
     });
     let parsed = FilterConfig::parse(config.to_string().as_bytes()).unwrap();
     assert_eq!(parsed.to_json(), config);
+}
+
+#[test]
+fn a_breaker_has_other_rules_at_peak_and_on_festivals() {
+    let config = json!({
+        "version": 1,
+        "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
+        "peak_hours": {"evening": {"start": "17:00", "end": "22:00"}},
+        "festivals": [{"name": "Diwali", "date": "2026-11-08"}],
+        "services": [{"name": "upi", "circuit_breaker": {
+            "consecutive_failures": 5,
+            "slow_calls": {"over": "1s", "percent": 60, "minimum_requests": 20, "window": "10s"},
+            "open_for": "5s", "half_open_probes": 3,
+            "at_peak": {"consecutive_failures": 3, "open_for": "10s"},
+            "at_festival": {"open_for": "30s", "half_open_probes": 1},
+            "mode": "observe",
+        }}],
+    });
+    let parsed = FilterConfig::parse(config.to_string().as_bytes()).unwrap();
+    assert_eq!(parsed.to_json(), config);
+    let rules = Rules::new(parsed);
+    let at = |seconds| {
+        let traffic = rules.traffic_at(WallTime::from_unix_seconds(seconds));
+        let rules = rules.cells()[0].rules.at(&traffic);
+        (
+            rules.consecutive_failures,
+            rules.open_for.as_secs(),
+            rules.half_open_probes,
+        )
+    };
+    let diwali_evening = DIWALI + 6 * 3_600;
+    assert_eq!(at(NOON), (Some(5), 5, 3));
+    assert_eq!(at(EVENING), (Some(3), 10, 3));
+    assert_eq!(at(DIWALI), (Some(5), 30, 1));
+    assert_eq!(at(diwali_evening), (Some(3), 30, 1));
+
+    // Observed: it opens, and lets everything pass.
+    let mut world = World::new(&rules, 0);
+    world.open(&rules, CellId(0));
+    let decision = decided(&rules, &mut world, UPI, &Map(vec![]), NOON);
+    assert_eq!(decision.verdict, PASS);
+    assert_eq!(decision.observed, Some(Reason::BreakerOpen));
 }

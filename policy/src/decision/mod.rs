@@ -344,11 +344,15 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         let Some((id, cell)) = known else {
             return Ok(PASS);
         };
-        match self.env.admit(id, &cell.rules) {
+        match self.env.admit(id, cell.rules.at(self.traffic)) {
             Admission::Admitted(ticket) => Ok(Verdict::Proceed {
                 cell: Some(id),
                 ticket: Some(ticket),
             }),
+            Admission::Refused { reason, .. } if cell.observe => {
+                self.observed.get_or_insert(reason.into());
+                Ok(PASS)
+            }
             Admission::Refused {
                 reason,
                 retry_after,

@@ -1,11 +1,13 @@
 //! A configuration made ready for requests: classes in their order, breaker cells and limits
 //! numbered.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh64::Xxh64;
 
 use super::services::ServiceIndex;
 use crate::{
-    breaker::BreakerRules,
+    breaker::{BreakerPlan, TimedRules},
     canary::CanarySplit,
     limit::Limit,
     names,
@@ -114,8 +116,10 @@ pub struct CellRules {
     pub version: Option<VersionLabel>,
     /// The class of the requests it sees.
     pub class: ClassName,
-    /// When it opens.
-    pub rules: BreakerRules,
+    /// When it opens, at every time of the timetable.
+    pub rules: Arc<TimedRules>,
+    /// It decides and counts, and refuses nothing.
+    pub observe: bool,
     /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
 }
@@ -228,10 +232,10 @@ impl Rules {
         let class = self.class_named(&service.class);
         let stable = self.add_cells(&service, class, None, &service.breaker);
         let canary = service.canary.clone().map(|split| {
-            let mut breaker = service.breaker.clone();
             let falls_back = split.weight.get() <= FALLBACK_WEIGHT_MAX;
             // A latched canary waits for a person; one that carries most users must come back itself.
-            breaker.latch = falls_back.then(|| fingerprint(&split));
+            let latch = falls_back.then(|| fingerprint(&split));
+            let breaker = service.breaker.latched(latch);
             let cells = self.add_cells(&service, class, Some(&split.version), &breaker);
             CanaryRules { split, cells }
         });
@@ -252,8 +256,9 @@ impl Rules {
         service: &ServiceConfig,
         own: ClassId,
         version: Option<&VersionLabel>,
-        rules: &BreakerRules,
+        plan: &BreakerPlan,
     ) -> ClassCells {
+        let rules = Arc::new(plan.timed(service.timeout));
         let cells = ClassCells {
             first: u32::try_from(self.cells.len()).unwrap_or(u32::MAX),
             listed: self.listed,
@@ -271,7 +276,8 @@ impl Rules {
                 service: name.clone(),
                 version: version.cloned(),
                 class: class.clone(),
-                rules: rules.clone(),
+                rules: Arc::clone(&rules),
+                observe: plan.observe,
                 shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
             });
         }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    breaker::{BreakerState, Cell},
+    breaker::{BreakerState, Cell, Completion},
     limit::TokenBucket,
     outcome::Outcome,
     time::{MonoTime, WallTime},
@@ -22,6 +22,13 @@ impl Headers for Map {
     }
 }
 
+/// A breaker's rules when no window and no festival is on.
+pub(super) fn normal(cell: &CellRules) -> &BreakerRules {
+    let calendar = crate::timetable::Timetable::new(crate::time::CivilZone::utc(), vec![], vec![]);
+    cell.rules
+        .at(&calendar.at(WallTime::from_unix_millis(0), None))
+}
+
 /// Real breakers, dice that always show the same.
 pub(super) struct World {
     pub(super) cells: BTreeMap<CellId, Cell>,
@@ -33,7 +40,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(rules: &Rules, dice: u64) -> Self {
-        let cell = |(index, cell): (u32, &CellRules)| (CellId(index), Cell::closed(&cell.rules));
+        let cell = |(index, cell): (u32, &CellRules)| (CellId(index), Cell::closed(normal(cell)));
         Self {
             cells: (0..).zip(rules.cells()).map(cell).collect(),
             buckets: BTreeMap::new(),
@@ -44,12 +51,13 @@ impl World {
     }
 
     /// Lets a breaker see failures until it opens.
-    fn open(&mut self, rules: &Rules, id: CellId) {
-        let cell_rules = &rules.cell(id).unwrap().rules;
+    pub(super) fn open(&mut self, rules: &Rules, id: CellId) {
+        let cell_rules = normal(rules.cell(id).unwrap());
         let cell = self.cells.get_mut(&id).unwrap();
         for _ in 0..100 {
             if let Admission::Admitted(ticket) = cell.admit(cell_rules, self.now).value {
-                cell.record(cell_rules, ticket, Outcome::Failure, self.now);
+                let failure = Completion::new(Outcome::Failure, None, cell_rules);
+                cell.record(cell_rules, ticket, failure, self.now);
             }
         }
         assert_eq!(cell.state(), BreakerState::Open);
@@ -279,7 +287,7 @@ fn a_canary_whose_breaker_refuses_falls_back_to_stable_in_the_same_request() {
 #[test]
 fn a_canary_with_most_of_the_users_does_not_fall_back() {
     let rules = rules(50.01, false);
-    assert_eq!(rules.cell(ORDER_CANARY).unwrap().rules.latch, None);
+    assert_eq!(normal(rules.cell(ORDER_CANARY).unwrap()).latch, None);
     let mut world = World::new(&rules, 0);
     world.open(&rules, ORDER_CANARY);
     let decision = decided(&rules, &mut world, ORDER, &user("user-42"));
@@ -290,12 +298,12 @@ fn a_canary_with_most_of_the_users_does_not_fall_back() {
 
 #[test]
 fn a_latch_belongs_to_the_canarys_fields() {
-    let latch = |weight| rules(weight, false).cell(ORDER_CANARY).unwrap().rules.latch;
+    let latch = |weight| normal(rules(weight, false).cell(ORDER_CANARY).unwrap()).latch;
     assert!(latch(10.0).is_some());
     assert_eq!(latch(10.0), latch(10.0));
     assert_ne!(latch(10.0), latch(20.0));
     assert_eq!(
-        rules(10.0, false).cell(ORDER_STABLE).unwrap().rules.latch,
+        normal(rules(10.0, false).cell(ORDER_STABLE).unwrap()).latch,
         None
     );
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{duration, number};
+use super::{class::read_mode, duration, number};
 use crate::{
-    breaker::{BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX},
+    breaker::{
+        BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
+    },
     canary::CanarySplit,
     names,
     reader::{ObjectReader, Reader},
@@ -19,62 +21,116 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// Reads `{error_rate: {percent: 50, minimum_requests: 20, window: 10s}, consecutive_failures: 5,
 /// open_for: 5s, half_open_probes: 3}`. Where it names no rule, the default rule holds; where it names
 /// one, only that. `timeout` is the route's: a probe may take that long.
-pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> BreakerRules {
-    let default = BreakerRules::default_for(timeout);
+pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> BreakerPlan {
     let Some(mut breaker) = reader.object() else {
-        return default;
+        return BreakerPlan::default_for(timeout);
     };
-    read_mode(&mut breaker);
-    let consecutive_failures = breaker
-        .optional("consecutive_failures")
-        .and_then(|count| read_count(&count));
-    let error_rate = breaker
-        .optional("error_rate")
-        .and_then(|rate| read_error_rate(&rate));
-    let open_for = breaker
-        .optional("open_for")
-        .and_then(|open_for| duration(&open_for, SHORTEST..=LONGEST));
-    let half_open_probes = breaker
-        .optional("half_open_probes")
-        .and_then(|probes| u8::try_from(probes.integer(1..=HALF_OPEN_PROBES_MAX.into())?).ok());
+    let observe = read_mode(&mut breaker);
+    let fields = read_rules(&mut breaker);
+    let at_peak = breaker
+        .optional("at_peak")
+        .and_then(|at_peak| read_override(&at_peak));
+    let at_festival = breaker
+        .optional("at_festival")
+        .and_then(|at_festival| read_override(&at_festival));
     breaker.not_supported(&[
-        "slow_calls",
-        "at_peak",
-        "at_festival",
         "max_connections",
         "max_pending_requests",
         "max_requests",
         "max_retries",
     ]);
     breaker.finish();
-    let names_a_rule = consecutive_failures.is_some() || error_rate.is_some();
-    let open_for = open_for.unwrap_or(default.open_for);
-    BreakerRules {
-        consecutive_failures,
-        error_rate: if names_a_rule {
-            error_rate
-        } else {
-            default.error_rate
+    let names_a_rule = fields.consecutive_failures.is_some()
+        || fields.error_rate.is_some()
+        || fields.slow_calls.is_some();
+    let default = BreakerRules::default_for(timeout);
+    let open_for = fields.open_for.unwrap_or(default.open_for);
+    BreakerPlan {
+        rules: BreakerRules {
+            consecutive_failures: fields.consecutive_failures,
+            error_rate: match names_a_rule {
+                true => fields.error_rate,
+                false => default.error_rate,
+            },
+            slow_calls: fields.slow_calls,
+            open_for,
+            half_open_probes: fields.half_open_probes.unwrap_or(default.half_open_probes),
+            lease: BreakerRules::lease_for(open_for, timeout),
+            latch: None,
         },
-        open_for,
-        half_open_probes: half_open_probes.unwrap_or(default.half_open_probes),
-        lease: BreakerRules::lease_for(open_for, timeout),
-        latch: None,
+        at_peak,
+        at_festival,
+        observe,
     }
 }
 
-fn read_mode(breaker: &mut ObjectReader<'_>) {
-    let Some(mode) = breaker.optional("mode") else {
-        return;
-    };
-    match mode.string() {
-        None | Some("enforce") => {}
-        Some("observe") => mode.problem(
-            "observe is not supported yet",
-            Some("write enforce, or leave it out".into()),
-        ),
-        Some(other) => mode.problem(format!("must be enforce, not {other:?}"), None),
+/// Fields that both the rules and their overrides have.
+fn read_rules(object: &mut ObjectReader<'_>) -> BreakerOverride {
+    BreakerOverride {
+        consecutive_failures: object
+            .optional("consecutive_failures")
+            .and_then(|count| read_count(&count)),
+        error_rate: object
+            .optional("error_rate")
+            .and_then(|rate| read_error_rate(&rate)),
+        slow_calls: object
+            .optional("slow_calls")
+            .and_then(|slow| read_slow_calls(&slow)),
+        open_for: object
+            .optional("open_for")
+            .and_then(|open_for| duration(&open_for, SHORTEST..=LONGEST)),
+        half_open_probes: object
+            .optional("half_open_probes")
+            .and_then(|probes| u8::try_from(probes.integer(1..=HALF_OPEN_PROBES_MAX.into())?).ok()),
     }
+}
+
+fn read_override(reader: &Reader<'_>) -> Option<BreakerOverride> {
+    let mut object = reader.object()?;
+    let fields = read_rules(&mut object);
+    object.finish();
+    Some(fields)
+}
+
+/// Reads `{over: 1s, percent: 60}`, with the window and volume of an error rate.
+fn read_slow_calls(reader: &Reader<'_>) -> Option<SlowCalls> {
+    let mut slow = reader.object()?;
+    let over = slow
+        .required("over")
+        .and_then(|over| duration(&over, Duration::from_millis(1)..=LONGEST));
+    let percent = slow
+        .required("percent")
+        .and_then(|percent| read_share(&percent));
+    let (minimum_requests, window) = read_volume(&mut slow);
+    slow.finish();
+    let default = SlowCalls::new(over?, percent?);
+    Some(SlowCalls {
+        minimum_requests: minimum_requests.unwrap_or(default.minimum_requests),
+        window: window.unwrap_or(default.window),
+        ..default
+    })
+}
+
+/// A share that some request must reach.
+fn read_share(reader: &Reader<'_>) -> Option<BasisPoints> {
+    let share = number(reader, BasisPoints::from_percent)?;
+    if share == BasisPoints::ZERO {
+        reader.problem(
+            "must be more than 0 percent, or every request would trip it",
+            None,
+        );
+    }
+    Some(share)
+}
+
+fn read_volume(object: &mut ObjectReader<'_>) -> (Option<u32>, Option<Duration>) {
+    let minimum_requests = object
+        .optional("minimum_requests")
+        .and_then(|count| read_count(&count));
+    let window = object
+        .optional("window")
+        .and_then(|window| duration(&window, SHORTEST..=LONGEST));
+    (minimum_requests, window)
 }
 
 fn read_count(reader: &Reader<'_>) -> Option<u32> {
@@ -85,22 +141,10 @@ fn read_count(reader: &Reader<'_>) -> Option<u32> {
 fn read_error_rate(reader: &Reader<'_>) -> Option<ErrorRate> {
     let default = ErrorRate::default();
     let mut rate = reader.object()?;
-    let percent = rate.optional("percent").and_then(|percent| {
-        let share = number(&percent, BasisPoints::from_percent)?;
-        if share == BasisPoints::ZERO {
-            percent.problem(
-                "must be more than 0 percent, or every request would trip it",
-                None,
-            );
-        }
-        Some(share)
-    });
-    let minimum_requests = rate
-        .optional("minimum_requests")
-        .and_then(|count| read_count(&count));
-    let window = rate
-        .optional("window")
-        .and_then(|window| duration(&window, SHORTEST..=LONGEST));
+    let percent = rate
+        .optional("percent")
+        .and_then(|percent| read_share(&percent));
+    let (minimum_requests, window) = read_volume(&mut rate);
     rate.finish();
     Some(ErrorRate {
         percent: percent.unwrap_or(default.percent),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    breaker::BreakerRules,
+    breaker::BreakerPlan,
     reader::Problems,
     timetable::{DaySet, Minute},
 };
@@ -126,13 +126,14 @@ fn the_environments_windows_are_numbered() {
 #[test]
 fn a_breaker_that_names_a_rule_has_only_that_rule() {
     let breaker = |value: Value| read(&value, |reader| read_circuit_breaker(reader, None)).0;
-    assert_eq!(breaker(json!({})), BreakerRules::default_for(None));
+    assert_eq!(breaker(json!({})), BreakerPlan::default_for(None));
     let consecutive =
         breaker(json!({"mode": "enforce", "consecutive_failures": 5, "open_for": "20s"}));
-    assert_eq!(consecutive.consecutive_failures, Some(5));
-    assert_eq!(consecutive.error_rate, None);
-    assert_eq!(consecutive.lease, Duration::from_secs(20));
+    assert_eq!(consecutive.rules.consecutive_failures, Some(5));
+    assert_eq!(consecutive.rules.error_rate, None);
+    assert_eq!(consecutive.rules.lease, Duration::from_secs(20));
     let rate = breaker(json!({"error_rate": {"percent": 33.3}}))
+        .rules
         .error_rate
         .unwrap();
     assert_eq!(rate.percent.get(), 3330);
@@ -143,23 +144,23 @@ fn a_breaker_that_names_a_rule_has_only_that_rule() {
 fn a_breakers_problems_name_the_legal_range() {
     let (_, problems) = read(
         &json!({
-            "mode": "observe",
+            "mode": "dry",
             "consecutive_failures": 0,
             "error_rate": {"percent": 101, "window": "1d"},
             "open_for": 5,
             "half_open_probes": 33,
-            "slow_calls": {"over": "1s"},
+            "max_connections": 1,
         }),
         |reader| read_circuit_breaker(reader, None),
     );
     let expected = [
-        ("mode: ", "not supported yet"),
+        ("mode: ", "enforce or observe"),
         ("consecutive_failures: ", "from 1 to 1000000"),
         ("error_rate.percent: ", "0 to 100 percent"),
         ("error_rate.window: ", "such as 250ms"),
         ("open_for: ", "must be a text, not the number 5"),
         ("half_open_probes: ", "from 1 to 32"),
-        ("slow_calls: ", "not supported yet"),
+        ("max_connections: ", "not supported yet"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, (start, part)) in problems.iter().zip(expected) {

@@ -7,7 +7,7 @@ mod write;
 use std::time::Duration;
 
 use crate::{
-    breaker::BreakerRules,
+    breaker::BreakerPlan,
     canary::CanarySplit,
     limit::Limit,
     timetable::Timetable,
@@ -47,7 +47,7 @@ pub struct ServiceConfig {
     /// Further host names, without port, that are this service.
     pub authorities: Vec<String>,
     /// When callers stop calling it.
-    pub breaker: BreakerRules,
+    pub breaker: BreakerPlan,
     /// Route timeout; Envoy's own default (15 s) when absent.
     pub timeout: Option<Duration>,
     /// Requests per second that are let through, all classes together.

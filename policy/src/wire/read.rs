@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{FilterConfig, ServiceConfig, VERSION};
 use crate::{
-    breaker::BreakerRules,
+    breaker::BreakerPlan,
     reader::{ObjectReader, Problem, Problems, Reader},
     shapes::{self, text},
     time::{CivilZone, parse_duration},
@@ -178,7 +178,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
         .optional("timeout")
         .and_then(|timeout| read_timeout(&timeout));
     let breaker = service.optional("circuit_breaker").map_or_else(
-        || BreakerRules::default_for(timeout),
+        || BreakerPlan::default_for(timeout),
         |rules| shapes::read_circuit_breaker(rules, timeout),
     );
     let canary = service.optional("canary").and_then(shapes::read_canary);

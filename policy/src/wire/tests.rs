@@ -54,7 +54,7 @@ fn what_is_left_out_has_its_default() {
     let config = parse(&json!({"version": 1, "services": [{"name": "a"}]})).unwrap();
     assert_eq!(config.timetable.zone().name(), "UTC");
     assert_eq!(config.services[0].class.as_str(), "silver");
-    assert_eq!(config.services[0].breaker, BreakerRules::default_for(None));
+    assert_eq!(config.services[0].breaker, BreakerPlan::default_for(None));
     assert!(!config.trust_canary_header);
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FilterConfig, ServiceConfig, VERSION};
 use crate::{
-    breaker::BreakerRules,
+    breaker::{BreakerOverride, BreakerPlan},
     canary::CanarySplit,
     limit::Limit,
     time::format_duration,
@@ -128,7 +128,7 @@ fn service_json(service: &ServiceConfig) -> Value {
             .timeout
             .map(|timeout| format_duration(timeout).into()),
     );
-    if service.breaker != BreakerRules::default_for(service.timeout) {
+    if service.breaker != BreakerPlan::default_for(service.timeout) {
         json.insert("circuit_breaker".into(), breaker_json(&service.breaker));
     }
     put(&mut json, "limit", service.limit.as_ref().map(limit_json));
@@ -215,12 +215,32 @@ fn limit_json(limit: &Limit) -> Value {
     Value::Object(json)
 }
 
-fn breaker_json(rules: &BreakerRules) -> Value {
+fn breaker_json(plan: &BreakerPlan) -> Value {
+    let rules = &plan.rules;
+    let mut json = rules_json(&BreakerOverride {
+        consecutive_failures: rules.consecutive_failures,
+        error_rate: rules.error_rate,
+        slow_calls: rules.slow_calls,
+        open_for: Some(rules.open_for),
+        half_open_probes: Some(rules.half_open_probes),
+    });
+    let overrides = |by: &BreakerOverride| Value::Object(rules_json(by));
+    put(&mut json, "at_peak", plan.at_peak.as_ref().map(overrides));
+    put(
+        &mut json,
+        "at_festival",
+        plan.at_festival.as_ref().map(overrides),
+    );
+    put(&mut json, "mode", plan.observe.then(|| "observe".into()));
+    Value::Object(json)
+}
+
+fn rules_json(rules: &BreakerOverride) -> Map<String, Value> {
     let mut json = Map::new();
     put(
         &mut json,
         "consecutive_failures",
-        rules.consecutive_failures.map(|count| count.into()),
+        rules.consecutive_failures.map(Value::from),
     );
     let error_rate = rules.error_rate.as_ref().map(|rate| {
         json!({
@@ -230,9 +250,22 @@ fn breaker_json(rules: &BreakerRules) -> Value {
         })
     });
     put(&mut json, "error_rate", error_rate);
-    json.insert("open_for".into(), format_duration(rules.open_for).into());
-    json.insert("half_open_probes".into(), rules.half_open_probes.into());
-    Value::Object(json)
+    let slow_calls = rules.slow_calls.as_ref().map(|slow| {
+        json!({
+            "over": format_duration(slow.over),
+            "percent": number_json(slow.percent.percent()),
+            "minimum_requests": slow.minimum_requests,
+            "window": format_duration(slow.window),
+        })
+    });
+    put(&mut json, "slow_calls", slow_calls);
+    let open_for = rules
+        .open_for
+        .map(|open_for| format_duration(open_for).into());
+    put(&mut json, "open_for", open_for);
+    let probes = rules.half_open_probes.map(Value::from);
+    put(&mut json, "half_open_probes", probes);
+    json
 }
 
 fn canary_json(canary: &CanarySplit) -> Value {

@@ -4,7 +4,8 @@
 //! Every path answers JSON: service, version, request headers, and how many requests came before. A
 //! request's own headers `x-demo-status` and `x-demo-delay-ms` say how it is answered; `POST
 //! /_control?status=503&delay_ms=100` says it for all later ones; `status=reset` closes the connection
-//! without an answer. `GET /_count` is the number of requests so far. Neither of the latter counts.
+//! without an answer. A request to upgrade
+//! is granted, and what follows is echoed. `GET /_count` is the number of requests so far. Neither of the latter counts.
 
 use std::{
     io,
@@ -21,6 +22,7 @@ use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
+    header::{CONNECTION, HeaderValue, UPGRADE},
     server::conn::http1,
     service::service_fn,
 };
@@ -70,6 +72,7 @@ async fn main() -> Result<()> {
                     let _ = http1::Builder::new()
                         .max_buf_size(256 * 1024)
                         .serve_connection(TokioIo::new(stream), handler)
+                        .with_upgrades()
                         .await;
                 });
             }
@@ -134,6 +137,9 @@ async fn answer(
     if status == RESET {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
+    if let Some(protocol) = request.headers().get(UPGRADE).cloned() {
+        return Ok(upgrade(request, protocol));
+    }
     let body = json!({
         "service": service.name,
         "version": service.version,
@@ -143,6 +149,23 @@ async fn answer(
     });
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     Ok(response(status, format!("{body}\n")))
+}
+
+/// Switches to whatever protocol was asked for, and echoes what it is sent.
+fn upgrade(request: Request<Incoming>, protocol: HeaderValue) -> Response<Full<Bytes>> {
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
+        // The peer ends it.
+        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+    });
+    let mut response = response(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
 }
 
 /// By name; several of one name joined by commas. Bytes that are no UTF-8 are shown as such.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use policy::{
-    breaker::BreakerRules,
+    breaker::BreakerPlan,
     canary::CanarySplit,
     limit::Limit,
     timetable::Timetable,
@@ -48,7 +48,7 @@ pub struct Service {
     /// Route timeout; Envoy's own default (15 s) when absent.
     pub timeout: Option<Duration>,
     /// When callers stop calling it.
-    pub breaker: BreakerRules,
+    pub breaker: BreakerPlan,
     /// Requests per second that are let through, all classes together.
     pub limit: Option<Limit>,
     /// The split of its users, if a canary runs.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use policy::{
-    breaker::BreakerRules,
+    breaker::BreakerPlan,
     reader::{ObjectReader, Problem, Problems, Reader},
     shapes,
     time::parse_duration,
@@ -232,7 +232,7 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         Some(parsed)
     });
     let breaker = service.optional("circuit_breaker").map_or_else(
-        || BreakerRules::default_for(timeout),
+        || BreakerPlan::default_for(timeout),
         |rules| shapes::read_circuit_breaker(rules, timeout),
     );
     let canary = service.optional("canary").and_then(shapes::read_canary);

@@ -145,9 +145,6 @@ fn fields_without_effect_yet_are_refused_and_never_ignored() {
         ("mesh: {", "trust_domain: mumbai.mesh, "),
         ("canary: {", "ramp: {steps: [1]}, "),
         ("canary: {", "freeze_during: [peak], "),
-        ("circuit_breaker: {", "mode: observe, "),
-        ("circuit_breaker: {", "slow_calls: {over: 1s}, "),
-        ("circuit_breaker: {", "at_peak: {open_for: 10s}, "),
         ("circuit_breaker: {", "max_connections: 100, "),
     ] {
         let inserted = if after.ends_with('\n') {
