@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use policy::{
     breaker::{BreakerState, Transition},
-    decision::{Decision, Rules, ServiceId, Verdict},
+    decision::{CanaryDecision, Decision, Rules, ServiceId, Verdict},
     names,
     time::WallTime,
     timetable::{Traffic, TrafficState, zone_label},
@@ -184,6 +184,9 @@ impl Meters {
                 version,
             );
         }
+        if let Some(canary) = &decision.canary {
+            self.canary(meters, canary);
+        }
         if let Verdict::Refuse { reason, .. } = &decision.verdict {
             let reason = reason.as_str();
             meters.count(names::METRIC_REFUSALS_TOTAL, names::LABEL_REASON, reason);
@@ -194,6 +197,23 @@ impl Meters {
                 names::METRIC_OBSERVED_REFUSALS_TOTAL,
                 names::LABEL_REASON,
                 reason,
+            );
+        }
+    }
+
+    fn canary(&self, meters: &ServiceMeters, canary: &CanaryDecision<'_>) {
+        if let Some(version) = canary.observed {
+            meters.count(
+                names::METRIC_OBSERVED_CANARY_REQUESTS_TOTAL,
+                names::LABEL_VERSION,
+                version.as_str(),
+            );
+        }
+        if canary.fell_back {
+            meters.count(
+                names::METRIC_CANARY_FALLBACKS_TOTAL,
+                names::LABEL_VERSION,
+                names::STABLE,
             );
         }
     }

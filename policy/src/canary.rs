@@ -35,6 +35,37 @@ pub struct CanarySplit {
     pub weight: BasisPoints,
     /// The header whose value is the key; without one every request is drawn anew.
     pub sticky_by: Option<HeaderName>,
+    /// What becomes of its users while its breaker is open.
+    pub fallback: Fallback,
+    /// Draw and count, and let stable serve everybody.
+    pub observe: bool,
+}
+
+/// What becomes of a canary's users while its breaker is open. Above a weight of 50 % they are
+/// refused whatever it says: stable could not carry them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// Stable serves them, until a person changes the canary.
+    #[default]
+    Latch,
+    /// Stable serves them, until probes show that the canary recovered.
+    Probe,
+    /// They are refused.
+    Off,
+}
+
+impl Fallback {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Latch, Self::Probe, Self::Off];
+
+    /// `latch`, `probe` or `off`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Latch => "latch",
+            Self::Probe => "probe",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What decided a draw.
@@ -102,6 +133,8 @@ mod tests {
             version: VersionLabel::new("v2").unwrap(),
             weight: BasisPoints::new(basis_points).unwrap(),
             sticky_by: Some(HeaderName::new("x-user-id").unwrap()),
+            fallback: Fallback::default(),
+            observe: false,
         }
     }
 

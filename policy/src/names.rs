@@ -86,6 +86,11 @@ pub const METRIC_REFUSALS_TOTAL: &str = "mumbai_mesh_refusals_total";
 /// Counter, by service and version: requests that the canary's split decided.
 pub const METRIC_CANARY_REQUESTS_TOTAL: &str = "mumbai_mesh_canary_requests_total";
 
+/// Counter, by service and version: requests that a canary in `mode: observe` would have served.
+pub const METRIC_OBSERVED_CANARY_REQUESTS_TOTAL: &str =
+    "mumbai_mesh_observed_canary_requests_total";
+/// Counter, by service and version: requests that stable served for a canary whose breaker is open.
+pub const METRIC_CANARY_FALLBACKS_TOTAL: &str = "mumbai_mesh_canary_fallbacks_total";
 /// Counter, by service and reason: requests that rules in `mode: observe` would have refused.
 pub const METRIC_OBSERVED_REFUSALS_TOTAL: &str = "mumbai_mesh_observed_refusals_total";
 /// Counter, by service and class.

@@ -84,6 +84,8 @@ pub struct CanaryDecision<'r> {
     pub version: Option<&'r VersionLabel>,
     /// It was the canary's, whose breaker refused: stable serves it.
     pub fell_back: bool,
+    /// It would be the canary's, which only observes: the label that would serve it.
+    pub observed: Option<&'r VersionLabel>,
 }
 
 /// Let through or refused.
@@ -316,9 +318,17 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
             draw,
             version,
             fell_back,
+            observed: None,
         };
         if !draw.canary {
             return (decision(None, false), self.ask_stable());
+        }
+        if canary.split.observe {
+            let observed = CanaryDecision {
+                observed: Some(&canary.split.version),
+                ..decision(None, false)
+            };
+            return (observed, self.ask_stable());
         }
         let cell = self.rules.canary_cell(canary, self.class_id);
         match self.ask(cell) {

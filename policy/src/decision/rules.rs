@@ -8,7 +8,7 @@ use xxhash_rust::xxh64::Xxh64;
 use super::services::ServiceIndex;
 use crate::{
     breaker::{BreakerPlan, TimedRules},
-    canary::CanarySplit,
+    canary::{CanarySplit, Fallback},
     limit::Limit,
     names,
     time::WallTime,
@@ -75,7 +75,7 @@ pub struct CanaryRules {
 impl CanaryRules {
     /// Whether its users are served by stable while its breaker is open.
     pub fn falls_back(&self) -> bool {
-        self.split.weight.get() <= FALLBACK_WEIGHT_MAX
+        falls_back(&self.split)
     }
 
     /// Its cells.
@@ -232,9 +232,9 @@ impl Rules {
         let class = self.class_named(&service.class);
         let stable = self.add_cells(&service, class, None, &service.breaker);
         let canary = service.canary.clone().map(|split| {
-            let falls_back = split.weight.get() <= FALLBACK_WEIGHT_MAX;
             // A latched canary waits for a person; one that carries most users must come back itself.
-            let latch = falls_back.then(|| fingerprint(&split));
+            let latches = falls_back(&split) && split.fallback == Fallback::Latch;
+            let latch = latches.then(|| fingerprint(&split));
             let breaker = service.breaker.latched(latch);
             let cells = self.add_cells(&service, class, Some(&split.version), &breaker);
             CanaryRules { split, cells }
@@ -380,6 +380,10 @@ impl Rules {
     ) -> ServiceId {
         self.index.resolve(metadata, cluster, authority)
     }
+}
+
+fn falls_back(split: &CanarySplit) -> bool {
+    split.fallback != Fallback::Off && split.weight.get() <= FALLBACK_WEIGHT_MAX
 }
 
 /// A canary whose fields a person changed is another canary.

@@ -322,7 +322,12 @@ fn services_are_found_by_metadata_cluster_or_host() {
     };
     assert_eq!(found(Some("pay"), Some("order-service"), None), PAY);
     assert_eq!(found(Some("unknown"), Some("order-service"), None), ORDER);
-    for cluster in ["order-service", "order-service|v2", "outbound|80||orders"] {
+    for cluster in [
+        "order-service",
+        "order-service|v2",
+        "outbound|80||orders",
+        "outbound|80|v2|orders",
+    ] {
         assert_eq!(found(None, Some(cluster), Some("pay")), ORDER, "{cluster}");
     }
     for authority in [
@@ -332,6 +337,18 @@ fn services_are_found_by_metadata_cluster_or_host() {
         "orders.example",
     ] {
         assert_eq!(found(None, None, Some(authority)), ORDER, "{authority}");
+    }
+    for cluster in [
+        "outbound|81|v2|orders",
+        "inbound|80|v2|orders",
+        "outbound|80|v2",
+        "|||",
+    ] {
+        assert_eq!(
+            found(None, Some(cluster), None),
+            ServiceId::Other,
+            "{cluster}"
+        );
     }
     for authority in ["", ":", "nobody", "order-service:http", "[::1]:80"] {
         assert_eq!(
@@ -371,4 +388,40 @@ fn retry_after_is_at_least_a_second_and_at_most_a_fifth_longer() {
     assert_eq!(retry_after_seconds(Duration::from_secs(50), 0), 50);
     assert_eq!(retry_after_seconds(Duration::from_secs(50), 200), 60);
     assert_eq!(retry_after_seconds(Duration::MAX, u64::MAX), u32::MAX);
+}
+
+#[test]
+fn a_canary_falls_back_as_it_is_told_to() {
+    let rules = |fallback: &str, mode: &str| {
+        let config = json!({
+            "version": 1,
+            "services": [{
+                "name": "order-service", "circuit_breaker": {"consecutive_failures": 3},
+                "canary": {"version": "v2", "weight": 10, "sticky_by": {"header": "x-user-id"},
+                           "fallback": fallback, "mode": mode},
+            }],
+        });
+        Rules::new(FilterConfig::parse(config.to_string().as_bytes()).unwrap())
+    };
+    let (probe, off) = (rules("probe", "enforce"), rules("off", "enforce"));
+    assert_eq!(
+        normal(probe.cell(ORDER_CANARY).unwrap()).latch,
+        None,
+        "it comes back itself"
+    );
+    let mut world = World::new(&probe, 0);
+    world.open(&probe, ORDER_CANARY);
+    let decision = decided(&probe, &mut world, ORDER, &user("user-42"));
+    assert!(decision.canary.unwrap().fell_back);
+    let mut world = World::new(&off, 0);
+    world.open(&off, ORDER_CANARY);
+    let decision = decided(&off, &mut world, ORDER, &user("user-42"));
+    assert!(matches!(decision.verdict, Verdict::Refuse { .. }));
+
+    let observing = rules("latch", "observe");
+    let mut world = World::new(&observing, 0);
+    let decision = decided(&observing, &mut world, ORDER, &user("user-42"));
+    assert_eq!(decision.version_header, Some("stable"));
+    assert_eq!(decision.canary.unwrap().observed.unwrap().as_str(), "v2");
+    assert_eq!(world.asked, [ORDER_STABLE]);
 }

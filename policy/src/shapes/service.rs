@@ -7,7 +7,7 @@ use crate::{
     breaker::{
         BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
     },
-    canary::CanarySplit,
+    canary::{CanarySplit, Fallback},
     names,
     reader::{ObjectReader, Reader},
     units::{BasisPoints, HeaderName, UnitError, VersionLabel},
@@ -159,16 +159,27 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
     let version = canary
         .required("version")
         .and_then(|version| version.parsed(VersionLabel::new));
-    canary.not_supported(&["ramp", "freeze_during", "fallback"]);
+    canary.not_supported(&["ramp", "freeze_during"]);
     let weight = canary
         .required("weight")
         .and_then(|weight| number(&weight, BasisPoints::from_percent));
     let sticky_by = canary.optional("sticky_by").and_then(read_sticky_by);
+    let fallback = canary.optional("fallback").and_then(|kind| {
+        kind.parsed(|text| {
+            let mut kinds = Fallback::ALL.into_iter();
+            kinds
+                .find(|kind| kind.as_str() == text)
+                .ok_or_else(|| format!("must be latch, probe or off, not {text:?}"))
+        })
+    });
+    let observe = read_mode(&mut canary);
     canary.finish();
     Some(CanarySplit {
         version: version?,
         weight: weight?,
         sticky_by,
+        fallback: fallback.unwrap_or_default(),
+        observe,
     })
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{FilterConfig, ServiceConfig, VERSION};
 use crate::{
     breaker::{BreakerOverride, BreakerPlan},
-    canary::CanarySplit,
+    canary::{CanarySplit, Fallback},
     limit::Limit,
     time::format_duration,
     timetable::{DateRange, DaySet, Festival, Window},
@@ -277,6 +277,10 @@ fn canary_json(canary: &CanarySplit) -> Value {
         "sticky_by",
         sticky_by_json(canary.sticky_by.as_ref()),
     );
+    let fallback =
+        (canary.fallback != Fallback::default()).then(|| canary.fallback.as_str().into());
+    put(&mut json, "fallback", fallback);
+    put(&mut json, "mode", canary.observe.then(|| "observe".into()));
     Value::Object(json)
 }
 
