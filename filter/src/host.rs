@@ -212,6 +212,20 @@ pub fn set_request_header(name: &str, value: &str) {
     };
 }
 
+/// Sets a response header to one value.
+pub fn set_response_header(name: &str, value: &str) {
+    // SAFETY: pointers and lengths of two live strings.
+    unsafe {
+        proxy_replace_header_map_value(
+            RESPONSE_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+}
+
 /// Removes every request header of that name.
 pub fn remove_request_header(name: &str) {
     // SAFETY: pointer and length of one live string.

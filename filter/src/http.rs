@@ -41,6 +41,8 @@ struct Account {
     admitted: Option<(CellId, Ticket)>,
     /// It asks for another protocol, a WebSocket for example.
     upgrade: bool,
+    /// What the client is told of the decision, where it is told.
+    debug: Option<String>,
 }
 
 /// Headers of the current request. Path and method are looked at by every class of the list, so they
@@ -139,6 +141,7 @@ impl HttpContext for Request {
                 service,
                 since: now.mono,
                 admitted,
+                debug: (plugin.rules.debug_headers()).then(|| decision.summary(traffic)),
                 upgrade: admitted.is_some() && host::request_header("upgrade").is_some(),
             });
             action
@@ -151,6 +154,9 @@ impl HttpContext for Request {
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
         };
+        if let Some(decision) = &account.debug {
+            host::set_response_header(names::HEADER_DECISION, decision);
+        }
         if let Some((id, ticket)) = account.admitted
             && is_open_ended(plugin, account.upgrade, id, ticket)
         {
@@ -159,7 +165,7 @@ impl HttpContext for Request {
                 plugin,
                 account.service,
                 (id, ticket),
-                Outcome::Success,
+                &ResponseFacts::begun(),
                 None,
             );
         }
@@ -180,7 +186,7 @@ impl HttpContext for Request {
             .meters
             .end(account.service, facts.status_label(), milliseconds);
         if let Some(admitted) = account.admitted {
-            settle(plugin, account.service, admitted, facts.judge(), Some(time));
+            settle(plugin, account.service, admitted, &facts, Some(time));
         }
     }
 }
@@ -230,11 +236,16 @@ fn settle(
     plugin: &Plugin,
     service: ServiceId,
     (id, ticket): (CellId, Ticket),
-    outcome: Outcome,
+    facts: &ResponseFacts,
     time: Option<Duration>,
 ) {
     let Some(cell) = plugin.rules.cell(id) else {
         return;
+    };
+    let outcome = if facts.refused_by_envoy() && !cell.count_envoy_refusals {
+        Outcome::Ignored
+    } else {
+        facts.judge()
     };
     plugin.with_known_traffic(|traffic| {
         let ruled = Ruled::at(cell, traffic);

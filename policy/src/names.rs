@@ -19,6 +19,9 @@ pub const HEADER_REASON: &str = "x-mumbai-reason";
 /// To the client, on a refusal: whole seconds until it may try again.
 pub const HEADER_RETRY_AFTER: &str = "retry-after";
 
+/// To the client, where `debug_headers` says so: everything that was decided.
+pub const HEADER_DECISION: &str = "x-mumbai-decision";
+
 /// Headers that we set for the upstream. Client copies are removed first, always.
 pub const REQUEST_HEADERS: [&str; 5] = [
     HEADER_TRAFFIC_STATE,

@@ -28,10 +28,20 @@ const DOWNSTREAM_CONNECTION_TERMINATION: u64 = 0x4000;
 /// UMSDR, DT, UPE. <https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage>
 const INCOMPLETE: u64 =
     0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x1_0000 | 0x8_0000 | 0x40_0000 | 0x80_0000;
+/// Envoy refused it: no healthy upstream (UH), its own circuit breakers (UO).
+const REFUSED_BY_ENVOY: u64 = 0x2 | 0x80;
 /// DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 const GRPC_FAILURES: [u32; 5] = [4, 8, 13, 14, 15];
 
 impl ResponseFacts {
+    /// Of a response that began as it should and lasts as long as it is used.
+    pub fn begun() -> Self {
+        Self {
+            status: Some(200),
+            ..Self::default()
+        }
+    }
+
     /// Whether the upstream did its work. A 4xx is the client's fault, and an answer.
     pub fn judge(&self) -> Outcome {
         let Some(status) = self.status.filter(|status| *status != 0) else {
@@ -50,6 +60,11 @@ impl ResponseFacts {
             return Outcome::Failure;
         }
         Outcome::Success
+    }
+
+    /// Whether Envoy answered in the upstream's place without asking one.
+    pub fn refused_by_envoy(&self) -> bool {
+        self.flags & REFUSED_BY_ENVOY != 0
     }
 
     /// The metric's label: the status, 0 for a client that left before there was one.

@@ -63,6 +63,24 @@ fn no_request_fails_while_the_file_changes(variant: Variant) -> Result<()> {
     let report = load.stop();
     ensure!(report.failures.is_empty(), "{report:#?}");
     ensure!(report.ok > 1_000, "{report:?}");
+    // Each request is counted once, whichever configuration it met; nothing is left in flight. One
+    // request more came from waiting until the gateway serves.
+    let counted = wait_for("every request to be counted", BOUND, || {
+        let page = mesh
+            .gateway
+            .prometheus()
+            .map_err(|error| error.to_string())?;
+        let sum = crate::door1::sum(&page, "mumbai_mesh_requests_total");
+        let sum = sum.map_err(|error| error.to_string())?;
+        let expected = report.sent as f64 + 1.0;
+        if (sum - expected).abs() < 0.5 {
+            Ok(page)
+        } else {
+            Err(format!("{sum} of {expected}"))
+        }
+    })?;
+    let active = crate::door1::sum(&counted, "mumbai_mesh_active_connections")?;
+    ensure!(active.abs() < 0.5, "{active} in flight");
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use policy::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::mesh::{Mesh, Service};
+use crate::mesh::{ClientOptions, Mesh, Service};
 
 /// A request that somebody wonders about.
 #[derive(Debug, Clone, Default)]
@@ -121,9 +121,9 @@ pub fn explain(
         Some(at) => parse_instant(at).map_err(|error| QuestionError(format!("at: {error}")))?,
         None => now,
     };
-    let (target, trust, mut reasons) = target(mesh, question)?;
+    let (target, clients, mut reasons) = target(mesh, question)?;
     let headers = GivenHeaders::read(question)?;
-    let mut config = mesh.filter_config(trust);
+    let mut config = mesh.filter_config(clients);
     config.zone = zone(question)?;
     let rules = Rules::new(config);
     let traffic = rules.traffic_at(at);
@@ -179,11 +179,11 @@ pub fn explain(
 
 type Target<'m> = Option<(&'m ServiceName, &'m Service)>;
 
-/// The service asked about, whether its listener trusts the canary header, and how it was found.
+/// The service asked about, what its clients may choose, and how it was found.
 fn target<'m>(
     mesh: &'m Mesh,
     question: &Question,
-) -> Result<(Target<'m>, bool, Vec<String>), QuestionError> {
+) -> Result<(Target<'m>, ClientOptions, Vec<String>), QuestionError> {
     let listed = |names: Vec<&ServiceName>| {
         let names: Vec<&str> = names.into_iter().map(ServiceName::as_str).collect();
         names.join(", ")
@@ -200,7 +200,11 @@ fn target<'m>(
                 )));
             };
             let reason = format!("called as {name} through a sidecar's outbound listener");
-            Ok((Some((name, service)), false, vec![reason]))
+            Ok((
+                Some((name, service)),
+                ClientOptions::default(),
+                vec![reason],
+            ))
         }
         (None, Some(name)) => {
             let found = ServiceName::new(name)
@@ -213,10 +217,10 @@ fn target<'m>(
                 )));
             };
             let path = question.path.as_deref().unwrap_or("/");
-            let trust = gateway.trust_canary_header;
+            let clients = gateway.clients;
             if path.split(['?', '#']).next() == Some("/health") {
                 let reason = format!("gateway {name} answers /health itself with 200");
-                return Ok((None, trust, vec![reason]));
+                return Ok((None, clients, vec![reason]));
             }
             let target = mesh
                 .route(gateway, path)
@@ -225,7 +229,7 @@ fn target<'m>(
                 Some((service, _)) => format!("gateway {name} routes {path} to {service}"),
                 None => format!("gateway {name} has no route for {path}: 404"),
             };
-            Ok((target, trust, vec![reason]))
+            Ok((target, clients, vec![reason]))
         }
         _ => Err(QuestionError(
             "name either a service or a gateway to ask about".into(),

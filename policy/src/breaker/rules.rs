@@ -158,6 +158,9 @@ pub struct BreakerPlan {
     pub at_festival: Option<BreakerOverride>,
     /// Decide and count, refuse nothing.
     pub observe: bool,
+    /// Whether a request that Envoy itself refused (no healthy upstream, its own limits) is a failure
+    /// of the service. Else it is not counted.
+    pub count_envoy_refusals: bool,
 }
 
 impl BreakerPlan {
@@ -168,6 +171,7 @@ impl BreakerPlan {
             at_peak: None,
             at_festival: None,
             observe: false,
+            count_envoy_refusals: true,
         }
     }
 

@@ -396,6 +396,38 @@ fn retry_after_seconds(retry_after: Duration, random: u64) -> u32 {
 }
 
 impl Decision<'_> {
+    /// The decision in one line for `x-mumbai-decision`, e.g. `state=festival window=Diwali,evening
+    /// class=gold version=v2 bucket=695 verdict=proceed`.
+    pub fn summary(&self, traffic: &Traffic) -> String {
+        let mut words = vec![format!("state={}", traffic.state.as_str())];
+        let mut say = |name: &str, value: Option<&str>| {
+            words.extend(value.map(|value| format!("{name}={value}")));
+        };
+        say("window", traffic.window_header.as_deref());
+        say("multiplier", traffic.multiplier_header.as_deref());
+        say("class", Some(self.class.as_str()));
+        say("version", self.version_header);
+        let shed = self.shed.map(|draw| draw.bucket.to_string());
+        say("shed_bucket", shed.as_deref());
+        let draw = self.canary.as_ref().map(|canary| canary.draw);
+        let bucket = draw
+            .and_then(|draw| draw.bucket)
+            .map(|bucket| bucket.to_string());
+        say("bucket", bucket.as_deref());
+        say("by", draw.map(|draw| draw.source.as_str()));
+        let fell_back = self.canary.as_ref().filter(|canary| canary.fell_back);
+        say("fallback", fell_back.map(|_| "canary_breaker"));
+        say("observed", self.observed.map(Reason::as_str));
+        say(
+            "verdict",
+            Some(match &self.verdict {
+                Verdict::Proceed { .. } => "proceed",
+                Verdict::Refuse { reason, .. } => reason.as_str(),
+            }),
+        );
+        words.join(" ")
+    }
+
     /// The headers for the upstream, without those that have nothing to say.
     pub fn request_headers<'s>(
         &'s self,

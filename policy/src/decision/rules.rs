@@ -120,6 +120,8 @@ pub struct CellRules {
     pub rules: Arc<TimedRules>,
     /// It decides and counts, and refuses nothing.
     pub observe: bool,
+    /// Whether what Envoy itself refused counts as a failure.
+    pub count_envoy_refusals: bool,
     /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
 }
@@ -162,6 +164,7 @@ pub struct Rules {
     limits: Vec<LimitRules>,
     default_class: ClassName,
     trust_canary_header: bool,
+    debug_headers: bool,
 }
 
 impl Rules {
@@ -179,6 +182,7 @@ impl Rules {
             limits: Vec::new(),
             default_class: ClassName::default(),
             trust_canary_header: config.trust_canary_header,
+            debug_headers: config.debug_headers,
         };
         for class in config.traffic_classes {
             rules.add_class(class);
@@ -278,6 +282,7 @@ impl Rules {
                 class: class.clone(),
                 rules: Arc::clone(&rules),
                 observe: plan.observe,
+                count_envoy_refusals: plan.count_envoy_refusals,
                 shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
             });
         }
@@ -302,6 +307,11 @@ impl Rules {
     /// Whether a client's `x-mumbai-canary` chooses its version.
     pub fn trust_canary_header(&self) -> bool {
         self.trust_canary_header
+    }
+
+    /// Whether responses tell what was decided.
+    pub fn debug_headers(&self) -> bool {
+        self.debug_headers
     }
 
     /// Every configured service, in the configuration's order.

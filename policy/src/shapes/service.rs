@@ -33,6 +33,10 @@ pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> Br
     let at_festival = breaker
         .optional("at_festival")
         .and_then(|at_festival| read_override(&at_festival));
+    let count_envoy_refusals = breaker
+        .optional("count_envoy_refusals")
+        .and_then(|count| count.boolean())
+        .unwrap_or(true);
     breaker.not_supported(&[
         "max_connections",
         "max_pending_requests",
@@ -61,6 +65,7 @@ pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> Br
         at_peak,
         at_festival,
         observe,
+        count_envoy_refusals,
     }
 }
 

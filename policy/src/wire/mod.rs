@@ -33,6 +33,8 @@ pub struct FilterConfig {
     pub services: Vec<ServiceConfig>,
     /// Whether a client's `x-mumbai-canary` chooses its version.
     pub trust_canary_header: bool,
+    /// Whether responses tell what was decided (`x-mumbai-decision`).
+    pub debug_headers: bool,
 }
 
 /// A service and the rules for calling it.

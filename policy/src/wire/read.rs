@@ -83,7 +83,10 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .optional("trust_canary_header")
         .and_then(|trust| trust.boolean())
         .unwrap_or(false);
-    config.not_supported(&["debug_headers"]);
+    let debug_headers = config
+        .optional("debug_headers")
+        .and_then(|debug| debug.boolean())
+        .unwrap_or(false);
     config.finish();
     let timetable = Timetable::new(timezone?, windows, festivals);
     for (index, class) in traffic_classes.iter().enumerate() {
@@ -97,6 +100,7 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         traffic_classes,
         services,
         trust_canary_header,
+        debug_headers,
     })
 }
 

@@ -61,6 +61,9 @@ impl FilterConfig {
         if self.trust_canary_header {
             config.insert("trust_canary_header".into(), true.into());
         }
+        if self.debug_headers {
+            config.insert("debug_headers".into(), true.into());
+        }
         Value::Object(config)
     }
 }
@@ -232,6 +235,9 @@ fn breaker_json(plan: &BreakerPlan) -> Value {
         plan.at_festival.as_ref().map(overrides),
     );
     put(&mut json, "mode", plan.observe.then(|| "observe".into()));
+    if !plan.count_envoy_refusals {
+        json.insert("count_envoy_refusals".into(), false.into());
+    }
     Value::Object(json)
 }
 

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Draft, NodeSpec};
-use crate::{mesh::Mesh, resource::ResourceType};
+use crate::{
+    mesh::{ClientOptions, Mesh},
+    resource::ResourceType,
+};
 
 /// Name of the filter, of its ECDS resource and of its virtual machine (whose shared data holds the
 /// breakers: one per process, kept across configurations).
@@ -53,11 +56,11 @@ impl FilterCode {
 
 pub(super) fn filter(
     mesh: &Mesh,
-    trust_canary_header: bool,
+    clients: ClientOptions,
     node: &NodeSpec,
     code: &FilterCode,
 ) -> Draft {
-    let configuration = mesh.filter_config(trust_canary_header).to_json();
+    let configuration = mesh.filter_config(clients).to_json();
     let body = json!({
         "name": FILTER_NAME,
         "typed_config": {

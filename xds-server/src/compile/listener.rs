@@ -115,7 +115,7 @@ fn connection_manager(stat_prefix: &str, routes: Value, with_policy: bool) -> Va
 /// Removes client copies of our headers before anything reads them: also while the filter is not
 /// there (route-level removal would come too late to keep them from choosing a route).
 fn forget_our_headers(gateway: &Gateway) -> Value {
-    let canary = (!gateway.trust_canary_header).then_some(names::HEADER_CANARY);
+    let canary = (!gateway.clients.trust_canary_header).then_some(names::HEADER_CANARY);
     let removals: Vec<Value> = names::REQUEST_HEADERS
         .iter()
         .copied()

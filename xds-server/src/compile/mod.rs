@@ -19,7 +19,10 @@ pub use encode::{EncodeError, Encoder};
 pub use extension::{FILTER_NAME, FilterCode};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 
-use crate::{mesh::Mesh, resource::ResourceType};
+use crate::{
+    mesh::{ClientOptions, Mesh},
+    resource::ResourceType,
+};
 
 /// A resource before it is encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +53,7 @@ pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
             let mut drafts = services(mesh);
             drafts.push(listener::gateway(name.as_str(), gateway));
             drafts.push(route::gateway(mesh, name.as_str(), gateway));
-            drafts.push(extension::filter(
-                mesh,
-                gateway.trust_canary_header,
-                node,
-                code,
-            ));
+            drafts.push(extension::filter(mesh, gateway.clients, node, code));
             drafts
         }),
         Role::Service(name) => mesh.services.get(name).map_or_else(Vec::new, |service| {
@@ -65,7 +63,12 @@ pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
             }
             drafts.push(listener::outbound(node));
             drafts.push(route::outbound(mesh));
-            drafts.push(extension::filter(mesh, false, node, code));
+            drafts.push(extension::filter(
+                mesh,
+                ClientOptions::default(),
+                node,
+                code,
+            ));
             drafts
         }),
         Role::Unknown => Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Draft, Encoder, FilterCode, NodeSpec, compile};
 use crate::{
-    mesh::{Defaults, Mesh, read},
+    mesh::{ClientOptions, Defaults, Mesh, read},
     resource::{NodeKey, NodeMetadata, ResourceType},
 };
 
@@ -178,7 +178,7 @@ fn the_filters_configuration_is_one_that_the_filter_takes() {
         .as_str()
         .unwrap();
     let config = policy::wire::FilterConfig::parse(text.as_bytes()).unwrap();
-    assert_eq!(config, mesh().filter_config(false));
+    assert_eq!(config, mesh().filter_config(ClientOptions::default()));
 }
 
 #[test]

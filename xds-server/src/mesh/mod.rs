@@ -8,5 +8,5 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Endpoint, Gateway, Mesh, PathMatch, Route, Service};
+pub use model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service};
 pub use read::{Defaults, empty, read};

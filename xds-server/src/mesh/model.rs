@@ -81,10 +81,19 @@ pub struct Endpoint {
 pub struct Gateway {
     /// Address and port of the public listener.
     pub listen: SocketAddr,
-    /// Whether `x-mumbai-canary` of a client chooses its version. Off unless the file says so.
-    pub trust_canary_header: bool,
+    /// What its clients may choose and are told.
+    pub clients: ClientOptions,
     /// First match wins.
     pub routes: Vec<Route>,
+}
+
+/// What the clients of a listener may choose and are told. Nothing unless the file says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientOptions {
+    /// `x-mumbai-canary` chooses the version.
+    pub trust_canary_header: bool,
+    /// Responses tell the decision.
+    pub debug_headers: bool,
 }
 
 /// Which requests go to which service.
@@ -147,8 +156,8 @@ impl Mesh {
         }
     }
 
-    /// What the filter must know. `trust_canary_header` belongs to the listener the filter serves.
-    pub fn filter_config(&self, trust_canary_header: bool) -> FilterConfig {
+    /// What the filter must know; `clients` are those of the listener that it serves.
+    pub fn filter_config(&self, clients: ClientOptions) -> FilterConfig {
         let services = self
             .services
             .iter()
@@ -169,7 +178,8 @@ impl Mesh {
             timetable: self.timetable.clone(),
             traffic_classes: self.traffic_classes.clone(),
             services,
-            trust_canary_header,
+            trust_canary_header: clients.trust_canary_header,
+            debug_headers: clients.debug_headers,
         }
     }
 

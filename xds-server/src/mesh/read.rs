@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{
     check::check,
-    model::{Endpoint, Gateway, Mesh, PathMatch, Route, Service},
+    model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service},
     zone,
 };
 
@@ -314,7 +314,7 @@ fn read_gateways(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Gateway> 
 
 fn read_gateway(reader: &Reader<'_>) -> Option<Gateway> {
     let mut gateway = reader.object()?;
-    gateway.not_supported(&["hosts", "tls", "debug_headers"]);
+    gateway.not_supported(&["hosts", "tls"]);
     let listen = gateway.required("listen").and_then(|listen| {
         listen.parsed(|text| {
             text.parse::<SocketAddr>()
@@ -323,10 +323,14 @@ fn read_gateway(reader: &Reader<'_>) -> Option<Gateway> {
                 .ok_or("must be ADDRESS:PORT with a port from 1 to 65535, such as 0.0.0.0:10000")
         })
     });
-    let trust_canary_header = gateway
-        .optional("trust_canary_header")
-        .and_then(|trust| trust.boolean())
-        .unwrap_or(false);
+    let mut switch = |field: &str| {
+        let value = gateway.optional(field).and_then(|value| value.boolean());
+        value.unwrap_or(false)
+    };
+    let clients = ClientOptions {
+        trust_canary_header: switch("trust_canary_header"),
+        debug_headers: switch("debug_headers"),
+    };
     let routes = gateway.optional("routes").map_or_else(Vec::new, |list| {
         list.array()
             .into_iter()
@@ -336,7 +340,7 @@ fn read_gateway(reader: &Reader<'_>) -> Option<Gateway> {
     gateway.finish();
     Some(Gateway {
         listen: listen?,
-        trust_canary_header,
+        clients,
         routes,
     })
 }

@@ -2,7 +2,7 @@
 
 use policy::units::{ServiceName, VersionLabel};
 
-use super::{Defaults, Mesh, read};
+use super::{ClientOptions, Defaults, Mesh, read};
 
 const MESH: &str = "\
 mesh: {name: mumbai, region: mumbai}
@@ -173,7 +173,7 @@ traffic_classes:
         .map(|class| class.name.as_str())
         .collect();
     assert_eq!(names, ["zinc", "bronze", "gold"]);
-    let config = mesh.filter_config(false);
+    let config = mesh.filter_config(ClientOptions::default());
     let text = config.to_json().to_string();
     assert_eq!(
         policy::wire::FilterConfig::parse(text.as_bytes()),
