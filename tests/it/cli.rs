@@ -113,7 +113,7 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
         good.to_str().context("path")?,
         bad.to_str().context("path")?,
     );
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["--help"], 0, ""),
         (&["nonsense"], 64, "unrecognized"),
         (
@@ -153,6 +153,16 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
             ],
             1,
             "--state-dir",
+        ),
+        (
+            &["serve", "--config", good, "--xds-listen", "0.0.0.0:0"],
+            64,
+            "only loopback addresses",
+        ),
+        (
+            &["explain", "--service", "order-service"],
+            64,
+            "--config <FILE>|--server <URL>",
         ),
         (
             &[

@@ -271,3 +271,33 @@ fn a_server_that_comes_back_changes_nothing_and_is_found_again() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_file_that_is_emptied_or_written_in_place_takes_nothing_away() -> Result<()> {
+    let mut mesh = Mesh::start(|_| {})?;
+    let load = Load::start(mesh.address(), 2, "/orders/1");
+    let file = mesh.server.mesh_file().to_path_buf();
+    std::fs::write(&file, "")?;
+    wait_for("the empty file to be refused", BOUND, || {
+        let revisions = mesh.server.api_get("/api/v1/revisions");
+        let revisions = revisions.map_err(|error| error.to_string())?;
+        match revisions["refused"].is_null() {
+            true => Err(revisions.to_string()),
+            false => Ok(()),
+        }
+    })?;
+    ensure!(mesh.client().get("/orders", &[])?.status == 200);
+    // Written in place, as `cp` does it.
+    mesh.file.weight = "25";
+    let before = mesh.revision()?;
+    std::fs::write(&file, mesh.file.text())?;
+    wait_for("the new file to be taken", BOUND, || {
+        match mesh.revision() {
+            Ok(revision) if revision > before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    let report = load.stop();
+    ensure!(report.failures.is_empty(), "{report:#?}");
+    Ok(())
+}

@@ -24,7 +24,11 @@ fn a_sidecar_serves_its_application_and_calls_others_by_name() -> Result<()> {
     let (gateway, inbound, outbound) = (free_port(), free_port(), free_port());
     let mesh = format!(
         "\
+mesh: {{name: test, region: mumbai}}
 timezone: Asia/Kolkata
+peak_hours:
+  west: {{start: 0, end: 24, zone: mumbai-west, multiplier: 1.5}}
+  central: {{start: 0, end: 24, zone: mumbai-central, multiplier: 3}}
 services:
   payment-service:
     port: {payment}
@@ -45,7 +49,7 @@ gateways:
     let delta = Variant::Delta;
     let _edge = start_envoy(&artifacts, dir.path(), &server, "edge", delta, &[], None)?;
     let port = outbound.to_string();
-    let extra = ["--outbound-port", port.as_str()];
+    let extra = ["--outbound-port", port.as_str(), "--zone", "mumbai-west"];
     let name = "payment-service";
     let sidecar = start_envoy(&artifacts, dir.path(), &server, name, delta, &extra, None)?;
 
@@ -63,6 +67,8 @@ gateways:
     ensure!(answer.json()?["service"] == "payment-service");
     let class = seen(&answer, "x-mumbai-class")?;
     ensure!(class.as_deref() == Some("gold"), "{class:?}");
+    let window = seen(&answer, "x-mumbai-window")?;
+    ensure!(window.as_deref() == Some("central"), "{window:?}");
 
     // From inside: application -> its sidecar -> the other service, by name.
     let mut client = Client::new(([127, 0, 0, 1], outbound).into());
@@ -71,6 +77,9 @@ gateways:
     ensure!(answer.json()?["service"] == "order-service");
     let class = seen(&answer, "x-mumbai-class")?;
     ensure!(class.as_deref() == Some("silver"), "{class:?}");
+    // The sidecar stands in the west; the gateway, in no zone, sees the highest of all.
+    let window = seen(&answer, "x-mumbai-window")?;
+    ensure!(window.as_deref() == Some("west"), "{window:?}");
     let answer = client.get("/", &[("host", b"nobody")])?;
     ensure!(answer.status == 404, "{}", answer.status);
 

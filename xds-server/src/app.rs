@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -46,6 +46,17 @@ pub struct Bound {
 #[error("the mesh file is refused and no earlier good revision is known")]
 pub struct BadMesh;
 
+/// An address that others could reach: exit code 64.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{flag} {address}: without certificates and tokens only loopback addresses are served; \
+     certificates and tokens are not supported yet"
+)]
+pub struct NotLoopback {
+    flag: &'static str,
+    address: SocketAddr,
+}
+
 /// Loads the mesh and opens the ports.
 ///
 /// # Errors
@@ -56,10 +67,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         ("--api-listen", settings.api_listen),
     ] {
         if !address.ip().is_loopback() {
-            bail!(
-                "{flag} {address}: without certificates and tokens only loopback addresses are \
-                 served; certificates and tokens are not supported yet"
-            );
+            return Err(NotLoopback { flag, address }.into());
         }
     }
     warn!("DEVELOPMENT MODE: plaintext and unauthenticated, on loopback addresses only");

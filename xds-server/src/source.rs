@@ -23,6 +23,9 @@ use crate::{
 };
 
 const REREAD_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at a file that changes.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+const SETTLE_LOOKS: u32 = 20;
 /// A mesh file larger than this is refused unread.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -76,6 +79,13 @@ pub fn report_fatal(path: &Path, problems: &[Problem]) {
     }
 }
 
+/// A calendar of last year is legal, and most likely a mistake.
+fn warn_of_a_past_calendar(mesh: &Mesh) {
+    if mesh.timetable.festivals_are_over(clock::now()) {
+        warn!("no festival of the mesh file lies ahead: its calendar is out of date");
+    }
+}
+
 /// What is read as the server starts.
 pub struct Start {
     /// What to serve.
@@ -107,6 +117,7 @@ pub fn start(
     match read_file(config.path(), defaults) {
         Ok((text, mesh)) => {
             last_good.keep(&text);
+            warn_of_a_past_calendar(&mesh);
             Ok(Start {
                 mesh,
                 refused: None,
@@ -160,7 +171,25 @@ impl Follower {
                 () = changed.notified() => {}
                 _ = reread.tick() => {}
             }
+            self.settle().await;
             self.look();
+        }
+    }
+
+    /// A file that is written in place is read whole only once its writer is done: until two looks
+    /// agree, or patience ends and the next event or re-read decides.
+    async fn settle(&self) {
+        let mut before = read_text(&self.path).ok();
+        if before == self.last_text {
+            return;
+        }
+        for _ in 0..SETTLE_LOOKS {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            let now = read_text(&self.path).ok();
+            if now == before {
+                return;
+            }
+            before = now;
         }
     }
 
@@ -182,6 +211,7 @@ impl Follower {
         match mesh::read(&text, &self.defaults) {
             Ok(mesh) => {
                 self.last_good.keep(&text);
+                warn_of_a_past_calendar(&mesh);
                 match self.catalog.offer(Ok(mesh), clock::now()) {
                     Outcome::Accepted(revision) => info!(revision, "mesh file accepted"),
                     Outcome::Unchanged | Outcome::Refused => info!("mesh file says nothing new"),

@@ -12,6 +12,8 @@ mod window;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod simulation;
 
 use std::{fmt, time::Duration};
 

@@ -148,6 +148,13 @@ impl Timetable {
         }
     }
 
+    /// Whether there are festivals, and all of them are over.
+    pub fn festivals_are_over(&self, wall: WallTime) -> bool {
+        let today = self.zone.civil(wall).date();
+        let over = |festival: &Festival| festival.dates.end() < today;
+        !self.festivals.is_empty() && self.festivals.iter().all(over)
+    }
+
     /// The multiplier of each zone that some window names, in the order of the windows; without such
     /// a window one entry for the whole mesh, under no zone.
     pub fn zone_multipliers(&self, wall: WallTime) -> Vec<(Option<&ZoneName>, Multiplier)> {

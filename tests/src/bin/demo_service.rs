@@ -17,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::Parser;
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
@@ -36,6 +37,24 @@ use tokio::{
 /// The status that is none: the connection is closed instead.
 const RESET: u16 = 0;
 
+/// An application to stand behind an Envoy: it says who it is and what it was sent, and fails on
+/// demand.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Example:\n  demo-service --listen 127.0.0.1:8081 --name order-service --version v1"
+)]
+struct Arguments {
+    /// Where it listens; port 0 is any free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// The service that it says it is.
+    #[arg(long, default_value = "demo")]
+    name: String,
+    /// The version that it says it is.
+    #[arg(long, default_value = "v1")]
+    version: String,
+}
+
 struct Service {
     name: String,
     version: String,
@@ -46,7 +65,11 @@ struct Service {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (listen, name, version) = arguments()?;
+    let Arguments {
+        listen,
+        name,
+        version,
+    } = Arguments::parse();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(listen)
@@ -80,27 +103,6 @@ async fn main() -> Result<()> {
             _ = interrupt.recv() => return Ok(()),
         }
     }
-}
-
-fn arguments() -> Result<(SocketAddr, String, String)> {
-    let mut arguments = std::env::args().skip(1);
-    let (mut listen, mut name, mut version) = (None, "demo".to_string(), "v1".to_string());
-    while let Some(flag) = arguments.next() {
-        let value = arguments
-            .next()
-            .with_context(|| format!("{flag} needs a value"))?;
-        match flag.as_str() {
-            "--listen" => listen = Some(value.parse().context("--listen ADDRESS:PORT")?),
-            "--name" => name = value,
-            "--version" => version = value,
-            _ => bail!("unknown flag {flag}; known: --listen --name --version"),
-        }
-    }
-    Ok((
-        listen.context("--listen ADDRESS:PORT must be given")?,
-        name,
-        version,
-    ))
 }
 
 /// An error makes hyper close the connection without an answer.

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::Value;
 
 use super::{UsageError, bootstrap::mesh, remote};
@@ -17,27 +17,20 @@ use crate::{
 /// The answer is computed by the very code that runs in the filter.
 #[derive(Debug, Args)]
 #[command(
+    group(ArgGroup::new("mesh").args(["config", "server"]).required(true)),
+    group(ArgGroup::new("target").args(["service", "gateway"]).required(true)),
+
     after_help = "Example:\n  mumbai-mesh explain --config mesh.yaml --gateway edge --path /orders/7 \\\n      --at 2026-11-08T18:30+05:30 -H x-user-id:42"
 )]
 pub(super) struct Explain {
     /// Read this mesh file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "server",
-        conflicts_with = "server"
-    )]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Ask this running server.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// The service called, through a sidecar.
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "gateway",
-        conflicts_with = "gateway"
-    )]
+    #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// The gateway called.
     #[arg(long, value_name = "NAME")]

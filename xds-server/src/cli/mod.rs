@@ -9,7 +9,10 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{app::BadMesh, explain::QuestionError};
+use crate::{
+    app::{BadMesh, NotLoopback},
+    explain::QuestionError,
+};
 
 const USAGE: u8 = 64;
 const BAD_DATA: u8 = 65;
@@ -66,7 +69,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprintln!("mumbai-mesh: {error:#}");
-    if error.is::<UsageError>() || error.is::<QuestionError>() {
+    if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {
         ExitCode::from(USAGE)
     } else if error.is::<BadData>() || error.is::<BadMesh>() {
         ExitCode::from(BAD_DATA)

@@ -75,12 +75,16 @@ fn parse(text: &str) -> Result<Value, Problem> {
         message: format!("not readable as YAML: {error}"),
         hint: None,
     })?;
-    // An empty file, or one of comments only, says nothing: an empty mesh.
-    Ok(if value.is_null() {
-        Value::Object(serde_json::Map::new())
-    } else {
-        value
-    })
+    // What a file is for the moment in which it is truncated and written anew must not take a mesh
+    // away.
+    if value.is_null() {
+        return Err(Problem {
+            path: String::new(),
+            message: "the file says nothing".into(),
+            hint: Some("write {} for an empty mesh".into()),
+        });
+    }
+    Ok(value)
 }
 
 fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {

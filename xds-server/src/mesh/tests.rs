@@ -75,12 +75,16 @@ fn the_examples_of_the_documents_are_taken() {
 }
 
 #[test]
-fn an_empty_file_is_an_empty_mesh() {
-    for text in ["", "# nothing yet\n", "{}"] {
-        let mesh = mesh(text);
-        assert!(mesh.services.is_empty() && mesh.gateways.is_empty());
-        assert_eq!(mesh.timetable.zone().name(), "Asia/Kolkata");
-        assert!(mesh.timetable.windows().is_empty(), "no window is guessed");
+fn an_empty_mesh_is_said_so_and_an_empty_file_is_a_mistake() {
+    let mesh = mesh("{}");
+    assert!(mesh.services.is_empty() && mesh.gateways.is_empty());
+    assert_eq!(mesh.timetable.zone().name(), "Asia/Kolkata");
+    assert!(mesh.timetable.windows().is_empty(), "no window is guessed");
+    for text in ["", "\n", "# nothing yet\n"] {
+        assert!(
+            problems(text)[0].contains("write {} for an empty mesh"),
+            "{text:?}"
+        );
     }
 }
 
@@ -92,7 +96,7 @@ fn the_files_word_outranks_the_environments() {
         ..Defaults::default()
     };
     let windows = |text: &str| read(text, &defaults).unwrap().timetable.windows().len();
-    assert_eq!(windows(""), 2);
+    assert_eq!(windows("{}"), 2);
     assert_eq!(windows("peak_hours: {}"), 0);
     let zone = |text: &str| {
         read(text, &defaults)
@@ -102,13 +106,13 @@ fn the_files_word_outranks_the_environments() {
             .name()
             .to_string()
     };
-    assert_eq!(zone(""), "Europe/London");
+    assert_eq!(zone("{}"), "Europe/London");
     assert_eq!(zone("timezone: Asia/Tokyo"), "Asia/Tokyo");
     let wrong = Defaults {
         timezone: "Mumbai".into(),
         ..Defaults::default()
     };
-    let told = read("", &wrong).unwrap_err();
+    let told = read("{}", &wrong).unwrap_err();
     assert!(told[0].message.contains("TIMEZONE"), "{}", told[0]);
 }
 
