@@ -2,6 +2,7 @@
 //! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
 mod accounting;
+mod artifact;
 mod breaker;
 mod canary;
 mod classes;
@@ -12,3 +13,4 @@ mod mesh;
 mod robustness;
 mod server;
 mod sidecar;
+mod wasm_host;
