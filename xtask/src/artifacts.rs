@@ -19,6 +19,8 @@ pub struct Artifacts {
     pub server: PathBuf,
     /// The program `demo-service`, which stands for an application.
     pub demo_service: PathBuf,
+    /// The program `bench-load`: load and upstream of benchmarks.
+    pub bench_load: PathBuf,
 }
 
 impl Artifacts {
@@ -30,6 +32,16 @@ impl Artifacts {
             ("MUMBAI_MESH_BIN", &self.server),
             ("MUMBAI_MESH_DEMO_SERVICE", &self.demo_service),
         ]
+    }
+
+    /// As the harness takes them.
+    pub fn for_harness(&self) -> harness::artifacts::Artifacts {
+        harness::artifacts::Artifacts {
+            wasm: self.wasm.clone(),
+            envoy: self.envoy.clone(),
+            server: self.server.clone(),
+            demo_service: self.demo_service.clone(),
+        }
     }
 }
 
@@ -73,6 +85,7 @@ fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Resul
         envoy,
         server: program("mumbai-mesh")?,
         demo_service: program("demo-service")?,
+        bench_load: program("bench-load")?,
     };
     progress.step("Everything is built.");
     Ok(artifacts)

@@ -9,6 +9,7 @@
 
 mod apt;
 mod artifacts;
+mod bench;
 mod demo;
 mod envoy;
 mod progress;
@@ -96,6 +97,9 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Measure what the mesh costs
+    #[command(subcommand)]
+    Bench(Bench),
     /// Check what compilers and linters cannot know of this project
     ///
     /// Errors: a module or crate that uses one it must not; a path in README.md or ARCHITECTURE.md that does not exist; the
@@ -103,6 +107,29 @@ enum Command {
     /// Prints `path:line: message` for each, exit code 1 if any is an error. The tables are in xtask/src/tidy/rules.rs.
     #[command(after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy | grep -v warning:")]
     Tidy,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// CPU time that the filter adds to a proxied request, beside what other ways of doing it add
+    ///
+    /// Starts one Envoy with one worker per row, all on one core; load and upstream have another. The rows take turns, in
+    /// another order each round; what an Envoy spent on its core (user and kernel, from /proc) is divided by the requests it
+    /// answered. Absolute times belong to a machine, ratios to no filter travel. On a machine that does other work, trust
+    /// the minimum; the two cores should have nothing else to do.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench filter\n  cargo xtask bench filter --rounds 9 --seconds 5\n  \
+                      cargo xtask bench filter --only mumbai-mesh,lua-decisions --rounds 3   # while you change something\n\n\
+                      Rows:\n  \
+                      none           no filter but the router: 1.00\n  \
+                      native         Envoy's header_mutation filter sets the same headers to fixed values\n  \
+                      hello          a wasm filter that does nothing: the floor under every other\n  \
+                      lua-headers    a Lua script that sets the headers to fixed values\n  \
+                      lua-decisions  a Lua script that decides as the filter does, with state of its worker alone and no metrics\n  \
+                      mumbai-mesh    the filter: windows, festival, class by path, sticky canary, breakers, metrics\n  \
+                      one-class      the same, but the class is the service's, so that path and method are not looked at"
+    )]
+    Filter(bench::FilterOptions),
 }
 
 fn main() -> ExitCode {
@@ -136,6 +163,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Demo(demo) => demo::run(&workspace, &progress, &demo)?,
         Command::Test { args } => return test::run(&workspace, &progress, &args),
+        Command::Bench(Bench::Filter(options)) => {
+            bench::run_filter(&workspace, &progress, &options)?;
+        }
         Command::Tidy => return tidy::run(&workspace, &progress),
     }
     Ok(ExitCode::SUCCESS)

@@ -40,13 +40,7 @@ fn instant(text: &str) -> Result<Timestamp> {
 pub fn run(workspace: &Workspace, progress: &Progress, demo: &Demo) -> Result<()> {
     let stop = stop::Stop::on_ctrl_c()?;
     let ports = demo.ports.choose()?;
-    let built = artifacts::all(workspace, progress)?;
-    let artifacts = harness::artifacts::Artifacts {
-        wasm: built.wasm,
-        envoy: built.envoy,
-        server: built.server,
-        demo_service: built.demo_service,
-    };
+    let artifacts = artifacts::all(workspace, progress)?.for_harness();
     // Two demonstrations on different ports do not share a folder.
     let dir = workspace
         .target

@@ -1,0 +1,9 @@
+//! `cargo xtask bench`: what the mesh costs, as ratios that another machine can repeat.
+
+mod cpu;
+mod filter;
+mod hello;
+mod rows;
+mod table;
+
+pub use filter::{Options as FilterOptions, run as run_filter};
