@@ -1,6 +1,6 @@
 //! One request: decided when its headers arrive, accounted once when it ends.
 
-use std::{borrow::Cow, cell::OnceCell, rc::Rc, time::Duration};
+use std::{borrow::Cow, cell::OnceCell, rc::Rc, str::FromStr, time::Duration};
 
 use policy::{
     breaker::{Admission, BreakerRules, Completion, RefusalReason, Ticket},
@@ -32,6 +32,15 @@ const RESPONSE_FLAGS: &str = "response\0flags";
 pub struct Request {
     plugin: Option<Rc<Plugin>>,
     account: Option<Account>,
+    response: Response,
+}
+
+/// What was seen of the response as it passed.
+#[derive(Default)]
+struct Response {
+    /// Its last part did.
+    complete: bool,
+    trailers: bool,
 }
 
 /// What must be settled when the request ends. Taken by the end, so that it is settled once.
@@ -85,7 +94,8 @@ impl Environment for HostEnvironment<'_> {
                 retry_after: Duration::from_secs(1),
             };
         };
-        let (admission, transition) = self.plugin.cells.admit(cell, rules, self.now);
+        let ruled = Ruled::new(cell, rules);
+        let (admission, transition) = self.plugin.cells.admit(id, ruled, self.now);
         if let Some(transition) = transition {
             self.plugin
                 .breaker_changed(self.service, cell, transition, self.traffic);
@@ -106,6 +116,7 @@ impl Request {
         Self {
             plugin,
             account: None,
+            response: Response::default(),
         }
     }
 }
@@ -150,7 +161,8 @@ impl HttpContext for Request {
 
     /// Upgrades and event streams last as long as they are used: their breaker judges them by how they
     /// began.
-    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+        self.response.complete = end;
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
         };
@@ -167,8 +179,22 @@ impl HttpContext for Request {
                 (id, ticket),
                 &ResponseFacts::begun(),
                 None,
+                host::monotonic(),
             );
         }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, _size: usize, end: bool) -> Action {
+        self.response.complete = end;
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.response = Response {
+            complete: true,
+            trailers: true,
+        };
         Action::Continue
     }
 
@@ -178,7 +204,7 @@ impl HttpContext for Request {
         let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
             return;
         };
-        let facts = response_facts();
+        let facts = self.response.facts();
         let now = host::monotonic();
         let time = now.saturating_since(account.since);
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -186,7 +212,7 @@ impl HttpContext for Request {
             .meters
             .end(account.service, facts.status_label(), milliseconds);
         if let Some(admitted) = account.admitted {
-            settle(plugin, account.service, admitted, &facts, Some(time));
+            settle(plugin, account.service, admitted, &facts, Some(time), now);
         }
     }
 }
@@ -238,6 +264,7 @@ fn settle(
     (id, ticket): (CellId, Ticket),
     facts: &ResponseFacts,
     time: Option<Duration>,
+    now: MonoTime,
 ) {
     let Some(cell) = plugin.rules.cell(id) else {
         return;
@@ -252,7 +279,7 @@ fn settle(
         let end = End {
             ticket,
             result: Completion::new(outcome, time, ruled.rules()),
-            now: host::monotonic(),
+            now,
         };
         if let Some(transition) = plugin.cells.record(id, ruled, end) {
             plugin.breaker_changed(service, cell, transition, traffic);
@@ -277,25 +304,47 @@ fn is_open_ended(plugin: &Plugin, upgrade: bool, id: CellId, ticket: Ticket) -> 
     kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
-/// How the response went.
-fn response_facts() -> ResponseFacts {
-    let integer = |path| host::integer_property(path).and_then(|value| u64::try_from(value).ok());
-    let status = integer(RESPONSE_CODE).and_then(|code| u16::try_from(code).ok());
-    ResponseFacts {
-        status: status.filter(|code| *code != 0),
-        grpc_status: grpc_status(),
-        flags: integer(RESPONSE_FLAGS).unwrap_or(0),
+impl Response {
+    /// How it went. Headers cost less than Envoy's attributes, which also know of responses that never
+    /// came.
+    fn facts(&self) -> ResponseFacts {
+        let status = host::response_header(":status").and_then(|status| number(&status));
+        let status = status.or_else(|| {
+            let code = host::integer_property(RESPONSE_CODE)?;
+            u16::try_from(code).ok()
+        });
+        let grpc_status = self.grpc_status();
+        // Whatever happened after the last part of an answer had passed, the upstream had given it in
+        // full. An error may be Envoy's own.
+        let no_error = status.is_some_and(|status| status < 500) && grpc_status.is_none();
+        let answered = self.complete && no_error;
+        let flags = match answered {
+            true => 0,
+            false => host::integer_property(RESPONSE_FLAGS).unwrap_or(0),
+        };
+        ResponseFacts {
+            status: status.filter(|code| *code != 0),
+            grpc_status,
+            flags: u64::try_from(flags).unwrap_or(0),
+        }
+    }
+
+    /// The status that a gRPC response says of itself. Envoy's own attribute is derived from the HTTP
+    /// status when there is none, so it is no witness.
+    fn grpc_status(&self) -> Option<u32> {
+        let in_trailers = self
+            .trailers
+            .then(|| host::response_trailer("grpc-status"))
+            .flatten();
+        let status = in_trailers.or_else(|| host::response_header("grpc-status"))?;
+        let kind = host::request_header("content-type")?;
+        if !kind.starts_with(b"application/grpc") {
+            return None;
+        }
+        number(&status)
     }
 }
 
-/// The status that a gRPC response says of itself. Envoy's own attribute is derived from the HTTP
-/// status when there is none, so it is no witness.
-fn grpc_status() -> Option<u32> {
-    let status =
-        host::response_trailer("grpc-status").or_else(|| host::response_header("grpc-status"))?;
-    let kind = host::request_header("content-type")?;
-    if !kind.starts_with(b"application/grpc") {
-        return None;
-    }
-    std::str::from_utf8(&status).ok()?.trim().parse().ok()
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
 }

@@ -33,8 +33,12 @@ struct ServiceMeters {
     requests: RefCell<BTreeMap<u16, Option<u32>>>,
     /// Counters with one more label, whose values come from the configuration: defined when they
     /// first count.
-    others: RefCell<BTreeMap<(&'static str, String), Option<u32>>>,
+    /// Sorted by value, then metric: the values differ sooner.
+    others: RefCell<Vec<Labelled>>,
 }
+
+/// A label's value, the metric's name, its id.
+type Labelled = (Box<str>, &'static str, Option<u32>);
 
 impl ServiceMeters {
     fn new(label: &str, has_breaker: bool, canary: Option<&str>) -> Self {
@@ -65,15 +69,17 @@ impl ServiceMeters {
     /// Adds one to a counter of this service with one more label.
     fn count(&self, metric: &'static str, label: &str, value: &str) {
         let mut others = self.others.borrow_mut();
-        let known = others.range((metric, String::new())..);
-        let mut known = known.take_while(|((name, _), _)| *name == metric);
-        if let Some((_, id)) = known.find(|((_, known), _)| known == value) {
-            add(*id, 1);
-            return;
-        }
-        let labels = [(names::LABEL_SERVICE, self.label.as_str()), (label, value)];
-        let id = host::define(Metric::Counter, &names::metric_name(&labels, metric));
-        others.insert((metric, value.to_string()), id);
+        let place =
+            others.binary_search_by(|(known, name, _)| (&**known, *name).cmp(&(value, metric)));
+        let id = match place {
+            Ok(place) => others.get(place).and_then(|(_, _, id)| *id),
+            Err(place) => {
+                let labels = [(names::LABEL_SERVICE, self.label.as_str()), (label, value)];
+                let id = host::define(Metric::Counter, &names::metric_name(&labels, metric));
+                others.insert(place, (value.into(), metric, id));
+                id
+            }
+        };
         add(id, 1);
     }
 

@@ -4,8 +4,8 @@ use std::cell::Cell as Slot;
 
 use policy::{
     breaker::{
-        Admission, BreakerRules, BreakerState, Cell, Completion, RefusalReason, Step, Ticket,
-        Transition,
+        Admission, BreakerRules, BreakerState, Cell, Completion, Glance, RefusalReason, Step,
+        Ticket, Transition,
     },
     decision::{CellId, CellRules, LimitRules, Rules},
     limit::{Rate, TokenBucket},
@@ -25,11 +25,16 @@ const ATTEMPTS: u32 = 64;
 /// moment may lose one of two failures; a large mesh is not worth a slow start.
 const MADE_BEFOREHAND_MAX: usize = 4_096;
 
-/// This worker's successes that the shared cell does not know yet.
+/// What this worker knows of a breaker beside the shared cell.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pending {
+    /// Successes that the shared cell does not know yet, and the generation they belong to.
     generation: u32,
     successes: u32,
+    /// The cell told of no row of failures when this worker last saw it. It sees it at each admission
+    /// and whenever it changes it; should another worker's failure have come since then, a success
+    /// that ends here counts as if it had come just before that failure.
+    success_may_wait: bool,
 }
 
 /// A breaker and the rules that hold for it now.
@@ -45,6 +50,11 @@ impl<'r> Ruled<'r> {
             cell,
             rules: cell.rules.at(traffic),
         }
+    }
+
+    /// A breaker under rules that were found before.
+    pub fn new(cell: &'r CellRules, rules: &'r BreakerRules) -> Self {
+        Self { cell, rules }
     }
 
     /// The rules that hold now.
@@ -113,11 +123,17 @@ impl Cells {
     /// Asks a breaker for one request.
     pub fn admit(
         &self,
-        cell: &CellRules,
-        rules: &BreakerRules,
+        id: CellId,
+        cell: Ruled<'_>,
         now: MonoTime,
     ) -> (Admission, Option<Transition>) {
-        match update(cell, rules, |state| state.admit(rules, now)) {
+        // Closed is the case that must cost little.
+        let (bytes, _) = host::shared(&cell.cell.shared_key);
+        if let Some(glance) = Glance::at(&bytes, cell.rules) {
+            self.saw(id, glance.success_may_wait);
+            return (Admission::Admitted(glance.ticket), None);
+        }
+        match self.update(id, cell, |state| state.admit(cell.rules, now)) {
             Some(step) => (step.value, step.transition),
             // Not written is not admitted: a probe too many would be worse than one refusal.
             None => (
@@ -133,27 +149,33 @@ impl Cells {
     /// Tells a breaker how an admitted request ended.
     pub fn record(&self, id: CellId, cell: Ruled<'_>, end: End) -> Option<Transition> {
         let fast_success = end.result.outcome == Outcome::Success && !end.result.slow;
-        if fast_success && self.may_wait(cell, end.ticket) {
+        if fast_success && self.may_wait(id, cell, end.ticket) {
             self.batch(id, cell, end.ticket, end.now);
             return None;
         }
         // What this worker still holds came before.
         self.flush_one(id, cell, end.now);
         let record = |state: &mut Cell| state.record(cell.rules, end.ticket, end.result, end.now);
-        update(cell.cell, cell.rules, record)?.transition
+        self.update(id, cell, record)?.transition
     }
 
     /// A success changes nothing that must be seen at once: no probe, and no row of failures that it
     /// would end.
-    fn may_wait(&self, cell: Ruled<'_>, ticket: Ticket) -> bool {
-        if ticket.is_probe() {
-            return false;
+    fn may_wait(&self, id: CellId, cell: Ruled<'_>, ticket: Ticket) -> bool {
+        let no_row = || {
+            self.pending(id)
+                .is_some_and(|slot| slot.get().success_may_wait)
+        };
+        !ticket.is_probe() && (cell.rules.consecutive_failures.is_none() || no_row())
+    }
+
+    fn saw(&self, id: CellId, success_may_wait: bool) {
+        if let Some(slot) = self.pending(id) {
+            slot.set(Pending {
+                success_may_wait,
+                ..slot.get()
+            });
         }
-        if cell.rules.consecutive_failures.is_none() {
-            return true;
-        }
-        let (bytes, _) = host::shared(&cell.cell.shared_key);
-        Cell::decode(&bytes, cell.rules).success_may_wait()
     }
 
     fn batch(&self, id: CellId, cell: Ruled<'_>, ticket: Ticket, now: MonoTime) {
@@ -166,6 +188,7 @@ impl Cells {
         slot.set(Pending {
             generation: ticket.generation(),
             successes: slot.get().successes.saturating_add(1),
+            ..slot.get()
         });
         self.any_pending.set(true);
     }
@@ -192,9 +215,14 @@ impl Cells {
         let Pending {
             generation,
             successes,
-        } = slot.take();
+            ..
+        } = slot.get();
         if successes > 0 {
-            update(cell.cell, cell.rules, |state| {
+            slot.set(Pending {
+                successes: 0,
+                ..slot.get()
+            });
+            self.update(id, cell, |state| {
                 state.record_successes(cell.rules, generation, successes, now)
             });
         }
@@ -219,30 +247,36 @@ impl Cells {
             })
             .unwrap_or(BreakerState::Closed)
     }
-}
 
-/// Changes a cell as if this worker were alone. None when it could not be written.
-fn update<T>(
-    cell: &CellRules,
-    rules: &BreakerRules,
-    mut step: impl FnMut(&mut Cell) -> Step<T>,
-) -> Option<Step<T>> {
-    for _ in 0..ATTEMPTS {
-        let (bytes, cas) = host::shared(&cell.shared_key);
-        let mut state = Cell::decode(&bytes, rules);
-        let step = step(&mut state);
-        if !step.changed {
-            return Some(step);
+    /// Changes a cell as if this worker were alone. None when it could not be written.
+    fn update<T>(
+        &self,
+        id: CellId,
+        cell: Ruled<'_>,
+        mut step: impl FnMut(&mut Cell) -> Step<T>,
+    ) -> Option<Step<T>> {
+        let key = &cell.cell.shared_key;
+        for _ in 0..ATTEMPTS {
+            let (bytes, cas) = host::shared(key);
+            let mut state = Cell::decode(&bytes, cell.rules);
+            let step = step(&mut state);
+            let swap = match step.changed {
+                true => host::shared_swap(key, &state.encode(), cas),
+                false => Swap::Done,
+            };
+            match swap {
+                Swap::Done => {
+                    self.saw(id, state.success_may_wait());
+                    return Some(step);
+                }
+                Swap::Lost => {}
+                Swap::Failed => break,
+            }
         }
-        match host::shared_swap(&cell.shared_key, &state.encode(), cas) {
-            Swap::Done => return Some(step),
-            Swap::Lost => {}
-            Swap::Failed => break,
-        }
+        host::log(
+            Level::Error,
+            &format!("circuit breaker {key} could not be written"),
+        );
+        None
     }
-    host::log(
-        Level::Error,
-        &format!("circuit breaker {} could not be written", cell.shared_key),
-    );
-    None
 }

@@ -1,7 +1,7 @@
 //! The cell as bytes for memory that workers share: fixed size, little-endian, with a format number.
 
 use super::{
-    BreakerRules, BreakerState, Cell,
+    BreakerRules, BreakerState, Cell, Ticket,
     cell::SLOTS,
     window::{BUCKETS, Bucket, Window},
 };
@@ -48,6 +48,41 @@ impl Cell {
     /// that has seen nothing: losing counts is harmless, refusing traffic for ever is not.
     pub fn decode(bytes: &[u8], rules: &BreakerRules) -> Self {
         read(bytes).map_or_else(|| Self::closed(rules), |cell| cell.under(rules))
+    }
+}
+
+/// What nearly every request needs to know of its breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// The breaker is closed: admitted, with this.
+    pub ticket: Ticket,
+    /// As [`Cell::success_may_wait`].
+    pub success_may_wait: bool,
+}
+
+impl Glance {
+    /// Looks at the first bytes of a cell only. None when it is not simply closed under these rules:
+    /// decode it then. Else it says what [`Cell::admit`] would.
+    pub fn at(bytes: &[u8], rules: &BreakerRules) -> Option<Self> {
+        if bytes.len() != CELL_BYTES {
+            return None;
+        }
+        let mut reader = Reader(bytes);
+        let head = reader.take()?;
+        let generation = reader.u32()?;
+        let fingerprint = reader.u64()?;
+        let failures_in_a_row = reader.u32()?;
+        let _openings = reader.u32()?;
+        let _closed_since = reader.u64()?;
+        let [latched] = reader.take()?;
+        let simply = head == [FORMAT, BreakerState::Closed as u8] && latched == 0;
+        (simply && fingerprint == rules.fingerprint()).then_some(Self {
+            ticket: Ticket {
+                generation,
+                probe: None,
+            },
+            success_may_wait: failures_in_a_row == 0,
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use std::{fmt, time::Duration};
 use crate::outcome::Outcome;
 
 pub use cell::Cell;
-pub use codec::CELL_BYTES;
+pub use codec::{CELL_BYTES, Glance};
 pub use rules::{
     BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
     TimedRules,

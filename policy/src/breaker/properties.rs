@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, Completion, RefusalReason, SlowCalls,
-    Ticket, Transition,
+    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, Completion, Glance, RefusalReason,
+    SlowCalls, Ticket, Transition,
 };
 use crate::{outcome::Outcome, time::MonoTime, units::BasisPoints};
 
@@ -322,6 +322,24 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// And says nothing unless it is closed.
+fn a_glance_says_what_the_cell_does(
+    bytes: &[u8],
+    rules: &BreakerRules,
+    now: MonoTime,
+) -> Result<(), TestCaseError> {
+    let mut cell = Cell::decode(bytes, rules);
+    let glance = Glance::at(bytes, rules);
+    prop_assert_eq!(glance.is_some(), cell.state() == BreakerState::Closed);
+    if let Some(glance) = glance {
+        prop_assert_eq!(glance.success_may_wait, cell.success_may_wait());
+        let step = cell.admit(rules, now);
+        prop_assert_eq!(step.value, Admission::Admitted(glance.ticket));
+        prop_assert!(!step.changed);
+    }
+    Ok(())
+}
+
 /// What an onlooker who sees only answers can say about one half-open spell.
 #[derive(Debug, Default)]
 struct Spell {
@@ -349,7 +367,9 @@ proptest! {
         let mut open_since = None;
         for event in events {
             // Every worker reads the shared bytes, so every step passes through them.
-            cell = Cell::decode(&cell.encode(), &rules);
+            let bytes = cell.encode();
+            cell = Cell::decode(&bytes, &rules);
+            a_glance_says_what_the_cell_does(&bytes, &rules, now)?;
             let before = cell.state();
             let mut transition = None;
             match event {
@@ -416,6 +436,10 @@ proptest! {
             bytes[0] = first;
             bytes[1] %= 3;
             let mut cell = Cell::decode(&bytes, &rules);
+            if let Some(glance) = Glance::at(&bytes, &rules) {
+                let admitted = Admission::Admitted(glance.ticket);
+                prop_assert_eq!(cell.clone().admit(&rules, at(1)).value, admitted);
+            }
             let again = Cell::decode(&cell.encode(), &rules);
             prop_assert_eq!(cell, again);
             let step = cell.admit(&rules, at(1));

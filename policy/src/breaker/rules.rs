@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use xxhash_rust::xxh64::Xxh64;
+use xxhash_rust::xxh64::xxh64;
 
 use crate::{timetable::Traffic, units::BasisPoints};
 
 /// Most probes of one half-open spell: their slots are bits of a word.
 pub const HALF_OPEN_PROBES_MAX: u8 = 32;
 
+/// All numbers of the rules that [`BreakerRules::fingerprint`] may see.
+const FINGERPRINT_NUMBERS: usize = 10;
 const OPEN_FOR: Duration = Duration::from_secs(5);
 const HALF_OPEN_PROBES: u8 = 3;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -105,8 +107,14 @@ impl BreakerRules {
 
     /// Hash of what is counted: other rules begin to count anew. The latch is no part of it.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Xxh64::new(0);
-        let mut number = |number: u64| hash.update(&number.to_le_bytes());
+        // In one piece: it is computed for every request.
+        let mut bytes = [0; 8 * FINGERPRINT_NUMBERS];
+        let mut places = bytes.as_chunks_mut::<8>().0.iter_mut();
+        let mut number = |number: u64| {
+            if let Some(place) = places.next() {
+                *place = number.to_le_bytes();
+            }
+        };
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         number(u64::from(self.consecutive_failures.unwrap_or(0)));
         match &self.error_rate {
@@ -128,7 +136,7 @@ impl BreakerRules {
         }
         number(nanos(self.open_for));
         number(u64::from(self.half_open_probes));
-        hash.digest()
+        xxh64(&bytes, 0)
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Options {
     /// mumbai-mesh, one-class
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     only: Vec<String>,
+    /// Also measure this other build of the filter, with the full policy; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    also: Vec<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -73,6 +76,12 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     };
     let mut rows = rows::all(&built.wasm, &hello);
     choose(&mut rows, &options.only)?;
+    for (number, file) in (1..).zip(&options.also) {
+        let file = file
+            .canonicalize()
+            .with_context(|| file.display().to_string())?;
+        rows.push(rows::another_build(number, &file));
+    }
     let upstream = bench.upstream()?;
     let mut proxies = Vec::new();
     for row in rows {
@@ -86,16 +95,12 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
 }
 
 fn choose(rows: &mut Vec<Row>, only: &[String]) -> Result<()> {
-    let known: Vec<&str> = rows.iter().map(|row| row.id).collect();
+    let known: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     for id in only {
         let known_ids = known.join(", ");
-        ensure!(
-            known.contains(&id.as_str()),
-            "no row {id:?}; there are {known_ids}"
-        );
+        ensure!(known.contains(id), "no row {id:?}; there are {known_ids}");
     }
-    let chosen =
-        |row: &Row| row.id == known[0] || only.is_empty() || only.iter().any(|id| id == row.id);
+    let chosen = |row: &Row| row.id == known[0] || only.is_empty() || only.contains(&row.id);
     rows.retain(chosen);
     Ok(())
 }
@@ -149,7 +154,7 @@ impl Bench<'_> {
         let (port, admin_port) = (free_port(), free_port());
         let config = rows::bootstrap(&row, port, admin_port, upstream);
         let options = envoy::Options {
-            name: row.id,
+            name: &row.id,
             concurrency: 1,
             admin_port,
             ..envoy::Options::default()
@@ -159,7 +164,7 @@ impl Bench<'_> {
         cpu::pin(envoy.process().pid(), self.cores.proxies)?;
         Ok(Proxy {
             measured: Measured {
-                title: row.title,
+                title: row.title.clone(),
                 nanos: Vec::new(),
                 requests: 0,
             },

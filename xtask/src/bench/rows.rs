@@ -12,9 +12,9 @@ const LUA_DECISIONS: &str = include_str!("lua/decisions.lua");
 /// One Envoy of the comparison.
 pub struct Row {
     /// For files and processes.
-    pub id: &'static str,
+    pub id: String,
     /// For people.
-    pub title: &'static str,
+    pub title: String,
     /// The HTTP filter before the router.
     pub filter: Option<Value>,
     /// Whether it sends a tenth of the users to the canary: a proof that it decides.
@@ -23,9 +23,9 @@ pub struct Row {
 
 /// All rows; the first is what the others are compared with.
 pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
-    let row = |id, title, filter, splits| Row {
-        id,
-        title,
+    let row = |id: &str, title: &str, filter, splits| Row {
+        id: id.into(),
+        title: title.into(),
         filter,
         splits,
     };
@@ -68,6 +68,16 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
             true,
         ),
     ]
+}
+
+/// A filter that was built elsewhere, or before a change, with the full policy.
+pub fn another_build(number: u32, wasm: &Path) -> Row {
+    Row {
+        id: format!("also-{number}"),
+        title: wasm.file_name().unwrap_or_default().display().to_string(),
+        filter: Some(wasm_filter(wasm, &policy(true).to_string())),
+        splits: true,
+    }
 }
 
 /// Windows, a festival, a class, a sticky canary and breakers; and, if `by_path`, the class by path

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// What was measured of one row.
 pub struct Measured {
-    pub title: &'static str,
+    pub title: String,
     /// CPU per request in nanoseconds, by round.
     pub nanos: Vec<f64>,
     pub requests: u64,
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn ratios_are_to_the_first_row_of_the_same_round() {
-        let row = |title, nanos: &[f64]| Measured {
-            title,
+        let row = |title: &str, nanos: &[f64]| Measured {
+            title: title.into(),
             nanos: nanos.to_vec(),
             requests: 7,
         };
