@@ -178,7 +178,10 @@ fn random_headers(dice: &mut Dice) -> Vec<Header> {
         b"*",
         b"/\xff\xfe",
     ];
-    let mut headers = vec![header(":path", dice.one::<&[u8]>(&paths)), header(":method", b"GET")];
+    let mut headers = vec![
+        header(":path", dice.one::<&[u8]>(&paths)),
+        header(":method", b"GET"),
+    ];
     let users: [&[u8]; 6] = [b"user-1", b"user-42", b"", b"\xff", b"user-7", b"a,b"];
     if dice.below(4) > 0 {
         headers.push(header("x-user-id", dice.one::<&[u8]>(&users)));
