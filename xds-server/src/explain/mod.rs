@@ -1,25 +1,24 @@
 //! What would happen to a request, and why: the filter's own code, asked with a time of choice. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+mod imagined;
+mod reasons;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use policy::{
-    breaker::{Admission, BreakerRules, Cell},
-    canary::DrawSource,
-    decision::{
-        CellId, Decision, Environment, Headers, LimitId, RequestView, Rules, ServiceId, Verdict,
-        decide,
-    },
-    limit::{Rate, TokenBucket},
+    decision::{RequestView, Rules, ServiceId, Verdict, decide},
     names,
-    time::{CivilZone, MonoTime, WallTime, format_duration},
-    timetable::Traffic,
-    traffic_class,
+    time::{CivilZone, WallTime},
     units::{ServiceName, ZoneName},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::{
+    imagined::{GivenHeaders, Imagined},
+    reasons::{breaker, decision_reasons, festival, traffic_reasons, window},
+};
 use crate::mesh::{ClientOptions, Mesh, Service};
 
 /// A request that somebody wonders about.
@@ -241,240 +240,6 @@ fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {
     let zone = question.zone.as_deref().map(ZoneName::new).transpose();
     zone.map_err(|error| QuestionError(format!("zone: {error}")))
 }
-
-fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
-    let window = rules.timetable().windows().get(traffic.window?)?;
-    Some(window.name().to_string())
-}
-
-fn festival(rules: &Rules, traffic: &Traffic) -> Option<String> {
-    let festival = rules.timetable().festivals().get(traffic.festival?)?;
-    Some(festival.name.to_string())
-}
-
-fn traffic_reasons(rules: &Rules, traffic: &Traffic, at: WallTime, reasons: &mut Vec<String>) {
-    let timetable = rules.timetable();
-    let mut said = Vec::new();
-    if let Some(name) = festival(rules, traffic) {
-        said.push(format!("festival {name} (factor {})", traffic.factor));
-    }
-    if let Some(name) = window(rules, traffic) {
-        said.push(format!("window {name} (multiplier {})", traffic.multiplier));
-    }
-    if said.is_empty() {
-        said.push("no window and no festival".into());
-    }
-    let zone = match rules.zone() {
-        Some(zone) => format!("zone {zone}"),
-        None => "an Envoy without a zone".into(),
-    };
-    reasons.push(format!(
-        "{} in {} for {zone}: {}",
-        timetable.zone().rfc3339(at),
-        timetable.zone().name(),
-        said.join(", ")
-    ));
-    if let Some(next) = timetable.next_change(at, rules.zone()) {
-        reasons.push(format!(
-            "this changes next at {}",
-            timetable.zone().rfc3339(next)
-        ));
-    }
-}
-
-fn decision_reasons(
-    rules: &Rules,
-    decision: &Decision<'_>,
-    service: Option<&Service>,
-    reasons: &mut Vec<String>,
-) {
-    class_reasons(rules, decision, service, reasons);
-    let split = service.and_then(|service| service.canary.as_ref());
-    if let (Some(split), Some(canary)) = (split, &decision.canary) {
-        let weight = split.weight.percent();
-        let draw = &canary.draw;
-        reasons.push(match (draw.source, draw.bucket) {
-            (DrawSource::Header, _) => {
-                format!(
-                    "{} chooses the version on this listener",
-                    names::HEADER_CANARY
-                )
-            }
-            (DrawSource::Key, Some(bucket)) => format!(
-                "bucket {bucket} of 10000 by {}; below {} is {} ({weight} %)",
-                split
-                    .sticky_by
-                    .as_ref()
-                    .map_or_else(String::new, ToString::to_string),
-                split.weight.get(),
-                split.version
-            ),
-            _ => format!(
-                "no key in the request: each such request is drawn at random, {weight} % go to {}; \
-                 shown is the draw 9999",
-                split.version
-            ),
-        });
-    }
-    if let Some(cell) = cell(rules, decision) {
-        reasons.push(format!(
-            "circuit breaker {} is taken as closed; each Envoy knows its own",
-            cell.shared_key
-        ));
-    }
-}
-
-fn class_reasons(
-    rules: &Rules,
-    decision: &Decision<'_>,
-    service: Option<&Service>,
-    reasons: &mut Vec<String>,
-) {
-    let class = decision.class;
-    let own = service.is_some_and(|service| service.class == *class);
-    let from = if own {
-        "the service's own"
-    } else {
-        "the first of traffic_classes that matches"
-    };
-    reasons.push(format!("class {class}: {from}"));
-    let listed = rules.classes().iter().find(|listed| listed.name == *class);
-    let limits = [
-        listed.and_then(|listed| listed.limit),
-        limit_of(rules, decision.service),
-    ];
-    for limit in limits
-        .into_iter()
-        .flatten()
-        .filter_map(|id| rules.limit(id))
-    {
-        reasons.push(format!(
-            "limit {}: {} requests per second at this time; taken as not used up, each Envoy counts its own",
-            limit.shared_key,
-            limit.limit.per_second
-        ));
-    }
-    if let Some(draw) = &decision.shed {
-        let how = if draw.sticky {
-            "the user's bucket"
-        } else {
-            "a draw"
-        };
-        let what = if draw.shed {
-            "refused with 429"
-        } else {
-            "let through"
-        };
-        reasons.push(format!(
-            "{} % of class {class} are shed now: {how} is {} of 10000, {what}",
-            draw.percent.percent(),
-            draw.bucket
-        ));
-    }
-}
-
-fn limit_of(rules: &Rules, service: ServiceId) -> Option<LimitId> {
-    rules.service(service)?.limit
-}
-
-fn cell<'r>(rules: &'r Rules, decision: &Decision<'_>) -> Option<&'r policy::decision::CellRules> {
-    match decision.verdict {
-        Verdict::Proceed { cell: Some(id), .. } => rules.cell(id),
-        _ => None,
-    }
-}
-
-fn breaker(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Option<Value> {
-    let cell = cell(rules, decision)?;
-    let rules = cell.rules.at(traffic);
-    let error_rate = rules.error_rate.as_ref().map(|rate| {
-        json!({
-            "percent": rate.percent.percent(),
-            "minimum_requests": rate.minimum_requests,
-            "window": format_duration(rate.window),
-        })
-    });
-    let slow_calls = rules.slow_calls.as_ref().map(|slow| {
-        json!({
-            "over": format_duration(slow.over),
-            "percent": slow.percent.percent(),
-            "minimum_requests": slow.minimum_requests,
-            "window": format_duration(slow.window),
-        })
-    });
-    Some(json!({
-        "state": "closed",
-        "consecutive_failures": rules.consecutive_failures,
-        "error_rate": error_rate,
-        "slow_calls": slow_calls,
-        "mode": if cell.observe { "observe" } else { "enforce" },
-        "open_for": format_duration(rules.open_for),
-        "half_open_probes": rules.half_open_probes,
-    }))
-}
-
-/// Headers from `name:value` texts.
-struct GivenHeaders(BTreeMap<String, Vec<u8>>);
-
-impl GivenHeaders {
-    /// A question's headers, with its path and method under their pseudo names.
-    fn read(question: &Question) -> Result<Self, QuestionError> {
-        let mut headers: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        let pseudo = [
-            (traffic_class::PATH, question.path.as_deref().unwrap_or("/")),
-            (
-                traffic_class::METHOD,
-                question.method.as_deref().unwrap_or("GET"),
-            ),
-        ];
-        for (name, value) in pseudo {
-            headers.insert(name.into(), value.into());
-        }
-        for text in &question.headers {
-            let Some((name, value)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
-            else {
-                return Err(QuestionError(format!(
-                    "header: {text:?} must be name:value, such as x-user-id:42"
-                )));
-            };
-            let values = headers.entry(name.trim().to_ascii_lowercase()).or_default();
-            if !values.is_empty() {
-                // As Envoy shows several headers of one name.
-                values.push(b',');
-            }
-            values.extend_from_slice(value.trim().as_bytes());
-        }
-        Ok(Self(headers))
-    }
-}
-
-impl Headers for GivenHeaders {
-    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        self.0
-            .get(name)
-            .map(|value| Cow::Borrowed(value.as_slice()))
-    }
-}
-
-/// Breakers as if nothing had failed yet, and a draw that never hits a canary below 100 %.
-struct Imagined;
-
-impl Environment for Imagined {
-    fn random(&mut self) -> u64 {
-        9_999
-    }
-
-    fn admit(&mut self, _cell: CellId, rules: &BreakerRules) -> Admission {
-        Cell::closed(rules)
-            .admit(rules, MonoTime::from_nanos(0))
-            .value
-    }
-
-    fn take(&mut self, _limit: LimitId, rate: Rate) -> Result<(), Duration> {
-        TokenBucket::default().take(rate, MonoTime::from_nanos(0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,22 +267,5 @@ mod tests {
                 "{problem}"
             );
         }
-    }
-
-    #[test]
-    fn a_header_is_a_name_a_colon_and_a_value() {
-        let read = |headers: &[&str]| {
-            GivenHeaders::read(&Question {
-                headers: headers.iter().map(ToString::to_string).collect(),
-                ..Question::default()
-            })
-        };
-        let headers = read(&["X-User-Id: 42", "a:b", "a: c", "url: http://x"]).unwrap();
-        let value = |name: &str| headers.get(name).map(Cow::into_owned);
-        assert_eq!(value("x-user-id"), Some(b"42".to_vec()));
-        assert_eq!(value("a"), Some(b"b,c".to_vec()));
-        assert_eq!(value("url"), Some(b"http://x".to_vec()));
-        assert!(read(&["nothing"]).is_err());
-        assert!(read(&[": x"]).is_err());
     }
 }

@@ -1,0 +1,97 @@
+//! The world that a question imagines.
+
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use policy::{
+    breaker::{Admission, BreakerRules, Cell},
+    decision::{CellId, Environment, Headers, LimitId},
+    limit::{Rate, TokenBucket},
+    time::MonoTime,
+    traffic_class,
+};
+
+use super::{Question, QuestionError};
+
+/// Headers from `name:value` texts.
+pub(super) struct GivenHeaders(BTreeMap<String, Vec<u8>>);
+
+impl GivenHeaders {
+    /// A question's headers, with its path and method under their pseudo names.
+    pub(super) fn read(question: &Question) -> Result<Self, QuestionError> {
+        let mut headers: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let pseudo = [
+            (traffic_class::PATH, question.path.as_deref().unwrap_or("/")),
+            (
+                traffic_class::METHOD,
+                question.method.as_deref().unwrap_or("GET"),
+            ),
+        ];
+        for (name, value) in pseudo {
+            headers.insert(name.into(), value.into());
+        }
+        for text in &question.headers {
+            let Some((name, value)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
+            else {
+                return Err(QuestionError(format!(
+                    "header: {text:?} must be name:value, such as x-user-id:42"
+                )));
+            };
+            let values = headers.entry(name.trim().to_ascii_lowercase()).or_default();
+            if !values.is_empty() {
+                // As Envoy shows several headers of one name.
+                values.push(b',');
+            }
+            values.extend_from_slice(value.trim().as_bytes());
+        }
+        Ok(Self(headers))
+    }
+}
+
+impl Headers for GivenHeaders {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.0
+            .get(name)
+            .map(|value| Cow::Borrowed(value.as_slice()))
+    }
+}
+
+/// Breakers as if nothing had failed yet, and a draw that never hits a canary below 100 %.
+pub(super) struct Imagined;
+
+impl Environment for Imagined {
+    fn random(&mut self) -> u64 {
+        9_999
+    }
+
+    fn admit(&mut self, _cell: CellId, rules: &BreakerRules) -> Admission {
+        Cell::closed(rules)
+            .admit(rules, MonoTime::from_nanos(0))
+            .value
+    }
+
+    fn take(&mut self, _limit: LimitId, rate: Rate) -> Result<(), Duration> {
+        TokenBucket::default().take(rate, MonoTime::from_nanos(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_a_name_a_colon_and_a_value() {
+        let read = |headers: &[&str]| {
+            GivenHeaders::read(&Question {
+                headers: headers.iter().map(ToString::to_string).collect(),
+                ..Question::default()
+            })
+        };
+        let headers = read(&["X-User-Id: 42", "a:b", "a: c", "url: http://x"]).unwrap();
+        let value = |name: &str| headers.get(name).map(Cow::into_owned);
+        assert_eq!(value("x-user-id"), Some(b"42".to_vec()));
+        assert_eq!(value("a"), Some(b"b,c".to_vec()));
+        assert_eq!(value("url"), Some(b"http://x".to_vec()));
+        assert!(read(&["nothing"]).is_err());
+        assert!(read(&[": x"]).is_err());
+    }
+}
