@@ -9,7 +9,7 @@ use policy::{
     decision::{CellId, Environment, Headers, LimitId, RequestView, Rules, Verdict, decide},
     limit::{Rate, TokenBucket},
     names,
-    outcome::ResponseFacts,
+    outcome::{Outcome, ResponseFacts},
     time::{MonoTime, WallTime},
     wire::FilterConfig,
 };
@@ -57,6 +57,10 @@ struct Native {
     buckets: BTreeMap<LimitId, TokenBucket>,
     dice: Dice,
     now: MonoTime,
+    /// The worker that acts.
+    vm: usize,
+    /// By worker: whether it last saw no row of failures, so that a success may wait.
+    no_row: BTreeMap<(usize, CellId), bool>,
 }
 
 impl Environment for Native {
@@ -67,7 +71,9 @@ impl Environment for Native {
     fn admit(&mut self, id: CellId, rules: &BreakerRules) -> Admission {
         let cell = self.cells.entry(id).or_insert_with(|| Cell::closed(rules));
         *cell = Cell::decode(&cell.encode(), rules);
-        cell.admit(rules, self.now).value
+        let admission = cell.admit(rules, self.now).value;
+        self.no_row.insert((self.vm, id), cell.success_may_wait());
+        admission
     }
 
     fn take(&mut self, limit: LimitId, rate: Rate) -> Result<(), Duration> {
@@ -144,7 +150,16 @@ impl Native {
         let result = Completion::new(facts.judge(), Some(time), &rules);
         if let Some(cell) = self.cells.get_mut(&id) {
             *cell = Cell::decode(&cell.encode(), &rules);
-            cell.record(&rules, ticket, result, self.now);
+            let seen = self.no_row.entry((self.vm, id)).or_default();
+            let may_wait = rules.consecutive_failures.is_none() || *seen;
+            let success = result.outcome == Outcome::Success && !result.slow;
+            if success && may_wait && !ticket.is_probe() {
+                // The worker's tick comes at once here.
+                cell.record_successes(&rules, ticket.generation(), 1, self.now);
+            } else {
+                cell.record(&rules, ticket, result, self.now);
+            }
+            *seen = cell.success_may_wait();
         }
     }
 }
@@ -248,6 +263,8 @@ fn a_hundred_thousand_requests_are_decided_as_native_code_decides() -> Result<()
         buckets: BTreeMap::new(),
         dice: Dice(0),
         now: MonoTime::from_nanos(mono),
+        vm: 0,
+        no_row: BTreeMap::new(),
     };
     let mut dice = Dice(2026);
     let mut under_way: Vec<UnderWay> = Vec::new();
@@ -268,6 +285,7 @@ fn a_hundred_thousand_requests_are_decided_as_native_code_decides() -> Result<()
             let vm = usize::try_from(dice.below(3))?;
             // Up to two others write between this worker's reads and writes.
             host.world(|world| world.conflicts = u32::try_from(dice.below(3)).unwrap_or(0));
+            native.vm = vm;
             let service = *dice.one(&SERVICES);
             let headers = random_headers(&mut dice);
             let expected = native.expect(service, &headers, wall);
@@ -299,6 +317,7 @@ fn a_hundred_thousand_requests_are_decided_as_native_code_decides() -> Result<()
             vms[ended.vm].tick()?;
             vms[ended.vm].finish(ended.context, facts.status, facts.flags, None)?;
             vms[ended.vm].tick()?;
+            native.vm = ended.vm;
             native.settle(&ended.expected, &facts, wall);
         }
     }

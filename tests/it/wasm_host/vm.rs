@@ -177,14 +177,17 @@ impl Vm {
             );
             state.headers(RESPONSE_TRAILERS).push(trailer);
         }
-        state.headers(RESPONSE_HEADERS);
+        let code = status.map(|status| (":status".to_string(), status.to_string().into_bytes()));
+        state.headers(RESPONSE_HEADERS).extend(code);
         let properties = &mut state.stream().properties;
         let integer = |number: u64| number.to_le_bytes().to_vec();
         if let Some(status) = status {
             properties.insert("response\0code".into(), integer(u64::from(status)));
         }
         properties.insert("response\0flags".into(), integer(flags));
-        self.call::<(i32, i32, i32), i32>("proxy_on_response_headers", (context, 0, 1))?;
+        // A response that Envoy flags did not arrive to its end.
+        let end = i32::from(flags == 0);
+        self.call::<(i32, i32, i32), i32>("proxy_on_response_headers", (context, 0, end))?;
         self.call::<i32, ()>("proxy_on_log", context)?;
         self.call::<i32, i32>("proxy_on_done", context)?;
         self.call::<i32, ()>("proxy_on_delete", context)?;
