@@ -106,11 +106,11 @@ fn gateway(breaker: &Value, upstream: Option<u16>) -> Result<Gateway> {
     let manager = config
         .pointer_mut(manager)
         .context("the connection manager")?;
-    // gRPC answers carry trailers; short timeouts keep the table short.
+    // gRPC answers carry trailers; a short timeout keeps the table short.
     manager["http_protocol_options"] = json!({"enable_trailers": true});
     let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut();
     for route in routes.context("routes")? {
-        route["route"]["timeout"] = "0.5s".into();
+        route["route"]["timeout"] = "3s".into();
         route["route"]["retry_policy"] = json!({"retry_on": "5xx,reset", "num_retries": 1});
     }
     for cluster in config["static_resources"]["clusters"]

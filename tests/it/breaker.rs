@@ -103,7 +103,7 @@ fn exactly_the_configured_probes_pass_and_their_success_closes_it() -> Result<()
     let reached = door.stable.count()?;
     // Sixteen clients knock until they are admitted or told that probes are out. The two probes
     // take a while, so that all knock while the breaker is half-open.
-    let slow: [(&str, &[u8]); 1] = [("x-demo-delay-ms", b"1500")];
+    let slow: [(&str, &[u8]); 1] = [("x-demo-delay-ms", b"4000")];
     let answers: Vec<Result<Response>> = thread::scope(|scope| {
         let knock = || {
             let mut client = door.client();
@@ -172,7 +172,7 @@ fn results_of_requests_admitted_before_an_opening_neither_close_nor_reopen_it() 
             let mut client = door.client();
             scope.spawn(move || {
                 let headers = [
-                    ("x-demo-delay-ms", b"1500".as_slice()),
+                    ("x-demo-delay-ms", b"4000".as_slice()),
                     ("x-demo-status", status),
                 ];
                 client.get("/orders", &headers)
