@@ -81,14 +81,13 @@ impl Cells {
     /// Makes the cells that do not exist yet. The first VM of a configuration does it on the main
     /// thread, before workers have theirs.
     pub fn new(rules: &Rules, traffic: &Traffic) -> Self {
-        for cell in rules.cells().iter().take(MADE_BEFOREHAND_MAX) {
+        for (index, cell) in rules.cells().iter().enumerate() {
             let (bytes, cas) = host::shared(&cell.shared_key);
-            if bytes.is_empty() {
-                host::shared_swap(
-                    &cell.shared_key,
-                    &Cell::closed(cell.rules.at(traffic)).encode(),
-                    cas,
-                );
+            if !bytes.is_empty() {
+                adopt(cell, traffic);
+            } else if index < MADE_BEFOREHAND_MAX {
+                let closed = Cell::closed(cell.rules.at(traffic));
+                host::shared_swap(&cell.shared_key, &closed.encode(), cas);
             }
         }
         Self {
@@ -237,7 +236,7 @@ impl Cells {
     ) -> BreakerState {
         let states = cells.filter_map(|id| rules.cell(id)).map(|cell| {
             let (bytes, _) = host::shared(&cell.shared_key);
-            Cell::decode(&bytes, cell.rules.at(traffic)).state()
+            Cell::decode_shared(&bytes, cell.rules.at(traffic), &cell.rules).state()
         });
         states
             .max_by_key(|state| match state {
@@ -258,7 +257,7 @@ impl Cells {
         let key = &cell.cell.shared_key;
         for _ in 0..ATTEMPTS {
             let (bytes, cas) = host::shared(key);
-            let mut state = Cell::decode(&bytes, cell.rules);
+            let mut state = Cell::decode_shared(&bytes, cell.rules, &cell.cell.rules);
             let step = step(&mut state);
             let swap = match step.changed {
                 true => host::shared_swap(key, &state.encode(), cas),
@@ -278,5 +277,20 @@ impl Cells {
             &format!("circuit breaker {key} could not be written"),
         );
         None
+    }
+}
+
+/// Takes over a cell that counts by another configuration's rules: its state stays, its counts begin
+/// anew. Once for a configuration, whichever of its VMs comes first.
+fn adopt(cell: &CellRules, traffic: &Traffic) {
+    for _ in 0..ATTEMPTS {
+        let (bytes, cas) = host::shared(&cell.shared_key);
+        if !Cell::is_foreign(&bytes, &cell.rules) {
+            return;
+        }
+        let ours = Cell::decode(&bytes, cell.rules.at(traffic));
+        if host::shared_swap(&cell.shared_key, &ours.encode(), cas) != Swap::Lost {
+            return;
+        }
     }
 }

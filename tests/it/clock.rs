@@ -2,10 +2,10 @@
 //! very moment, in every worker, with no configuration pushed in between.
 
 use anyhow::{Context, Result, ensure};
-use harness::{clock::Clock, http::Client};
+use harness::{clock::Clock, http::Client, wait::wait_for};
 use serde_json::{Value, json};
 
-use crate::door1::{Door1, filter_config, seen};
+use crate::door1::{BOUND, Door1, filter_config, seen};
 
 /// How far before and after an edge the header is watched.
 const AROUND_MILLIS: i64 = 400;
@@ -189,4 +189,49 @@ fn windows_in_new_york_follow_the_changes_of_its_clocks() -> Result<()> {
             ),
         ],
     )
+}
+
+/// Metrics are read when nobody calls, too.
+#[test]
+fn the_metrics_follow_the_calendar_without_a_request() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let clock = Clock::new(dir.path())?;
+    let calendar = json!({
+        "region": "mumbai",
+        "peak_hours": {"morning": {"start": 7, "end": 11, "zone": "mumbai-west", "multiplier": 1.5}},
+        "festivals": [{"name": "Diwali", "date": "2026-11-08", "factor": 2.0}],
+    });
+    clock.set_now(millis("2026-11-24T06:00:00+05:30")?)?;
+    let service = json!({"name": "order-service"});
+    let door = Door1::start_at(&filter_config(&service, &calendar), Some(&clock))?;
+    let moments = [
+        ("2026-11-24T06:30:00+05:30", "normal", 100, 100),
+        ("2026-11-24T07:00:00+05:30", "peak_hour", 150, 100),
+        ("2026-11-24T11:00:00+05:30", "normal", 100, 100),
+        ("2026-11-08T00:00:00+05:30", "festival", 100, 200),
+        ("2026-11-08T08:00:00+05:30", "festival", 150, 200),
+    ];
+    for (at, state, multiplier, factor) in moments {
+        clock.set_now(millis(at)?)?;
+        let expected = [
+            format!("mumbai_traffic_state{{state=\"{state}\"}} 1"),
+            format!("mumbai_peak_hour_multiplier_percent{{zone=\"west\"}} {multiplier}"),
+            format!("mumbai_festival_traffic_factor_percent{{}} {factor}"),
+        ];
+        wait_for(at, BOUND, || {
+            let page = door.envoy.prometheus().map_err(|error| error.to_string())?;
+            let ours = page.lines().filter(|line| line.starts_with("mumbai_"));
+            let ours: Vec<_> = ours.collect();
+            let set = ours
+                .iter()
+                .filter(|line| line.starts_with("mumbai_traffic_state") && line.ends_with(" 1"));
+            let told = expected.iter().all(|line| ours.contains(&line.as_str()));
+            if told && set.count() == 1 {
+                Ok(())
+            } else {
+                Err(format!("expected {expected:?}, found {ours:#?}"))
+            }
+        })?;
+    }
+    Ok(())
 }

@@ -34,6 +34,15 @@ impl Door1 {
     }
 
     pub fn start_at(filter: &Value, clock: Option<&Clock>) -> Result<Self> {
+        Self::start_with(filter, clock, |_| {})
+    }
+
+    /// With a bootstrap that a test changes.
+    pub fn start_with(
+        filter: &Value,
+        clock: Option<&Clock>,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
         let dir = tempfile::tempdir()?;
         let stable = DemoService::start(&artifacts, dir.path(), "order-service", "v1")?;
@@ -42,7 +51,8 @@ impl Door1 {
         let upstreams = [stable.addr.to_string(), canary.addr.to_string()];
         let upstreams = [upstreams[0].as_str(), upstreams[1].as_str()];
         let wasm = artifacts.wasm.display().to_string();
-        let config = config(&wasm, filter, port, admin_port, upstreams);
+        let mut config = config(&wasm, filter, port, admin_port, upstreams);
+        change(&mut config);
         let options = envoy::Options {
             clock,
             admin_port,

@@ -152,7 +152,7 @@ fn an_empty_or_unreadable_configuration_is_refused_with_words() -> Result<()> {
 
 /// An ECDS resource in a file that Envoy watches: the way of every dynamic configuration, without
 /// our server.
-fn write_ecds(path: &Path, wasm: &str, configuration: &str) -> Result<()> {
+pub fn write_ecds(path: &Path, wasm: &str, configuration: &str) -> Result<()> {
     let response = json!({
         "version_info": "1",
         "resources": [{

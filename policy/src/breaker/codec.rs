@@ -1,7 +1,7 @@
 //! The cell as bytes for memory that workers share: fixed size, little-endian, with a format number.
 
 use super::{
-    BreakerRules, BreakerState, Cell, Ticket,
+    BreakerRules, BreakerState, Cell, Ticket, TimedRules,
     cell::SLOTS,
     window::{BUCKETS, Bucket, Window},
 };
@@ -48,6 +48,24 @@ impl Cell {
     /// that has seen nothing: losing counts is harmless, refusing traffic for ever is not.
     pub fn decode(bytes: &[u8], rules: &BreakerRules) -> Self {
         read(bytes).map_or_else(|| Self::closed(rules), |cell| cell.under(rules))
+    }
+
+    /// Whether these bytes are a cell that counts by rules of another configuration.
+    pub fn is_foreign(bytes: &[u8], own: &TimedRules) -> bool {
+        read(bytes).is_some_and(|cell| !own.knows(cell.rules))
+    }
+
+    /// As [`decode`](Self::decode), for a worker that does not own the cell alone: what another
+    /// configuration counts is left as it counts it. So requests that an old configuration admitted
+    /// do not wipe what the new one, which adopted the cell, has counted since.
+    pub fn decode_shared(bytes: &[u8], rules: &BreakerRules, own: &TimedRules) -> Self {
+        match read(bytes) {
+            None => Self::closed(rules),
+            Some(cell) if cell.rules == rules.fingerprint() || own.knows(cell.rules) => {
+                cell.under(rules)
+            }
+            Some(foreign) => foreign,
+        }
     }
 }
 

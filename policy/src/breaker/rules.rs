@@ -232,6 +232,12 @@ pub struct TimedRules {
 }
 
 impl TimedRules {
+    /// Whether these are the rules, at whatever time, that have this fingerprint.
+    pub fn knows(&self, fingerprint: u64) -> bool {
+        let all = [&self.normal, &self.peak, &self.festival, &self.both];
+        all.iter().any(|rules| rules.fingerprint() == fingerprint)
+    }
+
     /// What holds now.
     pub fn at(&self, traffic: &Traffic) -> &BreakerRules {
         match (traffic.window.is_some(), traffic.festival.is_some()) {
