@@ -1,35 +1,34 @@
 //! What travels over xDS: named, versioned bytes of one type, and one node's view of all of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use bytes::Bytes;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-/// The types served.
+/// The types served, in the order in which a change is sent: who is named by others comes before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
-    /// LDS.
-    Listener,
-    /// RDS.
-    RouteConfiguration,
     /// CDS.
     Cluster,
     /// EDS.
     ClusterLoadAssignment,
     /// SDS.
     Secret,
-    /// ECDS.
-    ExtensionConfig,
     /// RTDS.
     Runtime,
+    /// ECDS.
+    ExtensionConfig,
+    /// LDS.
+    Listener,
+    /// RDS.
+    RouteConfiguration,
 }
 
 impl ResourceType {
-    /// Every type, in the order in which a change is sent: who is named by others comes before
-    /// them.
+    /// Every type, in its order.
     pub const IN_ORDER: [Self; 7] = [
         Self::Cluster,
         Self::ClusterLoadAssignment,
@@ -75,38 +74,168 @@ impl ResourceType {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Derived from its content: equal on every replica and after a restart.
-    pub version: String,
+    pub version: Box<str>,
+    /// Its entry in a delta response. Both variants have their resources in field 2, and an entry of
+    /// the state of the world is nothing but the message that ends a delta entry: so one buffer
+    /// serves both.
+    entry: Bytes,
+    /// Where in `entry` the state of the world's entry begins.
+    plain_at: usize,
+    /// Where in `entry` the message itself begins.
+    body_at: usize,
+}
+
+impl Resource {
+    /// Of an encoded message of this type.
+    pub fn new(kind: ResourceType, name: &str, version: &str, body: &[u8]) -> Self {
+        const RESOURCES: u32 = 2;
+        let any_bytes = field_bytes(1, kind.url().len()) + field_bytes(2, body.len());
+        let names_bytes = field_bytes(3, name.len()) + field_bytes(1, version.len());
+        let entry_bytes = names_bytes + field_bytes(2, any_bytes);
+        let mut entry = Vec::with_capacity(field_bytes(RESOURCES, entry_bytes));
+        put_key(&mut entry, RESOURCES, entry_bytes);
+        put_field(&mut entry, 3, name.as_bytes());
+        put_field(&mut entry, 1, version.as_bytes());
+        let plain_at = entry.len();
+        put_key(&mut entry, RESOURCES, any_bytes);
+        put_field(&mut entry, 1, kind.url().as_bytes());
+        put_key(&mut entry, 2, body.len());
+        let body_at = entry.len();
+        entry.extend_from_slice(body);
+        Self {
+            name: name.into(),
+            version: version.into(),
+            entry: entry.into(),
+            plain_at,
+            body_at,
+        }
+    }
+
     /// The encoded message.
-    pub body: Bytes,
+    pub fn body(&self) -> Bytes {
+        self.entry.slice(self.body_at..)
+    }
+
+    /// `DeltaDiscoveryResponse.resources`, one entry with its key and length.
+    pub fn delta_entry(&self) -> &[u8] {
+        &self.entry
+    }
+
+    /// `DiscoveryResponse.resources`, one entry with its key and length.
+    pub fn plain_entry(&self) -> &[u8] {
+        &self.entry[self.plain_at..]
+    }
+}
+
+/// Resources of one type, sorted by name; each name once. Never changes: a change makes another one,
+/// which shares what stayed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Collection {
+    resources: Vec<Arc<Resource>>,
+}
+
+impl Collection {
+    /// Of resources in any order. Of two with one name the later one counts.
+    pub fn new(mut resources: Vec<Arc<Resource>>) -> Self {
+        // Stable, so the later one of a name stays behind; then the earlier one goes.
+        resources.sort_by(|left, right| left.name.cmp(&right.name));
+        resources.reverse();
+        resources.dedup_by(|later, kept| later.name == kept.name);
+        resources.reverse();
+        Self { resources }
+    }
+
+    /// One resource.
+    pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
+        let place = self
+            .resources
+            .binary_search_by(|resource| (*resource.name).cmp(name));
+        self.resources.get(place.ok()?)
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Resource>> {
+        self.resources.iter()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.resources.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
+    }
+
+    /// This one with some removed and then others put in or replaced.
+    #[must_use]
+    pub fn with<'n>(
+        &self,
+        put: impl IntoIterator<Item = Arc<Resource>>,
+        remove: impl IntoIterator<Item = &'n str>,
+    ) -> Self {
+        let mut resources = self.resources.clone();
+        let place = |resources: &[Arc<Resource>], name: &str| {
+            resources.binary_search_by(|resource| (*resource.name).cmp(name))
+        };
+        for name in remove {
+            if let Ok(at) = place(&resources, name) {
+                resources.remove(at);
+            }
+        }
+        for resource in put {
+            match place(&resources, &resource.name) {
+                Ok(at) => resources[at] = resource,
+                Err(at) => resources.insert(at, resource),
+            }
+        }
+        Self { resources }
+    }
 }
 
 /// Everything that one node may be sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    types: HashMap<ResourceType, BTreeMap<String, Arc<Resource>>>,
+    /// In the order of [`ResourceType::IN_ORDER`].
+    types: [Arc<Collection>; ResourceType::IN_ORDER.len()],
 }
 
 impl View {
     /// Of resources in any order. Of two with one name the later one counts.
     pub fn new(resources: Vec<(ResourceType, Arc<Resource>)>) -> Self {
-        let mut types: HashMap<_, BTreeMap<_, _>> = HashMap::new();
+        let mut types: [Vec<Arc<Resource>>; ResourceType::IN_ORDER.len()] = Default::default();
         for (kind, resource) in resources {
-            let of_type = types.entry(kind).or_default();
-            of_type.insert(resource.name.clone(), resource);
+            types[kind as usize].push(resource);
         }
-        Self { types }
+        Self {
+            types: types.map(|resources| Arc::new(Collection::new(resources))),
+        }
+    }
+
+    /// Resources of a type.
+    pub fn collection(&self, kind: ResourceType) -> &Arc<Collection> {
+        &self.types[kind as usize]
+    }
+
+    /// This one with another collection of a type.
+    #[must_use]
+    pub fn with(&self, kind: ResourceType, collection: Arc<Collection>) -> Self {
+        let mut view = self.clone();
+        view.types[kind as usize] = collection;
+        view
     }
 
     /// Resources of a type, by name.
     pub fn resources(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        self.types.get(&kind).into_iter().flat_map(BTreeMap::values)
+        self.collection(kind).iter()
     }
 
     /// One resource.
     pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
-        self.types.get(&kind)?.get(name)
+        self.collection(kind).get(name)
     }
 }
 
@@ -145,5 +274,66 @@ impl NodeMetadata {
     /// An outbound listener on this port of the node's loopback.
     pub fn outbound_on(port: u16) -> Option<SocketAddr> {
         (port > 0).then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+}
+
+fn field_bytes(tag: u32, length: usize) -> usize {
+    key_len(tag) + encoded_len_varint(length as u64) + length
+}
+
+fn put_key(out: &mut Vec<u8>, tag: u32, length: usize) {
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+fn put_field(out: &mut Vec<u8>, tag: u32, content: &[u8]) {
+    put_key(out, tag, content.len());
+    out.extend_from_slice(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::service::discovery::v3::{
+        DeltaDiscoveryResponse, DiscoveryResponse,
+    };
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn one_buffer_holds_a_resource_as_both_variants_send_it() {
+        let kind = ResourceType::Cluster;
+        let body = vec![7; 300];
+        let resource = Resource::new(kind, "orders", "v1", &body);
+        assert_eq!(resource.body(), body);
+
+        let plain = DiscoveryResponse::decode(resource.plain_entry()).unwrap();
+        assert_eq!(plain.resources.len(), 1);
+        assert_eq!(plain.resources[0].type_url, kind.url());
+        assert_eq!(plain.resources[0].value, body);
+
+        let delta = DeltaDiscoveryResponse::decode(resource.delta_entry()).unwrap();
+        assert_eq!(delta.resources.len(), 1);
+        let entry = &delta.resources[0];
+        assert_eq!((&*entry.name, &*entry.version), ("orders", "v1"));
+        assert_eq!(entry.resource, Some(plain.resources[0].clone()));
+    }
+
+    #[test]
+    fn a_collection_is_sorted_and_holds_each_name_once() {
+        let one = |name: &str, version: &str| {
+            Arc::new(Resource::new(ResourceType::Cluster, name, version, b""))
+        };
+        let told = |collection: &Collection| -> Vec<String> {
+            let told = collection.iter();
+            told.map(|one| format!("{}@{}", one.name, one.version))
+                .collect()
+        };
+        let first = Collection::new(vec![one("b", "1"), one("a", "1"), one("b", "2")]);
+        assert_eq!(told(&first), ["a@1", "b@2"]);
+        let next = first.with([one("c", "1"), one("b", "3")], ["a", "unknown"]);
+        assert_eq!(told(&next), ["b@3", "c@1"]);
+        assert!(next.get("a").is_none());
+        assert_eq!(told(&first), ["a@1", "b@2"], "the old one stays as it was");
     }
 }

@@ -56,13 +56,13 @@ impl Encoder {
         let key = (draft.kind, draft.name);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resources) = known.get(&key)
-            && let Some(same) = resources.iter().find(|known| known.version == version)
+            && let Some(same) = resources.iter().find(|known| *known.version == *version)
         {
             return Ok(Arc::clone(same));
         }
         let (kind, name) = key;
         let body = match self.bytes(kind, &draft.body) {
-            Ok(body) => body.into(),
+            Ok(body) => body,
             Err(problem) => {
                 return Err(EncodeError {
                     kind,
@@ -71,11 +71,7 @@ impl Encoder {
                 });
             }
         };
-        let resource = Arc::new(Resource {
-            name: name.clone(),
-            version,
-            body,
-        });
+        let resource = Arc::new(Resource::new(kind, &name, &version, &body));
         let newest = known.entry((kind, name)).or_default();
         if newest.len() == KNOWN_PER_NAME_MAX {
             newest.remove(0);

@@ -193,7 +193,7 @@ fn every_draft_is_what_envoys_api_describes_and_equal_ones_share_their_bytes() {
             let one = encoder.encode(one).unwrap();
             let again = encoder.encode(again).unwrap();
             assert!(Arc::ptr_eq(&one, &again), "{} was encoded twice", one.name);
-            assert!(!one.body.is_empty());
+            assert!(!one.body().is_empty());
         }
     }
     let wrong = Draft::new(ResourceType::Cluster, "wrong", json!({"nmae": "wrong"}));

@@ -137,11 +137,7 @@ impl Client {
     }
 
     fn deliver(&mut self, response: &Response, reject: bool) -> Result<(), TestCaseError> {
-        let names: BTreeSet<&str> = response
-            .resources
-            .iter()
-            .map(|one| one.name.as_str())
-            .collect();
+        let names: BTreeSet<&str> = response.resources.iter().map(|one| &*one.name).collect();
         prop_assert_eq!(names.len(), response.resources.len(), "a name twice");
         prop_assert!(self.nonces.insert(response.nonce.clone()), "a nonce twice");
         if reject {
@@ -153,7 +149,7 @@ impl Client {
             known.clear();
         }
         for resource in &response.resources {
-            known.insert(resource.name.clone(), resource.version.clone());
+            known.insert(resource.name.to_string(), resource.version.to_string());
         }
         for name in &response.removed {
             known.remove(name);
@@ -192,7 +188,7 @@ impl Client {
             .iter()
             .filter(|_| response.kind == RouteConfiguration)
         {
-            let warm = endpoints.contains_key(&route.version);
+            let warm = endpoints.contains_key(&*route.version);
             prop_assert!(
                 warm || !self.routed,
                 "route to {}, which is not warm",
@@ -280,7 +276,7 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
         for kind in [Cluster, ClusterLoadAssignment, RouteConfiguration] {
             let expected: BTreeMap<String, String> = view
                 .resources(kind)
-                .map(|resource| (resource.name.clone(), resource.version.clone()))
+                .map(|resource| (resource.name.to_string(), resource.version.to_string()))
                 .collect();
             let known = client.known.get(&kind).cloned().unwrap_or_default();
             prop_assert_eq!(known, expected, "{:?}", kind);

@@ -11,11 +11,7 @@ use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration}
 /// routes.
 pub(super) fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     let resources = resources.iter().map(|(kind, name, version)| {
-        let resource = Resource {
-            name: (*name).to_string(),
-            version: (*version).to_string(),
-            body: bytes::Bytes::new(),
-        };
+        let resource = Resource::new(*kind, name, version, b"");
         (*kind, Arc::new(resource))
     });
     Arc::new(View::new(resources.collect()))

@@ -199,7 +199,7 @@ impl Subscription {
     fn assume(&mut self, version: &str, view: &View) {
         let wanted: BTreeMap<String, Known> = self
             .wanted(view)
-            .map(|resource| (resource.name.clone(), Known::Sent(Arc::clone(resource))))
+            .map(|resource| (resource.name.to_string(), Known::Sent(Arc::clone(resource))))
             .collect();
         if version_of(&wanted) == version {
             self.known = wanted;
@@ -276,8 +276,8 @@ impl Subscription {
         for resource in self.wanted(view) {
             let same = self
                 .known
-                .get(&resource.name)
-                .is_some_and(|known| known.version() == resource.version);
+                .get(&*resource.name)
+                .is_some_and(|known| *known.version() == *resource.version);
             if !same {
                 difference.resources.push(Arc::clone(resource));
             }
@@ -335,10 +335,10 @@ impl Subscription {
         let mut sent = Sent::default();
         for resource in &difference.resources {
             let known = Known::Sent(Arc::clone(resource));
-            match self.known.insert(resource.name.clone(), known) {
-                Some(Known::Absent) | None => sent.new.push(resource.name.clone()),
-                Some(old) if old.version() != resource.version => {
-                    sent.changed.push(resource.name.clone());
+            match self.known.insert(resource.name.to_string(), known) {
+                Some(Known::Absent) | None => sent.new.push(resource.name.to_string()),
+                Some(old) if *old.version() != *resource.version => {
+                    sent.changed.push(resource.name.to_string());
                 }
                 Some(_) => {}
             }
@@ -354,7 +354,7 @@ impl Subscription {
             let held: BTreeSet<&str> = difference
                 .resources
                 .iter()
-                .map(|resource| resource.name.as_str())
+                .map(|resource| &*resource.name)
                 .collect();
             self.known.retain(|name, _| held.contains(name.as_str()));
         } else if self.variant == Variant::StateOfTheWorld {

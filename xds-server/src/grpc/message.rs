@@ -88,8 +88,8 @@ impl Protocol for DeltaDiscoveryRequest {
     fn answer(response: Response) -> DeltaDiscoveryResponse {
         let kind = response.kind;
         let resources = response.resources.iter().map(|resource| DeltaResource {
-            name: resource.name.clone(),
-            version: resource.version.clone(),
+            name: resource.name.to_string(),
+            version: resource.version.to_string(),
             resource: Some(any(kind, resource)),
             ..DeltaResource::default()
         });
@@ -108,7 +108,7 @@ impl Protocol for DeltaDiscoveryRequest {
 fn any(kind: ResourceType, resource: &Resource) -> Any {
     Any {
         type_url: kind.url().into(),
-        value: resource.body.to_vec(),
+        value: resource.body().to_vec(),
     }
 }
 
