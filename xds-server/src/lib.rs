@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod grpc;
 pub mod last_good;
 pub mod mesh;
+pub mod metrics;
 pub mod publish;
 pub mod resource;
 pub mod settings;

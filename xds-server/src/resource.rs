@@ -58,6 +58,19 @@ impl ResourceType {
         }
     }
 
+    /// The name of its discovery service: `LDS`, `CDS`, ….
+    pub fn api(self) -> &'static str {
+        match self {
+            Self::Listener => "LDS",
+            Self::RouteConfiguration => "RDS",
+            Self::Cluster => "CDS",
+            Self::ClusterLoadAssignment => "EDS",
+            Self::Secret => "SDS",
+            Self::ExtensionConfig => "ECDS",
+            Self::Runtime => "RTDS",
+        }
+    }
+
     /// The type of a URL, if it is one of ours.
     pub fn from_url(url: &str) -> Option<Self> {
         Self::IN_ORDER.into_iter().find(|kind| kind.url() == url)

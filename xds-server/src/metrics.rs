@@ -1,0 +1,332 @@
+//! What the xDS side counts: the `xds_…` metrics, each defined once, each label resolved when the server
+//! starts, so that an event costs an addition.
+//!
+//! Events are counted where they happen. What is a state of the whole fleet is set when it is asked for:
+//! [`Metrics::observe`].
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result,
+};
+
+use crate::{discovery::Variant, resource::ResourceType};
+
+const TYPES: usize = ResourceType::IN_ORDER.len();
+const VARIANTS: [(Variant, &str); 2] = [
+    (Variant::StateOfTheWorld, "sotw"),
+    (Variant::Delta, "delta"),
+];
+/// Type of a request that this server does not know.
+const UNKNOWN: &str = "unknown";
+/// From a change on the same machine to one across the world, and to a client that sleeps.
+const CONVERGENCE_SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// The gRPC service to which a stream belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// ADS: every type on one stream.
+    Aggregated,
+    /// LDS, RDS, CDS, EDS, SDS, ECDS, RTDS: one type.
+    Single(ResourceType),
+}
+
+impl Service {
+    const COUNT: usize = 1 + TYPES;
+
+    /// Every service.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let single = ResourceType::IN_ORDER.into_iter().map(Self::Single);
+        std::iter::once(Self::Aggregated).chain(single)
+    }
+
+    /// `ADS`, `LDS`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aggregated => "ADS",
+            Self::Single(kind) => kind.api(),
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Aggregated => 0,
+            Self::Single(kind) => 1 + kind as usize,
+        }
+    }
+}
+
+/// Why a stream was never served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// As many streams as `--max-streams` allows are open, or too many on one connection.
+    TooMany,
+    /// No node, or one that cannot be served.
+    BadNode,
+    /// A first message that makes no sense.
+    BadRequest,
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Refused {
+    const ALL: [(Self, &str); 4] = [
+        (Self::TooMany, "too_many"),
+        (Self::BadNode, "bad_node"),
+        (Self::BadRequest, "bad_request"),
+        (Self::Stopping, "stopping"),
+    ];
+}
+
+/// Why the server ended a stream that it had served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It did not read what it was sent.
+    SlowReader,
+    /// A message that makes no sense, garbage included.
+    BadRequest,
+    /// More than a bound allows: size of a message, names.
+    TooLarge,
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Cut {
+    const ALL: [(Self, &str); 4] = [
+        (Self::SlowReader, "slow_reader"),
+        (Self::BadRequest, "bad_request"),
+        (Self::TooLarge, "too_large"),
+        (Self::Stopping, "stopping"),
+    ];
+}
+
+/// The fleet at one instant, as [`Metrics::observe`] shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Observed {
+    /// Nodes with at least one open stream.
+    pub nodes: usize,
+    /// How long the oldest unanswered push waits.
+    pub queue_age: Duration,
+    /// Pushes that wait for an answer.
+    pub unanswered: usize,
+    /// Streams whose newest answer is a rejection, in the order of [`ResourceType::IN_ORDER`].
+    pub rejecting: [usize; TYPES],
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics {
+    streams: [[IntGauge; VARIANTS.len()]; Service::COUNT],
+    requests: [IntCounter; TYPES],
+    unknown_requests: IntCounter,
+    pushes: [IntCounter; TYPES],
+    acks: [IntCounter; TYPES],
+    nacks: [IntCounter; TYPES],
+    sent_bytes: [IntCounter; TYPES],
+    convergence: [Histogram; TYPES],
+    refused: [IntCounter; Refused::ALL.len()],
+    cut: [IntCounter; Cut::ALL.len()],
+    revision: IntGauge,
+    nodes: IntGauge,
+    queue_age: Gauge,
+    unanswered: IntGauge,
+    rejecting: [IntGauge; TYPES],
+}
+
+impl Metrics {
+    /// Registers each metric.
+    ///
+    /// # Errors
+    /// When the registry has one of these names already.
+    pub fn new(registry: &Registry) -> Result<Self> {
+        let define = Define(registry);
+        let requests = define.counters(
+            "xds_requests_total",
+            "Requests received by type; `unknown` is a type that this server does not serve",
+            "type",
+        )?;
+        Ok(Self {
+            streams: streams(define)?,
+            unknown_requests: requests.with_label_values(&[UNKNOWN]),
+            requests: per_type(|kind| requests.with_label_values(&[kind])),
+            pushes: define.counter_per_type("xds_pushes_total", "Responses sent by type")?,
+            acks: define.counter_per_type("xds_acks_total", "Responses accepted by type")?,
+            nacks: define.counter_per_type("xds_nacks_total", "Responses rejected by type")?,
+            sent_bytes: define
+                .counter_per_type("xds_sent_bytes_total", "Bytes of responses sent by type")?,
+            convergence: convergence(define)?,
+            refused: define.reasons(
+                "xds_refused_streams_total",
+                "Streams that were never served, by reason",
+                Refused::ALL.map(|(_, name)| name),
+            )?,
+            cut: define.reasons(
+                "xds_cut_streams_total",
+                "Streams that the server ended, by reason",
+                Cut::ALL.map(|(_, name)| name),
+            )?,
+            revision: define.gauge("xds_revision", "Revision of the configuration in force")?,
+            nodes: define.gauge("xds_nodes", "Nodes with at least one open stream")?,
+            queue_age: define.seconds(
+                "xds_queue_age_seconds",
+                "How long the oldest push without an answer waits; 0 when none does",
+            )?,
+            unanswered: define.gauge("xds_unanswered_pushes", "Pushes that wait for an answer")?,
+            rejecting: define.gauge_per_type(
+                "xds_rejecting_streams",
+                "Open streams whose newest answer is a rejection, by type",
+            )?,
+        })
+    }
+
+    /// A stream is served; it is counted until the value is dropped.
+    #[must_use = "the stream counts as open until this is dropped"]
+    pub fn opened(&self, service: Service, variant: Variant) -> OpenStream {
+        let gauge = self.streams[service.index()][variant as usize].clone();
+        gauge.inc();
+        OpenStream(gauge)
+    }
+
+    /// A request came.
+    pub fn requested(&self, kind: ResourceType) {
+        self.requests[kind as usize].inc();
+    }
+
+    /// A request for a type that is not served came.
+    pub fn requested_unknown(&self) {
+        self.unknown_requests.inc();
+    }
+
+    /// A response went out.
+    pub fn pushed(&self, kind: ResourceType, bytes: usize) {
+        self.pushes[kind as usize].inc();
+        self.sent_bytes[kind as usize].inc_by(bytes as u64);
+    }
+
+    /// A response was accepted.
+    pub fn acked(&self, kind: ResourceType) {
+        self.acks[kind as usize].inc();
+    }
+
+    /// A response was rejected.
+    pub fn nacked(&self, kind: ResourceType) {
+        self.nacks[kind as usize].inc();
+    }
+
+    /// So long after a revision was published, a stream accepted what it changed.
+    pub fn converged(&self, kind: ResourceType, after: Duration) {
+        self.convergence[kind as usize].observe(after.as_secs_f64());
+    }
+
+    /// A stream was never served.
+    pub fn refused(&self, reason: Refused) {
+        self.refused[reason as usize].inc();
+    }
+
+    /// The server ended a stream that it had served.
+    pub fn cut(&self, reason: Cut) {
+        self.cut[reason as usize].inc();
+    }
+
+    /// A revision is in force.
+    pub fn published(&self, revision: u64) {
+        self.revision.set(whole(revision));
+    }
+
+    /// The fleet as it is at this instant: before the metrics are shown.
+    pub fn observe(&self, fleet: &Observed) {
+        self.nodes.set(whole(fleet.nodes as u64));
+        self.queue_age.set(fleet.queue_age.as_secs_f64());
+        self.unanswered.set(whole(fleet.unanswered as u64));
+        for (gauge, count) in self.rejecting.iter().zip(fleet.rejecting) {
+            gauge.set(whole(count as u64));
+        }
+    }
+}
+
+/// A stream that counts as open.
+#[derive(Debug)]
+pub struct OpenStream(IntGauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn per_type<T>(of: impl Fn(&'static str) -> T) -> [T; TYPES] {
+    ResourceType::IN_ORDER.map(|kind| of(kind.api()))
+}
+
+fn streams(define: Define<'_>) -> Result<[[IntGauge; VARIANTS.len()]; Service::COUNT]> {
+    let help = "Open streams by service and variant of the protocol";
+    let gauges = IntGaugeVec::new(Opts::new("xds_streams", help), &["service", "variant"])?;
+    define.0.register(Box::new(gauges.clone()))?;
+    let services: Vec<_> = Service::all().map(Service::name).collect();
+    Ok(std::array::from_fn(|service| {
+        VARIANTS.map(|(_, variant)| gauges.with_label_values(&[services[service], variant]))
+    }))
+}
+
+fn convergence(define: Define<'_>) -> Result<[Histogram; TYPES]> {
+    let help = "From the publication of a change until a stream accepted it, by type";
+    let options = HistogramOpts::new("xds_convergence_seconds", help);
+    let histograms = HistogramVec::new(options.buckets(CONVERGENCE_SECONDS.to_vec()), &["type"])?;
+    define.0.register(Box::new(histograms.clone()))?;
+    Ok(per_type(|kind| histograms.with_label_values(&[kind])))
+}
+
+/// Makes a metric and registers it.
+#[derive(Clone, Copy)]
+struct Define<'r>(&'r Registry);
+
+impl Define<'_> {
+    fn counters(self, name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn counter_per_type(self, name: &str, help: &str) -> Result<[IntCounter; TYPES]> {
+        let counters = self.counters(name, help, "type")?;
+        Ok(per_type(|kind| counters.with_label_values(&[kind])))
+    }
+
+    fn reasons<const N: usize>(
+        self,
+        name: &str,
+        help: &str,
+        reasons: [&str; N],
+    ) -> Result<[IntCounter; N]> {
+        let counters = self.counters(name, help, "reason")?;
+        Ok(reasons.map(|reason| counters.with_label_values(&[reason])))
+    }
+
+    fn gauge(self, name: &str, help: &str) -> Result<IntGauge> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn seconds(self, name: &str, help: &str) -> Result<Gauge> {
+        let gauge = Gauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn gauge_per_type(self, name: &str, help: &str) -> Result<[IntGauge; TYPES]> {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), &["type"])?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(per_type(|kind| gauges.with_label_values(&[kind])))
+    }
+}
