@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use prometheus::Registry;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -17,6 +18,7 @@ use crate::{
     fleet::Fleet,
     grpc,
     last_good::LastGood,
+    metrics::Metrics,
     publish,
     settings::Settings,
     source,
@@ -35,10 +37,8 @@ pub struct Bound {
     xds_listener: TcpListener,
     api_listener: TcpListener,
     state: api::State,
-    snapshots: watch::Sender<Arc<publish::Snapshot>>,
+    publisher: Arc<publish::Publisher>,
     follower: source::Follower,
-    code: Arc<FilterCode>,
-    encoder: Arc<Encoder>,
 }
 
 /// The mesh file was refused and no earlier good one is known: exit code 65.
@@ -91,14 +91,21 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let catalog = Catalog::new(start.mesh, refusal, now);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let revisions = catalog.revisions();
-    let snapshots = publish::channel(Arc::clone(&revisions.borrow()), &code, &encoder);
+    let registry = Registry::new();
+    let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
+    let publisher = Arc::new(publish::Publisher::new(
+        Arc::clone(&revisions.borrow()),
+        Arc::clone(&code),
+        encoder,
+        Arc::clone(&metrics),
+    ));
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
     let api_listener = listen("--api-listen", settings.api_listen)?;
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
-        fleet: Arc::new(Fleet::default()),
-        code: Arc::clone(&code),
+        fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
+        code,
     };
     let defaults = settings.defaults.clone();
     Ok(Bound {
@@ -107,10 +114,8 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         xds_listener,
         api_listener,
         state,
-        snapshots,
+        publisher,
         follower: source::Follower::new(path, defaults, catalog, last_good),
-        code,
-        encoder,
     })
 }
 
@@ -145,9 +150,9 @@ impl Bound {
         };
         let fleet = Arc::clone(&self.state.fleet);
         let revisions = self.state.revisions.clone();
-        let snapshots = self.snapshots.subscribe();
-        let publishing = publish::follow(revisions, self.code, self.encoder, self.snapshots);
-        let xds = grpc::serve(self.xds_listener, snapshots, fleet, until_stopped());
+        let publishing = publish::follow(revisions, Arc::clone(&self.publisher));
+        let discovery = grpc::Discovery::new(self.publisher, fleet);
+        let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
         let api = api::serve(self.api_listener, self.state, until_stopped());
         let stopping = async {
             shutdown.await;

@@ -1,143 +1,328 @@
-//! Owner of what connected Envoys are and what they said to what they were sent.
+//! Owner of what connected Envoys are and what they made of what they were sent.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use policy::time::WallTime;
-use serde::Serialize;
 
 use crate::{
-    discovery::{Status, Variant},
-    resource::{NodeKey, ResourceType},
+    discovery::{self, Variant},
+    metrics::{Metrics, OpenStream, Refused, Service},
+    resource::{Resource, ResourceType},
 };
 
-/// One stream of one node, as people are shown it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Node {
+/// What a node says of itself, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeInfo {
     /// `node.id`.
     pub id: String,
     /// `node.cluster`.
     pub cluster: String,
-    /// `sotw` or `delta`.
-    pub protocol: &'static str,
-    /// Unix milliseconds.
-    pub connected_at: i64,
-    /// By type URL.
-    pub types: BTreeMap<&'static str, TypeStatus>,
-}
-
-/// What a node made of one type.
-#[derive(Debug, Clone, Serialize)]
-pub struct TypeStatus {
-    /// Version of the newest response.
-    pub sent: String,
-    /// Newest version that it accepted.
-    pub acked: String,
-    /// Resources that it has, or was offered.
-    pub resources: usize,
-    /// Its newest answer, when that was a rejection.
-    pub nack: Option<NackStatus>,
+    /// `node.user_agent_name`.
+    pub user_agent: String,
+    /// `node.user_agent_version` or the number of `user_agent_build_version`.
+    pub version: String,
+    /// `node.locality.region`.
+    pub region: String,
+    /// `node.locality.zone`.
+    pub zone: String,
+    /// `node.locality.sub_zone`.
+    pub sub_zone: String,
 }
 
 /// A rejection.
-#[derive(Debug, Clone, Serialize)]
-pub struct NackStatus {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
     /// Version rejected.
-    pub version: String,
+    pub version: Arc<str>,
     /// The node's words.
     pub message: String,
-    /// Unix milliseconds.
-    pub at: i64,
+    /// When it came.
+    pub at: WallTime,
 }
 
-#[derive(Debug, Default)]
-struct Streams {
-    last: u64,
-    open: BTreeMap<u64, Node>,
+/// What one stream's node made of one type.
+#[derive(Debug, Clone)]
+pub struct TypeStatus {
+    /// Version of the newest response; empty when none was sent.
+    pub sent: Arc<str>,
+    /// When it was sent.
+    pub sent_at: Option<WallTime>,
+    /// Newest version that it accepted; empty when it accepted none.
+    pub acked: Arc<str>,
+    /// When it did.
+    pub acked_at: Option<WallTime>,
+    /// Its newest answer, when that was a rejection.
+    pub nack: Option<Nack>,
+    /// It wants all there is.
+    pub wildcard: bool,
+    /// How many names it asked for.
+    pub names: usize,
+    /// How many resources it has or was offered, also those kept from an earlier stream.
+    pub known: usize,
+    /// What it was sent on this stream and has, or was offered.
+    pub resources: Vec<Arc<Resource>>,
+    /// The newest response waits for its answer.
+    pub waiting: bool,
 }
 
-/// All connected nodes.
-#[derive(Debug, Default)]
+/// Times beside what the protocol's core knows.
+#[derive(Debug, Clone)]
+struct Entry {
+    status: discovery::Status,
+    sent_at: Option<WallTime>,
+    answered_at: Option<WallTime>,
+    acked_at: Option<WallTime>,
+}
+
+/// What happened to one type of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A request that answered nothing.
+    Asked,
+    /// A response of so many bytes went out.
+    Sent(usize),
+    /// The newest response was accepted.
+    Acked,
+    /// The newest response was rejected.
+    Nacked,
+}
+
+/// One open stream.
+#[derive(Debug)]
+pub struct StreamStatus {
+    /// Unique among all streams of this process.
+    pub number: u64,
+    /// Whose it is.
+    pub node: NodeInfo,
+    /// Its variant of the protocol.
+    pub variant: Variant,
+    /// Its service.
+    pub service: Service,
+    /// Where it comes from.
+    pub peer: Option<SocketAddr>,
+    /// Since when.
+    pub connected_at: WallTime,
+    requests: AtomicU64,
+    responses: AtomicU64,
+    acks: AtomicU64,
+    nacks: AtomicU64,
+    bytes: AtomicU64,
+    types: Mutex<Vec<(ResourceType, Entry)>>,
+    _open: OpenStream,
+}
+
+impl StreamStatus {
+    /// Requests that came.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Responses that went out.
+    pub fn responses(&self) -> u64 {
+        self.responses.load(Relaxed)
+    }
+
+    /// Responses that were accepted.
+    pub fn acks(&self) -> u64 {
+        self.acks.load(Relaxed)
+    }
+
+    /// Responses that were rejected.
+    pub fn nacks(&self) -> u64 {
+        self.nacks.load(Relaxed)
+    }
+
+    /// Bytes of responses.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// What the node made of each type that it asked for.
+    pub fn types(&self) -> BTreeMap<ResourceType, TypeStatus> {
+        let entries = lock(&self.types).clone();
+        entries
+            .into_iter()
+            .map(|(kind, entry)| (kind, entry.shown()))
+            .collect()
+    }
+
+    /// Notes what happened to a type.
+    pub fn note(
+        &self,
+        kind: ResourceType,
+        event: Event,
+        status: &discovery::Status,
+        now: WallTime,
+    ) {
+        match event {
+            Event::Asked => {}
+            Event::Sent(bytes) => {
+                self.responses.fetch_add(1, Relaxed);
+                self.bytes.fetch_add(bytes as u64, Relaxed);
+            }
+            Event::Acked => _ = self.acks.fetch_add(1, Relaxed),
+            Event::Nacked => _ = self.nacks.fetch_add(1, Relaxed),
+        }
+        if !matches!(event, Event::Sent(_)) {
+            self.requests.fetch_add(1, Relaxed);
+        }
+        let mut types = lock(&self.types);
+        let place = types.iter().position(|(known, _)| *known == kind);
+        let entry = match place {
+            Some(place) => &mut types[place].1,
+            None => {
+                let entry = Entry {
+                    status: status.clone(),
+                    sent_at: None,
+                    answered_at: None,
+                    acked_at: None,
+                };
+                &mut types.push_mut((kind, entry)).1
+            }
+        };
+        entry.status.clone_from(status);
+        match event {
+            Event::Asked => {}
+            Event::Sent(_) => entry.sent_at = Some(now),
+            Event::Nacked => entry.answered_at = Some(now),
+            Event::Acked => {
+                entry.answered_at = Some(now);
+                entry.acked_at = Some(now);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn shown(self) -> TypeStatus {
+        let status = self.status;
+        let at = self.answered_at;
+        TypeStatus {
+            sent: status.sent,
+            sent_at: self.sent_at,
+            acked: status.acked,
+            acked_at: self.acked_at,
+            nack: status.nack.zip(at).map(|(nack, at)| Nack {
+                version: nack.version,
+                message: nack.message,
+                at,
+            }),
+            wildcard: status.position.is_wildcard(),
+            names: status.position.names(),
+            known: status.position.known(),
+            resources: status.position.resources().cloned().collect(),
+            waiting: status.waiting,
+        }
+    }
+}
+
+/// Who opens a stream.
+#[derive(Debug)]
+pub struct Caller {
+    /// What it says of itself.
+    pub node: NodeInfo,
+    /// The variant of the protocol that it speaks.
+    pub variant: Variant,
+    /// The service that it called.
+    pub service: Service,
+    /// Where it comes from.
+    pub peer: Option<SocketAddr>,
+}
+
+/// All open streams.
+#[derive(Debug)]
 pub struct Fleet {
-    streams: Mutex<Streams>,
+    metrics: Arc<Metrics>,
+    streams_max: usize,
+    /// Calls that hold a place, those that have not said who they are included.
+    places: Mutex<usize>,
+    streams: Mutex<BTreeMap<u64, Arc<StreamStatus>>>,
+    last: AtomicU64,
 }
 
 impl Fleet {
-    /// Notes a stream; it is forgotten when the [`Connected`] is dropped.
-    pub fn connect(self: &Arc<Self>, node: &NodeKey, variant: Variant, now: WallTime) -> Connected {
-        let mut streams = self.lock();
-        streams.last += 1;
-        let stream = streams.last;
-        let node = Node {
-            id: node.id.clone(),
-            cluster: node.cluster.clone(),
-            protocol: match variant {
-                Variant::StateOfTheWorld => "sotw",
-                Variant::Delta => "delta",
-            },
-            connected_at: now.unix_millis(),
-            types: BTreeMap::new(),
-        };
-        streams.open.insert(stream, node);
-        drop(streams);
-        Connected {
-            fleet: Arc::clone(self),
-            stream,
+    /// Of at most so many streams.
+    pub fn new(metrics: Arc<Metrics>, streams_max: usize) -> Self {
+        Self {
+            metrics,
+            streams_max,
+            places: Mutex::default(),
+            streams: Mutex::default(),
+            last: AtomicU64::new(0),
         }
     }
 
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// A call's place, kept until it is dropped; None when there is none left.
+    pub fn admit(self: &Arc<Self>) -> Option<Place> {
+        let mut places = lock(&self.places);
+        if *places >= self.streams_max {
+            self.metrics.refused(Refused::TooMany);
+            return None;
+        }
+        *places += 1;
+        Some(Place {
+            number: self.last.fetch_add(1, Relaxed) + 1,
+            fleet: Arc::clone(self),
+        })
+    }
+
     /// Every open stream, oldest first.
-    pub fn nodes(&self) -> Vec<Node> {
-        self.lock().open.values().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn streams(&self) -> Vec<Arc<StreamStatus>> {
+        lock(&self.streams).values().cloned().collect()
     }
 }
 
-/// An open stream's entry.
+/// A place among the streams.
 #[derive(Debug)]
-pub struct Connected {
+pub struct Place {
+    /// Number of the stream.
+    pub number: u64,
     fleet: Arc<Fleet>,
-    stream: u64,
 }
 
-impl Connected {
-    /// Notes what the node made of one type. True when that is a rejection which was not known yet.
-    pub fn report(&self, kind: ResourceType, status: &Status, now: WallTime) -> bool {
-        let mut streams = self.fleet.lock();
-        let Some(node) = streams.open.get_mut(&self.stream) else {
-            return false;
-        };
-        let before = node.types.get(kind.url()).and_then(|old| old.nack.clone());
-        let mut is_new = false;
-        let nack = status.nack.as_ref().map(|nack| match before {
-            Some(old) if old.version == nack.version => old,
-            _ => {
-                is_new = true;
-                NackStatus {
-                    version: nack.version.clone(),
-                    message: nack.message.clone(),
-                    at: now.unix_millis(),
-                }
-            }
+impl Place {
+    /// Notes whose stream it is. It is forgotten when the place is dropped.
+    pub fn taken(&self, caller: Caller, now: WallTime) -> Arc<StreamStatus> {
+        let open = self.fleet.metrics.opened(caller.service, caller.variant);
+        let status = Arc::new(StreamStatus {
+            number: self.number,
+            node: caller.node,
+            variant: caller.variant,
+            service: caller.service,
+            peer: caller.peer,
+            connected_at: now,
+            requests: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
+            acks: AtomicU64::new(0),
+            nacks: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            types: Mutex::default(),
+            _open: open,
         });
-        let status = TypeStatus {
-            sent: status.sent.clone(),
-            acked: status.acked.clone(),
-            resources: status.resources,
-            nack,
-        };
-        node.types.insert(kind.url(), status);
-        is_new
+        lock(&self.fleet.streams).insert(self.number, Arc::clone(&status));
+        status
     }
 }
 
-impl Drop for Connected {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.fleet.lock().open.remove(&self.stream);
+        *lock(&self.fleet.places) -= 1;
+        lock(&self.fleet.streams).remove(&self.number);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

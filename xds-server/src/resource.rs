@@ -183,6 +183,15 @@ impl Collection {
         self.resources.is_empty()
     }
 
+    /// Whether names and versions are the same.
+    fn has_the_same_as(&self, other: &Self) -> bool {
+        let same = |(ours, theirs): (&Arc<Resource>, &Arc<Resource>)| {
+            Arc::ptr_eq(ours, theirs)
+                || (ours.name == theirs.name && ours.version == theirs.version)
+        };
+        self.len() == other.len() && self.iter().zip(other.iter()).all(same)
+    }
+
     /// This one with some removed and then others put in or replaced.
     #[must_use]
     pub fn with<'n>(
@@ -241,6 +250,22 @@ impl View {
         view
     }
 
+    /// Takes collections that are equal from an older view, so that they are the very same.
+    pub fn keep_unchanged(&mut self, before: &Self) {
+        for (ours, old) in self.types.iter_mut().zip(&before.types) {
+            if ours.has_the_same_as(old) {
+                *ours = Arc::clone(old);
+            }
+        }
+    }
+
+    /// Whether both are made of the very same collections. Equal ones in different places do not
+    /// count: this is asked for every node at every change.
+    pub fn is_the_same_as(&self, other: &Self) -> bool {
+        let mut pairs = self.types.iter().zip(&other.types);
+        pairs.all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+    }
+
     /// Resources of a type, by name.
     pub fn resources(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
         self.collection(kind).iter()
@@ -250,15 +275,6 @@ impl View {
     pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
         self.collection(kind).get(name)
     }
-}
-
-/// Where sessions get a node's view from: one revision of everything.
-pub trait Views: Send + Sync {
-    /// Its number.
-    fn revision(&self) -> u64;
-
-    /// The view of one node.
-    fn view(&self, node: &NodeKey) -> Arc<View>;
 }
 
 /// What of a node's own word decides what it is sent.
@@ -299,7 +315,8 @@ fn put_key(out: &mut Vec<u8>, tag: u32, length: usize) {
     encode_varint(length as u64, out);
 }
 
-fn put_field(out: &mut Vec<u8>, tag: u32, content: &[u8]) {
+/// Appends a length-delimited protobuf field.
+pub(crate) fn put_field(out: &mut Vec<u8>, tag: u32, content: &[u8]) {
     put_key(out, tag, content.len());
     out.extend_from_slice(content);
 }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The filter's `.wasm`.
     pub filter: PathBuf,
+    /// Most xDS streams at once.
+    pub max_streams: usize,
 }
 
 /// The mesh file, and whether somebody asked for it.

@@ -19,8 +19,9 @@ use crate::{
     catalog::{Refusal, Revision},
     clock,
     compile::FilterCode,
+    discovery::Variant,
     explain::{self, Question},
-    fleet::Fleet,
+    fleet::{Fleet, StreamStatus},
 };
 
 /// What handlers may read.
@@ -101,7 +102,38 @@ async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
 }
 
 async fn proxies(Extract(state): Extract<State>) -> Json<Value> {
-    Json(json!({"proxies": state.fleet.nodes()}))
+    let proxies: Vec<Value> = state
+        .fleet
+        .streams()
+        .iter()
+        .map(|stream| proxy(stream))
+        .collect();
+    Json(json!({"proxies": proxies}))
+}
+
+fn proxy(stream: &StreamStatus) -> Value {
+    let types = stream.types().into_iter().map(|(kind, status)| {
+        let nack = status.nack.map(|nack| {
+            json!({"version": &*nack.version, "message": nack.message, "at": nack.at.unix_millis()})
+        });
+        let status = json!({
+            "sent": &*status.sent,
+            "acked": &*status.acked,
+            "resources": status.known,
+            "nack": nack,
+        });
+        (kind.url().to_string(), status)
+    });
+    json!({
+        "id": stream.node.id,
+        "cluster": stream.node.cluster,
+        "protocol": match stream.variant {
+            Variant::StateOfTheWorld => "sotw",
+            Variant::Delta => "delta",
+        },
+        "connected_at": stream.connected_at.unix_millis(),
+        "types": types.collect::<serde_json::Map<_, _>>(),
+    })
 }
 
 async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {

@@ -38,6 +38,17 @@ pub(super) struct Serve {
     /// The filter for Envoys that have no file of their own. Found beside this program by default.
     #[arg(long, value_name = "FILE")]
     filter: Option<PathBuf>,
+    /// Most xDS streams at once. Further ones are refused with RESOURCE_EXHAUSTED; an Envoy has one, or
+    /// one for each type.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = at_least_one)]
+    max_streams: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("a number from 1 on".into()),
+    }
 }
 
 impl Serve {
@@ -56,6 +67,7 @@ impl Serve {
             api_listen: self.api_listen,
             state_dir: self.state_dir,
             filter,
+            max_streams: self.max_streams,
         };
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(settings::log_filter()))

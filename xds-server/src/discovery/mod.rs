@@ -2,44 +2,41 @@
 //! transport. Source of truth: "xDS REST and gRPC protocol" in Envoy's documentation, and the
 //! comments of `envoy/service/discovery/v3/discovery.proto`.
 //!
-//! `session` keeps a stream's subscriptions and the order between types; `subscription` is one type
-//! of it, and knows both variants of the protocol.
+//! `position` is where a client stands with one type, and knows both variants of the protocol; `memo`
+//! lets clients that stand at the same position take steps together; `session` keeps one stream's
+//! positions and the order between types; `request` reads what a client sends no further than needed,
+//! and `payload` is what it is sent.
 
+mod memo;
+mod payload;
+mod position;
+mod request;
 mod session;
-mod subscription;
+mod sorted;
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod stories;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-pub use session::Session;
-pub use subscription::{Nack, Status};
+pub use memo::Memo;
+pub use payload::Payload;
+pub use position::{NAMES_MAX, Position};
+pub use request::{Asked, Message, Request, RequestError};
+pub use session::{Answer, Nack, Response, Session, Status};
 
-use crate::resource::{Resource, ResourceType};
+/// A resource's name.
+pub type Name = Arc<str>;
 
 /// The two variants of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
-    /// `StreamAggregatedResources`: each response of LDS and CDS is the full state.
+    /// `Stream…`: each response of LDS and CDS is the full state.
     StateOfTheWorld,
-    /// `DeltaAggregatedResources`: differences only.
+    /// `Delta…`: differences only.
     Delta,
-}
-
-/// What a client said about one type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// The type.
-    pub kind: ResourceType,
-    /// Nonce of the response it answers; empty when it answers none.
-    pub nonce: String,
-    /// Why that response was rejected, if it was.
-    pub error: Option<String>,
-    /// What it wants.
-    pub interest: Interest,
 }
 
 /// Names in a request, by variant.
@@ -48,32 +45,17 @@ pub enum Interest {
     /// State of the world: all names wanted from now on, and the version it has.
     Names {
         /// `resource_names`.
-        names: Vec<String>,
+        names: Vec<Name>,
         /// `version_info`.
         version: String,
     },
     /// Delta: changes of what is wanted.
     Changes {
         /// `resource_names_subscribe`.
-        subscribe: Vec<String>,
+        subscribe: Vec<Name>,
         /// `resource_names_unsubscribe`.
-        unsubscribe: Vec<String>,
+        unsubscribe: Vec<Name>,
         /// `initial_resource_versions`: what it kept from an earlier stream, by name.
-        known: HashMap<String, String>,
+        known: Vec<(Name, Box<str>)>,
     },
-}
-
-/// What a client is told about one type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response {
-    /// The type.
-    pub kind: ResourceType,
-    /// Unique in its stream.
-    pub nonce: String,
-    /// Version of all that the client has of this type after this response.
-    pub version: String,
-    /// Resources, each once.
-    pub resources: Vec<Arc<Resource>>,
-    /// Names that are no more (delta only).
-    pub removed: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Interest, Request, Response, Session, Variant, stories};
+use super::{Interest, Request, Response, Variant, stories};
 use crate::resource::{ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, RouteConfiguration};
@@ -115,33 +115,32 @@ impl Client {
     ) {
         let interest = match self.variant {
             Variant::Delta => Interest::Changes {
-                subscribe: add.to_vec(),
-                unsubscribe: remove.to_vec(),
-                known: HashMap::new(),
+                subscribe: add.iter().map(|name| (**name).into()).collect(),
+                unsubscribe: remove.iter().map(|name| (**name).into()).collect(),
+                known: Vec::new(),
             },
             Variant::StateOfTheWorld => Interest::Names {
                 names: match kind {
-                    ClusterLoadAssignment => self.asked.iter().cloned().collect(),
+                    ClusterLoadAssignment => {
+                        self.asked.iter().map(|name| (**name).into()).collect()
+                    }
                     RouteConfiguration => vec!["r".into()],
                     _ => Vec::new(),
                 },
                 version: String::new(),
             },
         };
-        self.requests.push_back(Request {
-            kind,
-            nonce: nonce.into(),
-            error: error.map(str::to_string),
-            interest,
-        });
+        self.requests
+            .push_back(stories::request(kind, nonce, error, interest));
     }
 
     fn deliver(&mut self, response: &Response, reject: bool) -> Result<(), TestCaseError> {
+        let (nonce, response) = (response.nonce.clone(), &response.payload);
         let names: BTreeSet<&str> = response.resources.iter().map(|one| &*one.name).collect();
         prop_assert_eq!(names.len(), response.resources.len(), "a name twice");
-        prop_assert!(self.nonces.insert(response.nonce.clone()), "a nonce twice");
+        prop_assert!(self.nonces.insert(nonce.clone()), "a nonce twice");
         if reject {
-            self.request(response.kind, &response.nonce, Some("rejected"), &[], &[]);
+            self.request(response.kind, &nonce, Some("rejected"), &[], &[]);
             return Ok(());
         }
         let known = self.known.entry(response.kind).or_default();
@@ -152,7 +151,7 @@ impl Client {
             known.insert(resource.name.to_string(), resource.version.to_string());
         }
         for name in &response.removed {
-            known.remove(name);
+            known.remove(&**name);
         }
         if response.kind == Cluster {
             self.follow_clusters();
@@ -160,7 +159,6 @@ impl Client {
         if response.kind == RouteConfiguration {
             self.routed = true;
         }
-        let nonce = response.nonce.clone();
         self.request(response.kind, &nonce, None, &[], &[]);
         Ok(())
     }
@@ -181,6 +179,7 @@ impl Client {
 
     /// A new route to a cluster without endpoints fails requests.
     fn route_leads_somewhere(&self, response: &Response) -> Result<(), TestCaseError> {
+        let response = &response.payload;
         let none = BTreeMap::new();
         let endpoints = self.known.get(&ClusterLoadAssignment).unwrap_or(&none);
         for route in response
@@ -215,14 +214,14 @@ impl Client {
 
 fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestCaseError> {
     let mut state = first.clone();
-    let mut session = Session::new(variant, state.view());
+    let mut session = stories::session(variant, &state.view());
     let mut client = Client::new(variant);
     let mut in_flight: VecDeque<Response> = VecDeque::new();
     let mut rejected = false;
     // The connection's first requests are handled before the world moves.
     for _ in 0..2 {
         if let Some(request) = client.requests.pop_front() {
-            in_flight.extend(session.on_request(request));
+            session.on_request(request, &mut in_flight).unwrap();
         }
     }
     let mut lost_patience = false;
@@ -230,11 +229,11 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
         match event {
             Event::Change(next) => {
                 state = next;
-                in_flight.extend(session.on_view(state.view()));
+                session.on_view(state.view(), &mut in_flight);
             }
             Event::Serve => {
                 if let Some(request) = client.requests.pop_front() {
-                    in_flight.extend(session.on_request(request));
+                    session.on_request(request, &mut in_flight).unwrap();
                 }
             }
             Event::Deliver { reject } => {
@@ -248,7 +247,7 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
             }
             Event::Patience => {
                 lost_patience |= session.is_waiting();
-                in_flight.extend(session.on_patience_over());
+                session.on_patience_over(&mut in_flight);
             }
         }
         if !rejected && !lost_patience {
@@ -261,9 +260,9 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
         if let Some(response) = in_flight.pop_front() {
             client.deliver(&response, false)?;
         } else if let Some(request) = client.requests.pop_front() {
-            in_flight.extend(session.on_request(request));
+            session.on_request(request, &mut in_flight).unwrap();
         } else if session.is_waiting() {
-            in_flight.extend(session.on_patience_over());
+            session.on_patience_over(&mut in_flight);
         } else {
             break;
         }

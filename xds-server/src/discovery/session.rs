@@ -4,20 +4,72 @@
 //! client has answered for those, what names them; and only when that is answered too, removals.
 //! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::{
-    Request, Response, Status, Variant,
-    subscription::{Removals, Subscription},
-};
-use crate::resource::{ResourceType, View};
+use super::{Memo, Name, Payload, Position, Request, RequestError, Variant, position::Removals};
+use crate::resource::{Collection, ResourceType, View};
 
 use ResourceType::{
     Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Runtime, Secret,
 };
+
+/// A response to send.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Unique: no other stream of this server has it either.
+    pub nonce: String,
+    /// What it says.
+    pub payload: Arc<Payload>,
+}
+
+/// A rejected response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
+    /// Version of the response.
+    pub version: Arc<str>,
+    /// The client's words.
+    pub message: String,
+}
+
+/// What a client made of what it was sent of one type.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What it wants and has.
+    pub position: Arc<Position>,
+    /// Version of the newest response; empty when none was sent.
+    pub sent: Arc<str>,
+    /// Version of the newest one that was accepted.
+    pub acked: Arc<str>,
+    /// The newest answer, when it was a rejection.
+    pub nack: Option<Nack>,
+    /// The newest response waits for its answer.
+    pub waiting: bool,
+}
+
+/// What a request was, besides a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It answers no response, or an old one.
+    None,
+    /// The newest response was accepted.
+    Ack,
+    /// The newest response was rejected.
+    Nack,
+}
+
+/// One type of one stream.
+#[derive(Debug)]
+struct Track {
+    status: Status,
+    /// Of the newest response.
+    nonce: u64,
+    /// Of the newest request's names.
+    fingerprint: u128,
+    /// The newest response was rejected.
+    rejected: bool,
+    /// The client knows all of this one, removals included.
+    done: Option<Arc<Collection>>,
+}
 
 /// How far the current view has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,79 +84,85 @@ enum Phase {
     Settled,
 }
 
+const MADE: [ResourceType; 4] = [Cluster, ClusterLoadAssignment, Secret, Runtime];
+const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
+
 /// One stream of one node.
 #[derive(Debug)]
 pub struct Session {
+    memo: Arc<Memo>,
     variant: Variant,
+    /// Number of the stream among all of this server.
+    stream: u64,
     view: Arc<View>,
-    subscriptions: BTreeMap<ResourceType, Subscription>,
+    tracks: Vec<(ResourceType, Box<Track>)>,
     phase: Phase,
-    /// New clusters whose endpoints the client must have before a route names them.
-    warming: BTreeSet<String>,
+    /// Told new clusters, whose endpoints the client must have before a route names them.
+    warming: Vec<Arc<Payload>>,
     nonces: u64,
 }
 
 impl Session {
     /// A stream that has said nothing yet, of a node with this view.
-    pub fn new(variant: Variant, view: Arc<View>) -> Self {
+    pub fn new(memo: Arc<Memo>, variant: Variant, stream: u64, view: Arc<View>) -> Self {
         Self {
+            memo,
             variant,
+            stream,
             view,
-            subscriptions: BTreeMap::new(),
+            tracks: Vec::new(),
             phase: Phase::Settled,
-            warming: BTreeSet::new(),
+            warming: Vec::new(),
             nonces: 0,
         }
     }
 
-    /// Takes a request; gives what must be sent now, in this order.
-    pub fn on_request(&mut self, request: Request) -> Vec<Response> {
+    /// Takes a request; puts what must be sent now into `out`, in this order.
+    ///
+    /// # Errors
+    /// When it cannot be served: the stream should end.
+    pub fn on_request(
+        &mut self,
+        request: Request,
+        out: &mut impl Extend<Response>,
+    ) -> Result<Answer, RequestError> {
         let kind = request.kind;
-        let variant = self.variant;
-        let view = Arc::clone(&self.view);
-        let subscription = self
-            .subscriptions
-            .entry(kind)
-            .or_insert_with(|| Subscription::new(kind, variant));
-        subscription.on_request(request, &view);
+        let answer = self.take(request)?;
         // An answer to this request never takes away what a change under way still needs.
         let removals = match self.phase {
             Phase::Settled => Removals::Tell,
             Phase::Make | Phase::Use | Phase::Break => Removals::Hold,
         };
-        let mut responses = Vec::new();
         if self.phase == Phase::Settled || may_answer(kind, self.phase) {
-            self.tell(kind, removals, &mut responses);
+            self.tell(kind, removals, out);
         }
-        self.advance(false, &mut responses);
-        responses
+        self.advance(false, out);
+        Ok(answer)
     }
 
-    /// Takes a new view; gives what must be sent now. Further responses follow as the client
+    /// Takes a new view; puts what must be sent now into `out`. Further responses follow as the client
     /// answers.
-    pub fn on_view(&mut self, view: Arc<View>) -> Vec<Response> {
-        let mut responses = Vec::new();
+    pub fn on_view(&mut self, view: Arc<View>, out: &mut impl Extend<Response>) {
         if Arc::ptr_eq(&self.view, &view) {
-            return responses;
+            return;
         }
         self.view = view;
-        for subscription in self.subscriptions.values_mut() {
-            subscription.forget_gone(&self.view);
+        for (_, track) in &mut self.tracks {
             // What was rejected before holds nothing up now.
-            subscription.rejected = false;
+            track.rejected = false;
         }
         if self.phase == Phase::Settled {
             self.warming.clear();
         }
-        self.warming
-            .retain(|name| self.view.get(ClusterLoadAssignment, name).is_some());
         self.phase = Phase::Make;
-        self.tell(Cluster, Removals::Hold, &mut responses);
-        for kind in [ClusterLoadAssignment, Secret, Runtime] {
-            self.tell(kind, Removals::Hold, &mut responses);
+        for kind in MADE {
+            self.tell(kind, Removals::Hold, out);
         }
-        self.advance(false, &mut responses);
-        responses
+        if self.all_done() {
+            // The common case: endpoints changed, and nothing else waits for them.
+            self.phase = Phase::Settled;
+        }
+        self.advance(false, out);
     }
 
     /// Whether something waits for the client's answer. The caller then gives it some time, and
@@ -114,40 +172,85 @@ impl Session {
     }
 
     /// Goes on although the client did not answer.
-    pub fn on_patience_over(&mut self) -> Vec<Response> {
-        let mut responses = Vec::new();
-        self.advance(true, &mut responses);
-        responses
-    }
-
-    /// What the client made of each type.
-    pub fn status(&self) -> impl Iterator<Item = (ResourceType, &Status)> {
-        let subscriptions = self.subscriptions.iter();
-        subscriptions.map(|(kind, subscription)| (*kind, &subscription.status))
+    pub fn on_patience_over(&mut self, out: &mut impl Extend<Response>) {
+        self.advance(true, out);
     }
 
     /// What the client made of one type.
     pub fn status_of(&self, kind: ResourceType) -> Option<&Status> {
-        Some(&self.subscriptions.get(&kind)?.status)
+        self.track(kind).map(|track| &track.status)
+    }
+
+    fn track(&self, kind: ResourceType) -> Option<&Track> {
+        let mut tracks = self.tracks.iter();
+        tracks.find_map(|(known, track)| (*known == kind).then_some(&**track))
+    }
+
+    fn track_mut(&mut self, kind: ResourceType) -> Option<&mut Track> {
+        let mut tracks = self.tracks.iter_mut();
+        tracks.find_map(|(known, track)| (*known == kind).then_some(&mut **track))
+    }
+
+    /// Takes a request in, without answering it.
+    fn take(&mut self, request: Request) -> Result<Answer, RequestError> {
+        let (kind, variant) = (request.kind, self.variant);
+        let (memo, view) = (Arc::clone(&self.memo), Arc::clone(&self.view));
+        let nonce = self.number_of(&request.nonce);
+        if self.track(kind).is_none() {
+            let track = Track::new(memo.fresh(kind, variant));
+            self.tracks.push((kind, Box::new(track)));
+        }
+        let Some(track) = self.track_mut(kind) else {
+            return Ok(Answer::None);
+        };
+        let first = !track.status.position.has_begun();
+        let answers_newest = !first && nonce == Some(track.nonce);
+        let was_waiting = track.status.waiting;
+        let answer = match answers_newest && was_waiting {
+            true => track.answered(request.error),
+            false => Answer::None,
+        };
+        let asked = request.asked;
+        let repeated = answers_newest && !was_waiting;
+        let changes = match variant {
+            // A request that answers an older response was overtaken: a newer one follows.
+            Variant::StateOfTheWorld if !(first || answers_newest || request.nonce.is_empty()) => {
+                false
+            }
+            Variant::StateOfTheWorld => first || repeated || asked.fingerprint != track.fingerprint,
+            Variant::Delta => first || !asked.is_empty,
+        };
+        if changes {
+            track.fingerprint = asked.fingerprint;
+            let from = &track.status.position;
+            let to = memo.asked(from, &asked, repeated, view.collection(kind))?;
+            track.moved(to);
+            if first && let Some(version) = track.status.position.resumed() {
+                let version = Arc::clone(version);
+                track.status.sent = Arc::clone(&version);
+                track.status.acked = version;
+            }
+        }
+        Ok(answer)
     }
 
     /// Walks on through the phases as far as the client's answers allow.
-    fn advance(&mut self, force: bool, responses: &mut Vec<Response>) {
+    fn advance(&mut self, force: bool, out: &mut impl Extend<Response>) {
         let mut force = force;
         if self.phase == Phase::Make && (force || self.made()) {
             force = false;
             self.warming.clear();
             self.phase = Phase::Use;
-            for kind in [ExtensionConfig, Listener, RouteConfiguration] {
-                self.tell(kind, Removals::Tell, responses);
+            for kind in USED {
+                self.tell(kind, Removals::Tell, out);
             }
         }
         if self.phase == Phase::Use && (force || self.answered(&ResourceType::IN_ORDER)) {
             self.phase = Phase::Break;
         }
         if self.phase == Phase::Break {
-            for kind in [Cluster, ClusterLoadAssignment, Secret, Runtime] {
-                self.tell(kind, Removals::Tell, responses);
+            for kind in MADE {
+                self.tell(kind, Removals::Tell, out);
             }
             self.phase = Phase::Settled;
         }
@@ -155,65 +258,156 @@ impl Session {
 
     /// Clusters and what they need are accepted, and new clusters know their endpoints.
     fn made(&self) -> bool {
-        let endpoints = self.subscriptions.get(&ClusterLoadAssignment);
-        self.answered(&[Cluster, ClusterLoadAssignment, Secret, Runtime])
-            && self
-                .warming
-                .iter()
-                .all(|name| endpoints.is_some_and(|endpoints| endpoints.has(name)))
+        if !self.answered(&MADE) {
+            return false;
+        }
+        let endpoints = self.track(ClusterLoadAssignment);
+        let knows = |name: &Name| {
+            let there = self.view.get(ClusterLoadAssignment, name).is_some();
+            !there || endpoints.is_some_and(|track| track.status.position.has(name))
+        };
+        self.warming.iter().all(|told| told.new.iter().all(knows))
     }
 
     fn answered(&self, kinds: &[ResourceType]) -> bool {
-        let mut subscriptions = kinds.iter().filter_map(|kind| self.subscriptions.get(kind));
-        subscriptions.all(|subscription| !subscription.unanswered && !subscription.rejected)
+        let mut tracks = self.tracks.iter().filter(|(kind, _)| kinds.contains(kind));
+        tracks.all(|(_, track)| !track.status.waiting && !track.rejected)
     }
 
-    fn tell(&mut self, kind: ResourceType, removals: Removals, responses: &mut Vec<Response>) {
-        let Some(subscription) = self.subscriptions.get_mut(&kind) else {
+    /// Whether nothing is left to tell of this view, removals included.
+    fn all_done(&self) -> bool {
+        self.warming.is_empty()
+            && self
+                .tracks
+                .iter()
+                .all(|(kind, track)| track.is_done(self.view.collection(*kind)))
+    }
+
+    fn tell(&mut self, kind: ResourceType, removals: Removals, out: &mut impl Extend<Response>) {
+        let (memo, view) = (Arc::clone(&self.memo), Arc::clone(&self.view));
+        let collection = view.collection(kind);
+        let nonce = self.nonces + 1;
+        let Some(track) = self.track_mut(kind) else {
             return;
         };
-        let difference = subscription.difference(&self.view, removals);
-        if difference.is_nothing() {
+        if !track.status.position.has_begun() || track.is_done(collection) {
             return;
         }
-        self.nonces += 1;
-        let nonce = self.nonces.to_string();
-        let sent = subscription.sent(&difference, &nonce, &self.view);
-        responses.push(Response {
-            kind,
-            nonce,
-            version: subscription.status.sent.clone(),
-            resources: difference.resources,
-            removed: difference.removed,
-        });
-        match kind {
+        let told = memo.told(&track.status.position, collection, removals);
+        if let Some(payload) = &told.payload {
+            track.sent(nonce, payload);
+        }
+        track.moved(told.to);
+        let nothing_left = removals == Removals::Tell || {
+            let position = &track.status.position;
+            memo.told(position, collection, Removals::Tell)
+                .payload
+                .is_none()
+        };
+        track.done = nothing_left.then(|| Arc::clone(collection));
+        let Some(payload) = told.payload else {
+            return;
+        };
+        self.nonces = nonce;
+        out.extend([Response {
+            nonce: format!("{:x}.{nonce}", self.stream),
+            payload: Arc::clone(&payload),
+        }]);
+        self.follow_up(&payload);
+    }
+
+    /// What others must be told again because of a response.
+    fn follow_up(&mut self, payload: &Arc<Payload>) {
+        let memo = Arc::clone(&self.memo);
+        match payload.kind {
             Cluster => {
-                // A changed cluster warms like a new one, and waits for endpoints that Envoy does
-                // not always ask for again.
-                let endpoints = self.subscriptions.get_mut(&ClusterLoadAssignment);
-                if let Some(endpoints) = endpoints {
-                    for name in &sent.changed {
-                        endpoints.tell_again(name);
+                // A changed cluster warms like a new one, and waits for endpoints that Envoy does not
+                // always ask for again.
+                if let Some(endpoints) = self.track_mut(ClusterLoadAssignment) {
+                    if !payload.changed.is_empty() {
+                        let from = &endpoints.status.position;
+                        let to = memo.again(from, Some(&payload.changed), payload);
+                        endpoints.moved(to);
                     }
-                    let has_endpoints =
-                        |name: &String| self.view.get(ClusterLoadAssignment, name).is_some();
-                    self.warming
-                        .extend(sent.new.into_iter().filter(has_endpoints));
+                    if self.phase != Phase::Settled && !payload.new.is_empty() {
+                        self.warming.push(Arc::clone(payload));
+                    }
                 }
             }
-            Listener if !sent.changed.is_empty() => {
-                if let Some(routes) = self.subscriptions.get_mut(&RouteConfiguration) {
-                    for name in routes.known_names() {
-                        routes.tell_again(&name);
-                    }
+            Listener if !payload.changed.is_empty() => {
+                if let Some(routes) = self.track_mut(RouteConfiguration) {
+                    let to = memo.again(&routes.status.position, None, payload);
+                    routes.moved(to);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The number of a nonce of this stream; None for a nonce of any other, or for nonsense.
+    fn number_of(&self, nonce: &[u8]) -> Option<u64> {
+        let (stream, number) = std::str::from_utf8(nonce).ok()?.split_once('.')?;
+        let ours = u64::from_str_radix(stream, 16).ok()? == self.stream;
+        ours.then(|| number.parse().ok())?
+    }
+}
+
+impl Track {
+    fn new(position: Arc<Position>) -> Self {
+        Self {
+            status: Status {
+                position,
+                sent: Arc::default(),
+                acked: Arc::default(),
+                nack: None,
+                waiting: false,
+            },
+            nonce: 0,
+            fingerprint: 0,
+            rejected: false,
+            done: None,
+        }
+    }
+
+    fn is_done(&self, collection: &Arc<Collection>) -> bool {
+        self.done
+            .as_ref()
+            .is_some_and(|done| Arc::ptr_eq(done, collection))
+    }
+
+    fn moved(&mut self, to: Arc<Position>) {
+        if !Arc::ptr_eq(&self.status.position, &to) {
+            self.status.position = to;
+            self.done = None;
+        }
+    }
+
+    fn sent(&mut self, nonce: u64, payload: &Payload) {
+        self.nonce = nonce;
+        self.status.sent = Arc::clone(&payload.version);
+        self.status.waiting = true;
+        self.rejected = false;
+    }
+
+    fn answered(&mut self, error: Option<String>) -> Answer {
+        self.status.waiting = false;
+        let version = Arc::clone(&self.status.sent);
+        match error {
+            None => {
+                self.status.acked = version;
+                self.status.nack = None;
+                Answer::Ack
+            }
+            Some(message) => {
+                self.rejected = true;
+                self.status.nack = Some(Nack { version, message });
+                Answer::Nack
+            }
         }
     }
 }
 
 /// While a change is under way, what names other things waits for its turn.
 fn may_answer(kind: ResourceType, phase: Phase) -> bool {
-    phase > Phase::Make || matches!(kind, Cluster | ClusterLoadAssignment | Secret | Runtime)
+    phase > Phase::Make || MADE.contains(&kind)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Interest, Request, Response, Session, Variant};
+use super::{Interest, Memo, Request, Response, Session, Variant};
 use crate::resource::{Resource, ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
@@ -17,6 +17,26 @@ pub(super) fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     Arc::new(View::new(resources.collect()))
 }
 
+/// A stream of that node.
+pub(super) fn session(variant: Variant, view: &Arc<View>) -> Session {
+    Session::new(Arc::new(Memo::default()), variant, 0xa1, Arc::clone(view))
+}
+
+/// What a client says, as the session takes it.
+pub(super) fn request(
+    kind: ResourceType,
+    nonce: &str,
+    error: Option<&str>,
+    interest: Interest,
+) -> Request {
+    Request {
+        kind,
+        nonce: bytes::Bytes::copy_from_slice(nonce.as_bytes()),
+        error: error.map(str::to_string),
+        asked: interest.into(),
+    }
+}
+
 /// A stream and its client's side of the bookkeeping.
 struct Stream {
     session: Session,
@@ -27,7 +47,7 @@ struct Stream {
 impl Stream {
     fn new(variant: Variant, view: &Arc<View>) -> Self {
         Self {
-            session: Session::new(variant, Arc::clone(view)),
+            session: session(variant, view),
             nonces: HashMap::new(),
             delta: variant == Variant::Delta,
         }
@@ -43,7 +63,8 @@ impl Stream {
 
     fn noted(&mut self, responses: Vec<Response>) -> Vec<Response> {
         for response in &responses {
-            self.nonces.insert(response.kind, response.nonce.clone());
+            self.nonces
+                .insert(response.payload.kind, response.nonce.clone());
         }
         responses
     }
@@ -66,12 +87,9 @@ impl Stream {
         error: Option<&str>,
         interest: Interest,
     ) -> Vec<Response> {
-        let responses = self.session.on_request(Request {
-            kind,
-            nonce: nonce.to_string(),
-            error: error.map(str::to_string),
-            interest,
-        });
+        let mut responses = Vec::new();
+        let request = request(kind, nonce, error, interest);
+        self.session.on_request(request, &mut responses).unwrap();
         self.noted(responses)
     }
 
@@ -86,25 +104,27 @@ impl Stream {
     }
 
     fn see(&mut self, view: &Arc<View>) -> Vec<Response> {
-        let responses = self.session.on_view(Arc::clone(view));
+        let mut responses = Vec::new();
+        self.session.on_view(Arc::clone(view), &mut responses);
         self.noted(responses)
     }
 
     fn lose_patience(&mut self) -> Vec<Response> {
-        let responses = self.session.on_patience_over();
+        let mut responses = Vec::new();
+        self.session.on_patience_over(&mut responses);
         self.noted(responses)
     }
 }
 
 fn names_of(names: &[&str], version: &str) -> Interest {
     Interest::Names {
-        names: names.iter().map(ToString::to_string).collect(),
+        names: names.iter().map(|name| (*name).into()).collect(),
         version: version.to_string(),
     }
 }
 
 fn changes(add: &[&str], remove: &[&str], known: &[(&str, &str)]) -> Interest {
-    let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).into()).collect();
     let known = known.iter();
     Interest::Changes {
         subscribe: texts(add),
@@ -121,6 +141,7 @@ fn told(responses: &[Response]) -> Vec<String> {
 }
 
 fn one_told(response: &Response) -> String {
+    let response = &response.payload;
     let kind = match response.kind {
         Cluster => "cds",
         ClusterLoadAssignment => "eds",
@@ -221,7 +242,7 @@ fn a_nonce_of_another_response_or_type_proves_nothing() {
         );
     }
     let status = stream.session.status_of(Cluster).unwrap();
-    assert_eq!((status.acked.as_str(), &status.nack), ("", &None));
+    assert_eq!((&*status.acked, &status.nack), ("", &None));
 }
 
 #[test]
@@ -245,7 +266,7 @@ fn who_comes_back_with_what_is_current_is_sent_nothing() {
         (RouteConfiguration, "r", "1"),
     ]);
     let mut before = Stream::sotw(&current);
-    let version = before.ask(Cluster, &[])[0].version.clone();
+    let version = before.ask(Cluster, &[])[0].payload.version.clone();
     let mut again = Stream::sotw(&current);
     assert!(
         again

@@ -1,121 +1,93 @@
-//! gRPC around the discovery core: one service, one loop for both variants of the protocol.
+//! gRPC around the discovery core: ADS and the services of single types, one loop for all of them and
+//! for both variants of the protocol.
 
-mod message;
+mod connection;
+mod door;
+mod node;
+mod slow;
 mod stream;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+pub use door::service_names;
+
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    aggregated_discovery_service_server::{
-        AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-    },
-};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
-use tokio_stream::{
-    Stream,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
 
-use crate::{fleet::Fleet, resource::Views};
+use crate::{discovery::Memo, fleet::Fleet, publish::Publisher};
 
 /// Largest request read.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Responses that wait for a slow client; beyond it the stream's loop waits, and later sends the
-/// newest state only.
-const RESPONSES_WAITING_MAX: usize = 4;
+/// Streams on one connection. An Envoy uses one, or one for each type.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Largest set of headers of a call.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams are told to go elsewhere, then given so long to do it.
 const DRAIN: Duration = Duration::from_secs(2);
 
-struct Ads<V> {
-    views: watch::Receiver<Arc<V>>,
+/// What every stream shares.
+pub struct Discovery {
+    publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
-    stopping: watch::Receiver<bool>,
+    memo: Arc<Memo>,
+    readers: Arc<slow::Readers>,
+    stopping: CancellationToken,
+    /// Secret of this process, for fingerprints of what clients send.
+    seed: u64,
 }
 
-type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
-
-impl<V: Views + 'static> Ads<V> {
-    fn open<M: stream::Protocol>(&self, requests: Streaming<M>) -> Response<Responses<M::Answer>> {
-        let (sender, receiver) = mpsc::channel(RESPONSES_WAITING_MAX);
-        let stream = stream::Loop {
-            requests,
-            responses: sender,
-            views: self.views.clone(),
-            fleet: Arc::clone(&self.fleet),
-            stopping: self.stopping.clone(),
-        };
-        tokio::spawn(stream.run());
-        Response::new(Box::pin(ReceiverStream::new(receiver)))
+impl Discovery {
+    /// Serves what `publisher` publishes, and notes in `fleet` what comes of it.
+    pub fn new(publisher: Arc<Publisher>, fleet: Arc<Fleet>) -> Self {
+        Self {
+            publisher,
+            fleet,
+            memo: Arc::default(),
+            readers: Arc::default(),
+            stopping: CancellationToken::new(),
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
+        }
     }
 }
 
-#[tonic::async_trait]
-impl<V: Views + 'static> AggregatedDiscoveryService for Ads<V> {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(self.open(request.into_inner()))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(self.open(request.into_inner()))
-    }
-}
-
-/// Serves ADS until `shutdown` completes; then every stream ends with UNAVAILABLE, so that Envoys
-/// connect to another replica.
+/// Serves discovery until `shutdown` completes; then every stream ends with UNAVAILABLE and its
+/// connection with GOAWAY, so that Envoys connect to another replica.
 ///
 /// # Errors
 /// When the transport fails.
-pub async fn serve<V: Views + 'static>(
+pub async fn serve(
     listener: TcpListener,
-    views: watch::Receiver<Arc<V>>,
-    fleet: Arc<Fleet>,
+    discovery: Discovery,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    let (stop, stopping) = watch::channel(false);
-    let mut drained = stopping.clone();
-    let ads = AggregatedDiscoveryServiceServer::new(Ads {
-        views,
-        fleet,
-        stopping,
-    })
-    .max_decoding_message_size(REQUEST_BYTES_MAX)
-    .max_encoding_message_size(usize::MAX);
+    let discovery = Arc::new(discovery);
+    let stopping = discovery.stopping.clone();
+    let drained = stopping.clone();
+    let mut routes = Routes::default();
+    let router = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = door::add_all(router, &discovery);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
-        .add_service(ads)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .http2_max_header_list_size(Some(HEADER_BYTES_MAX))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
+        .add_routes(routes.prepare())
+        .serve_with_incoming_shutdown(connection::incoming(listener), async move {
             shutdown.await;
-            stop.send_replace(true);
+            stopping.cancel();
         });
     // A client that does not let go must not keep the process.
     let patience = async {
-        if drained.wait_for(|stopping| *stopping).await.is_ok() {
-            tokio::time::sleep(DRAIN).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        drained.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
         result = serving => result.context("the xDS port"),
         () = patience => Ok(()),
+        () = discovery.readers.watch(discovery.fleet.metrics()) => Ok(()),
     }
 }

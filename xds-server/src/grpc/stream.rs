@@ -1,211 +1,458 @@
-//! The loop of one stream.
+//! The loop of one stream: the body of its response, polled by the transport when the client can take
+//! more. So a client that does not read holds one response and nobody else, and whatever happened
+//! meanwhile is told as one change.
 
-use std::{sync::Arc, time::Duration};
-
-use envoy_types::pb::envoy::config::core::v3::Node;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
-use tonic::{Status, Streaming};
+
+use axum::body::Body;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::Stream as _;
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{
+    Code, Status, Streaming,
+    codec::{BufferSettings, DecodeBuf, Decoder},
+};
 use tracing::{debug, info, warn};
 
-use super::message::node_key;
+use super::{
+    Discovery, REQUEST_BYTES_MAX,
+    connection::ConnectionInfo,
+    door::Door,
+    node::{node_info, node_key},
+    slow::Reader,
+};
 use crate::{
     clock,
-    discovery::{Request, Response, Session, Variant},
-    fleet::{Connected, Fleet},
-    resource::{NodeKey, ResourceType, Views},
+    discovery::{Answer, Message, RequestError, Response, Session},
+    fleet::{Caller, Event, Place, StreamStatus},
+    metrics::{Cut, Refused, Service},
+    publish::{Subscription, Update},
+    resource::{NodeKey, ResourceType},
 };
 
 /// A client that leaves a response unanswered holds up what depends on it for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A client that opens a stream must say who it is within this time.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Requests and changes taken before others get their turn.
+const STEPS_MAX: usize = 32;
+/// Larger responses are sent without being copied behind their nonce.
+const COPIED_BYTES_MAX: usize = 4096;
 
-/// A request message of one variant.
-pub(super) trait Protocol: Sized + Send + 'static {
-    type Answer: Send + 'static;
-    const VARIANT: Variant;
+/// Requests as they come: they are looked into no further than needed.
+struct RawDecoder;
 
-    fn node(&self) -> Option<&Node>;
-    fn type_url(&self) -> &str;
-    fn into_request(self, kind: ResourceType) -> Request;
-    fn answer(response: Response) -> Self::Answer;
-}
+impl Decoder for RawDecoder {
+    type Item = Bytes;
+    type Error = Status;
 
-/// Everything that one stream needs.
-pub(super) struct Loop<M: Protocol, V> {
-    pub(super) requests: Streaming<M>,
-    pub(super) responses: mpsc::Sender<Result<M::Answer, Status>>,
-    pub(super) views: watch::Receiver<Arc<V>>,
-    pub(super) fleet: Arc<Fleet>,
-    pub(super) stopping: watch::Receiver<bool>,
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+
+    /// A buffer is kept for as long as its stream, and most requests are small.
+    fn buffer_settings(&self) -> BufferSettings {
+        const BUFFER_BYTES: usize = 1024;
+        BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
+    }
 }
 
 /// A stream whose node is known.
 struct Open {
-    node: NodeKey,
     session: Session,
-    connected: Connected,
+    status: Arc<StreamStatus>,
+    updates: WatchStream<Update>,
+    /// Since when the view holds that is being told.
+    since: Instant,
+    /// Types of which it was told something because of that view, and which it has not accepted.
+    converging: Vec<ResourceType>,
+    reader: Option<Reader>,
+    node: NodeKey,
+    _subscription: Subscription,
 }
 
-/// Why a loop ends.
-enum End {
-    /// The client is gone or done: nothing to say.
-    Quiet,
-    /// The client is told.
-    Told(Status),
+/// One stream.
+pub(super) struct Stream {
+    door: Door,
+    discovery: Arc<Discovery>,
+    place: Place,
+    connection: Option<ConnectionInfo>,
+    requests: Streaming<Bytes>,
+    open: Option<Box<Open>>,
+    responses: VecDeque<Response>,
+    rest: Option<Bytes>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
 }
 
-impl<M: Protocol, V: Views> Loop<M, V> {
-    pub(super) async fn run(mut self) {
-        let mut open = None;
-        let end = self.until_end(&mut open).await;
-        if let Some(Open { node, .. }) = &open {
-            info!(node = node.id, "disconnected");
-        }
-        if let End::Told(status) = end {
-            // A client that is gone already cannot be told.
-            let _ = self.responses.send(Err(status)).await;
+impl Stream {
+    pub(super) fn new(
+        door: Door,
+        discovery: Arc<Discovery>,
+        place: Place,
+        connection: Option<ConnectionInfo>,
+        requests: Body,
+    ) -> Self {
+        let requests = Streaming::new_request(RawDecoder, requests, None, Some(REQUEST_BYTES_MAX));
+        let stopping = Box::pin(discovery.stopping.clone().cancelled_owned());
+        Self {
+            door,
+            discovery,
+            place,
+            connection,
+            requests,
+            open: None,
+            responses: VecDeque::new(),
+            rest: None,
+            deadline: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
+            stopping,
+            ended: false,
         }
     }
 
-    async fn until_end(&mut self, open: &mut Option<Open>) -> End {
-        let mut deadline: Option<Instant> = None;
-        loop {
-            let patience = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
+    /// Takes one thing that happened. An error is the stream's end, which may be a good one.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if self.stopping.as_mut().poll(context).is_ready() {
+            self.discovery.fleet.metrics().cut(Cut::Stopping);
+            return Poll::Ready(Err(Status::unavailable("the server is stopping")));
+        }
+        match Pin::new(&mut self.requests).poll_next(context) {
+            Poll::Ready(Some(Ok(request))) => return Poll::Ready(self.take(request)),
+            Poll::Ready(Some(Err(status))) => return Poll::Ready(Err(self.broken(status))),
+            Poll::Ready(None) => return Poll::Ready(Err(Status::ok("the client is done"))),
+            Poll::Pending => {}
+        }
+        if let Some(open) = &mut self.open {
+            match Pin::new(&mut open.updates).poll_next(context) {
+                Poll::Ready(Some(update)) => {
+                    open.look(update, &mut self.responses);
+                    self.set_deadline();
+                    return Poll::Ready(Ok(()));
                 }
-            };
-            let responses = tokio::select! {
-                request = self.requests.message() => match request {
-                    Ok(Some(request)) => match self.take(request, open) {
-                        Ok(responses) => responses,
-                        Err(status) => return End::Told(status),
-                    },
-                    Ok(None) => return End::Quiet,
-                    Err(status) => {
-                        debug!(%status, "stream broke");
-                        return End::Quiet;
-                    }
-                },
-                changed = self.views.changed() => match changed {
-                    Ok(()) => self.look(open),
-                    Err(_) => return End::Told(stopping()),
-                },
-                () = patience => open
-                    .as_mut()
-                    .map_or_else(Vec::new, |open| open.session.on_patience_over()),
-                () = stopped(&mut self.stopping) => return End::Told(stopping()),
-                () = self.responses.closed() => return End::Quiet,
-            };
-            let progressed = !responses.is_empty();
-            if let Err(end) = self.send(responses, open.as_ref()).await {
-                return end;
-            }
-            let waiting = open.as_ref().is_some_and(|open| open.session.is_waiting());
-            deadline = match deadline {
-                Some(deadline) if waiting && !progressed => Some(deadline),
-                _ if waiting => Some(Instant::now() + PATIENCE),
-                _ => None,
-            };
-        }
-    }
-
-    fn take(&mut self, request: M, open: &mut Option<Open>) -> Result<Vec<Response>, Status> {
-        if open.is_none() {
-            *open = Some(self.begin(&request)?);
-        }
-        let Some(open) = open else {
-            return Ok(Vec::new());
-        };
-        if request.type_url().is_empty() {
-            return Err(Status::invalid_argument("type_url is empty"));
-        }
-        let Some(kind) = ResourceType::from_url(request.type_url()) else {
-            // A newer client may ask for what this server does not know; the rest goes on.
-            debug!(
-                node = open.node.id,
-                type_url = request.type_url(),
-                "unknown type"
-            );
-            return Ok(Vec::new());
-        };
-        let responses = open.session.on_request(request.into_request(kind));
-        report(open, kind);
-        Ok(responses)
-    }
-
-    fn begin(&mut self, request: &M) -> Result<Open, Status> {
-        let node = request
-            .node()
-            .ok_or_else(|| Status::invalid_argument("the first request must carry the node"))?;
-        let node = node_key(node).map_err(Status::invalid_argument)?;
-        let view = self.views.borrow_and_update().view(&node);
-        let connected = self.fleet.connect(&node, M::VARIANT, clock::now());
-        info!(node = node.id, cluster = node.cluster, variant = ?M::VARIANT, "connected");
-        Ok(Open {
-            session: Session::new(M::VARIANT, view),
-            node,
-            connected,
-        })
-    }
-
-    /// The views changed: look again. Whatever came in between is left out.
-    fn look(&mut self, open: &mut Option<Open>) -> Vec<Response> {
-        let views = Arc::clone(&self.views.borrow_and_update());
-        let Some(open) = open else {
-            return Vec::new();
-        };
-        open.session.on_view(views.view(&open.node))
-    }
-
-    async fn send(&mut self, responses: Vec<Response>, open: Option<&Open>) -> Result<(), End> {
-        for response in responses {
-            if let Some(open) = open {
-                debug!(
-                    node = open.node.id,
-                    kind = ?response.kind,
-                    version = response.version,
-                    resources = response.resources.len(),
-                    removed = response.removed.len(),
-                    "sent"
-                );
-                report(open, response.kind);
-            }
-            let answer = M::answer(response);
-            tokio::select! {
-                sent = self.responses.send(Ok(answer)) => sent.map_err(|_| End::Quiet)?,
-                () = stopped(&mut self.stopping) => return Err(End::Told(stopping())),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(Status::unavailable("the server is stopping")));
+                }
+                Poll::Pending => {}
             }
         }
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        match deadline.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(self.on_deadline()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn on_deadline(&mut self) -> Result<(), Status> {
+        self.deadline = None;
+        let Some(open) = &mut self.open else {
+            self.discovery.fleet.metrics().refused(Refused::BadNode);
+            let text = "the first request did not come within 60 s";
+            return Err(Status::deadline_exceeded(text));
+        };
+        open.session.on_patience_over(&mut self.responses);
+        self.set_deadline();
         Ok(())
     }
-}
 
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-}
+    /// Patience begins anew whenever something was sent.
+    fn set_deadline(&mut self) {
+        let waiting = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.session.is_waiting());
+        if !waiting {
+            self.deadline = None;
+        } else if self.deadline.is_none() || !self.responses.is_empty() {
+            self.deadline = Some(Box::pin(tokio::time::sleep(PATIENCE)));
+        }
+    }
 
-fn stopping() -> Status {
-    Status::unavailable("the server is stopping")
-}
+    fn take(&mut self, request: Bytes) -> Result<(), Status> {
+        let Door { variant, service } = self.door;
+        let message = Message::scan(variant, request, self.discovery.seed);
+        let message = message.map_err(|error| self.unusable(&error))?;
+        if self.open.is_none() {
+            self.begin(&message)?;
+        }
+        let Some(kind) = self.kind_of(&message)? else {
+            self.discovery.fleet.metrics().requested_unknown();
+            return Ok(());
+        };
+        if service == Service::Aggregated {
+            debug!(stream = self.place.number, ?kind, "request");
+        }
+        self.discovery.fleet.metrics().requested(kind);
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let took = message
+            .into_request(kind)
+            .and_then(|request| open.session.on_request(request, &mut self.responses));
+        match took {
+            Ok(answer) => {
+                open.answered(kind, answer, &self.discovery);
+                self.set_deadline();
+                Ok(())
+            }
+            Err(error) => Err(self.unusable(&error)),
+        }
+    }
 
-fn report(open: &Open, kind: ResourceType) {
-    let Some(status) = open.session.status_of(kind) else {
-        return;
-    };
-    if open.connected.report(kind, status, clock::now())
-        && let Some(nack) = &status.nack
-    {
-        warn!(
-            node = open.node.id,
-            kind = ?kind,
-            version = nack.version,
-            message = nack.message,
-            "rejected (NACK): it keeps what it had"
+    /// The type that a message speaks of. None for one that this server does not know: a newer client
+    /// may ask for it, and the rest goes on.
+    fn kind_of(&self, message: &Message) -> Result<Option<ResourceType>, Status> {
+        let url = message.type_url();
+        let kind = std::str::from_utf8(url)
+            .ok()
+            .and_then(ResourceType::from_url);
+        match self.door.service {
+            Service::Aggregated if url.is_empty() => {
+                Err(Status::invalid_argument("type_url is empty"))
+            }
+            Service::Aggregated => Ok(kind),
+            Service::Single(only) if url.is_empty() || kind == Some(only) => Ok(Some(only)),
+            Service::Single(only) => Err(Status::invalid_argument(format!(
+                "type_url {} is not served here: this service has only {}",
+                String::from_utf8_lossy(url),
+                only.url()
+            ))),
+        }
+    }
+
+    fn begin(&mut self, message: &Message) -> Result<(), Status> {
+        let metrics = self.discovery.fleet.metrics();
+        let refused = |text: &str| {
+            metrics.refused(Refused::BadNode);
+            Status::invalid_argument(text)
+        };
+        // Envoys always say who they are; people with a debugging client need not.
+        let node = message
+            .node()
+            .map_err(|error| self.unusable(&error))?
+            .unwrap_or_default();
+        let key = node_key(&node).map_err(refused)?;
+        let Door { variant, service } = self.door;
+        let caller = Caller {
+            node: node_info(&node),
+            variant,
+            service,
+            peer: self
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.peer),
+        };
+        let mut subscription = self.discovery.publisher.subscribe(key.clone());
+        let update = subscription.updates.borrow_and_update().clone();
+        let memo = Arc::clone(&self.discovery.memo);
+        info!(
+            node = key.id,
+            cluster = key.cluster,
+            service = service.name(),
+            ?variant,
+            "connected"
         );
+        let reader = self.connection.as_ref().map(|connection| {
+            let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
+            self.discovery.readers.add(self.place.number, updates, cut)
+        });
+        self.open = Some(Box::new(Open {
+            reader,
+            session: Session::new(memo, variant, self.place.number, update.view),
+            status: self.place.taken(caller, clock::now()),
+            updates: WatchStream::from_changes(subscription.updates.clone()),
+            since: update.since,
+            converging: Vec::new(),
+            node: key,
+            _subscription: subscription,
+        }));
+        self.deadline = None;
+        Ok(())
+    }
+
+    /// A request that cannot be served ends its stream.
+    fn unusable(&self, error: &RequestError) -> Status {
+        let metrics = self.discovery.fleet.metrics();
+        let text = error.to_string();
+        debug!(stream = self.place.number, error = text, "stream ended");
+        match (error, &self.open) {
+            (RequestError::TooManyNames, _) => {
+                metrics.cut(Cut::TooLarge);
+                Status::resource_exhausted(text)
+            }
+            (RequestError::Malformed(_), Some(_)) => {
+                metrics.cut(Cut::BadRequest);
+                Status::invalid_argument(text)
+            }
+            (RequestError::Malformed(_), None) => {
+                metrics.refused(Refused::BadRequest);
+                Status::invalid_argument(text)
+            }
+        }
+    }
+
+    /// The transport's word: the client is gone, or sent what is no gRPC.
+    fn broken(&self, status: Status) -> Status {
+        debug!(stream = self.place.number, %status, "stream broke");
+        match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted => {
+                self.discovery.fleet.metrics().cut(Cut::TooLarge);
+            }
+            Code::Cancelled | Code::Unknown | Code::Unavailable => {}
+            _ => self.discovery.fleet.metrics().cut(Cut::BadRequest),
+        }
+        status
+    }
+
+    /// A response's first bytes: gRPC's prefix and the nonce; then the rest, shared with every stream
+    /// that is told the same.
+    fn frame(&mut self, response: &Response) -> Bytes {
+        const NONCE: u8 = 5 << 3 | 2;
+        let body = response.payload.body();
+        let nonce = response.nonce.as_bytes();
+        let length = 2 + nonce.len() + body.len();
+        let is_copied = body.len() <= COPIED_BYTES_MAX;
+        let mut frame = BytesMut::with_capacity(64 + if is_copied { body.len() } else { 0 });
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        frame.put_u8(NONCE);
+        frame.put_u8(u8::try_from(nonce.len()).unwrap_or(u8::MAX));
+        frame.put_slice(nonce);
+        if is_copied {
+            frame.put_slice(body);
+        } else {
+            self.rest = Some(body.clone());
+        }
+        if let Some(open) = &self.open {
+            open.sent(response, length, &self.discovery);
+        }
+        frame.freeze()
+    }
+}
+
+impl Open {
+    /// The view changed. Whatever came in between is left out.
+    fn look(&mut self, update: Update, responses: &mut VecDeque<Response>) {
+        let before = responses.len();
+        self.since = update.since;
+        if let Some(reader) = &self.reader {
+            reader.took_up(update.number);
+        }
+        self.converging.clear();
+        self.session.on_view(update.view, responses);
+        let told = responses.iter().skip(before);
+        self.converging
+            .extend(told.map(|response| response.payload.kind));
+    }
+
+    fn answered(&mut self, kind: ResourceType, answer: Answer, discovery: &Discovery) {
+        let Some(status) = self.session.status_of(kind) else {
+            return;
+        };
+        let metrics = discovery.fleet.metrics();
+        let event = match answer {
+            Answer::None => Event::Asked,
+            Answer::Ack => {
+                metrics.acked(kind);
+                if let Some(place) = self.converging.iter().position(|told| *told == kind) {
+                    self.converging.swap_remove(place);
+                    metrics.converged(kind, self.since.elapsed());
+                }
+                Event::Acked
+            }
+            Answer::Nack => {
+                metrics.nacked(kind);
+                if let Some(nack) = &status.nack {
+                    warn!(
+                        node = self.node.id,
+                        cluster = self.node.cluster,
+                        r#type = kind.api(),
+                        version = &*nack.version,
+                        message = nack.message,
+                        "rejected (NACK): it keeps what it had"
+                    );
+                }
+                Event::Nacked
+            }
+        };
+        self.status.note(kind, event, status, clock::now());
+    }
+
+    fn sent(&self, response: &Response, bytes: usize, discovery: &Discovery) {
+        let kind = response.payload.kind;
+        discovery.fleet.metrics().pushed(kind, bytes);
+        debug!(
+            node = self.node.id,
+            r#type = kind.api(),
+            version = &*response.payload.version,
+            nonce = response.nonce,
+            resources = response.payload.resources.len(),
+            removed = response.payload.removed.len(),
+            "sent"
+        );
+        if let Some(status) = self.session.status_of(kind) {
+            self.status
+                .note(kind, Event::Sent(bytes), status, clock::now());
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            info!(
+                node = open.node.id,
+                cluster = open.node.cluster,
+                "disconnected"
+            );
+        }
+    }
+}
+
+impl http_body::Body for Stream {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let stream = &mut *self;
+        for _ in 0..STEPS_MAX {
+            if let Some(rest) = stream.rest.take() {
+                return Poll::Ready(Some(Ok(Frame::data(rest))));
+            }
+            if let Some(response) = stream.responses.pop_front() {
+                let frame = stream.frame(&response);
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            if stream.ended {
+                return Poll::Ready(None);
+            }
+            match stream.poll_step(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(status)) => {
+                    stream.ended = true;
+                    let mut trailers = http::HeaderMap::new();
+                    // A text that is no header value leaves the code, which says enough.
+                    let _ = status.add_header(&mut trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -1,0 +1,215 @@
+//! Steps that clients take together.
+//!
+//! A client's next position follows from where it stands, from what it asks and from what there is. So
+//! the step is worked out once, its response is encoded once, and whoever comes from the same position
+//! takes it from here. Everything would be the same without it, only slower; so it may forget.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+
+use super::{
+    Asked, Name, Payload, RequestError, Variant,
+    position::{Position, Removals, Told},
+};
+use crate::resource::{Collection, ResourceType};
+
+/// Steps remembered.
+const STEPS_MAX: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();
+/// Bytes of remembered responses.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Addresses are keys only together with the [`Pin`] that keeps what lies there alive.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Asked {
+        from: usize,
+        fingerprint: u128,
+        repeated: bool,
+        /// Zero where the answer does not depend on what there is.
+        collection: usize,
+    },
+    Told {
+        from: usize,
+        collection: usize,
+        removals: Removals,
+    },
+    Again {
+        from: usize,
+        because: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Pin {
+    _from: Arc<Position>,
+    _collection: Option<Arc<Collection>>,
+    _because: Option<Arc<Payload>>,
+}
+
+#[derive(Debug)]
+struct Step {
+    told: Told,
+    _pin: Pin,
+}
+
+impl Step {
+    fn bytes(&self) -> usize {
+        let payload = self.told.payload.as_ref();
+        payload.map_or(0, |payload| payload.body().len())
+    }
+}
+
+#[derive(Debug)]
+struct Steps {
+    known: LruCache<Key, Step>,
+    bytes: usize,
+}
+
+/// Shared by all streams.
+#[derive(Debug)]
+pub struct Memo {
+    /// Where everyone begins: by type, state of the world first.
+    fresh: Vec<[Arc<Position>; 2]>,
+    steps: Mutex<Steps>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        let fresh = ResourceType::IN_ORDER.map(|kind| {
+            [Variant::StateOfTheWorld, Variant::Delta]
+                .map(|variant| Arc::new(Position::fresh(kind, variant)))
+        });
+        Self {
+            fresh: fresh.into(),
+            steps: Mutex::new(Steps {
+                known: LruCache::new(STEPS_MAX),
+                bytes: 0,
+            }),
+        }
+    }
+}
+
+impl Memo {
+    /// The position of a client that said nothing yet.
+    pub(super) fn fresh(&self, kind: ResourceType, variant: Variant) -> Arc<Position> {
+        Arc::clone(&self.fresh[kind as usize][variant as usize])
+    }
+
+    /// See [`Position::asked`].
+    pub(super) fn asked(
+        &self,
+        from: &Arc<Position>,
+        asked: &Asked,
+        repeated: bool,
+        collection: &Arc<Collection>,
+    ) -> Result<Arc<Position>, RequestError> {
+        // Only a first request's version is compared with what there is.
+        let depends = !from.has_begun();
+        let key = Key::Asked {
+            from: address(from),
+            fingerprint: if depends {
+                asked.first_fingerprint()
+            } else {
+                asked.fingerprint
+            },
+            repeated,
+            collection: if depends { address(collection) } else { 0 },
+        };
+        if let Some(told) = self.known(&key) {
+            return Ok(told.to);
+        }
+        let to = Arc::new(from.asked(asked.interest()?, repeated, collection)?);
+        let told = Told {
+            to: Arc::clone(&to),
+            payload: None,
+        };
+        let pin = Pin {
+            _from: Arc::clone(from),
+            _collection: depends.then(|| Arc::clone(collection)),
+            _because: None,
+        };
+        self.remember(key, told, pin);
+        Ok(to)
+    }
+
+    /// See [`Position::told`].
+    pub(super) fn told(
+        &self,
+        from: &Arc<Position>,
+        collection: &Arc<Collection>,
+        removals: Removals,
+    ) -> Told {
+        let key = Key::Told {
+            from: address(from),
+            collection: address(collection),
+            removals,
+        };
+        if let Some(told) = self.known(&key) {
+            return told;
+        }
+        let told = from.told(collection, removals);
+        let pin = Pin {
+            _from: Arc::clone(from),
+            _collection: Some(Arc::clone(collection)),
+            _because: None,
+        };
+        self.remember(key, told.clone(), pin);
+        told
+    }
+
+    /// See [`Position::again`]; `names` are those of `because`.
+    pub(super) fn again(
+        &self,
+        from: &Arc<Position>,
+        names: Option<&[Name]>,
+        because: &Arc<Payload>,
+    ) -> Arc<Position> {
+        let key = Key::Again {
+            from: address(from),
+            because: address(because),
+        };
+        if let Some(told) = self.known(&key) {
+            return told.to;
+        }
+        let to = from.again(names);
+        let told = Told {
+            to: Arc::clone(&to),
+            payload: None,
+        };
+        let pin = Pin {
+            _from: Arc::clone(from),
+            _collection: None,
+            _because: Some(Arc::clone(because)),
+        };
+        self.remember(key, told, pin);
+        to
+    }
+
+    fn known(&self, key: &Key) -> Option<Told> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.known.get(key).map(|step| step.told.clone())
+    }
+
+    /// What two streams worked out at the same time is remembered from the later one.
+    fn remember(&self, key: Key, told: Told, pin: Pin) {
+        let step = Step { told, _pin: pin };
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.bytes += step.bytes();
+        if let Some((_, old)) = steps.known.push(key, step) {
+            steps.bytes -= old.bytes();
+        }
+        while steps.bytes > BYTES_MAX
+            && let Some((_, old)) = steps.known.pop_lru()
+        {
+            steps.bytes -= old.bytes();
+        }
+    }
+}
+
+fn address<T>(shared: &Arc<T>) -> usize {
+    Arc::as_ptr(shared) as usize
+}

@@ -1,0 +1,447 @@
+//! Where one client stands with one type: what it wants and what it knows. A value that never changes:
+//! each step makes another one. Thousands of clients stand at one position, and [`Memo`](super::Memo)
+//! lets them take each step together.
+
+use std::{mem, sync::Arc};
+
+use xxhash_rust::xxh64::Xxh64;
+
+use super::{
+    Interest, Name, Payload, RequestError, Variant,
+    payload::Contents,
+    sorted::{Named, Side, Sorted, side_by_side},
+};
+use crate::resource::{Collection, Resource, ResourceType};
+
+const WILDCARD: &str = "*";
+
+/// Names that one client may want of one type. More is a mistake or an attack.
+pub const NAMES_MAX: usize = 100_000;
+
+/// What the client knows of one name.
+#[derive(Debug, Clone)]
+pub(super) enum Known {
+    /// That there is no such resource (delta only).
+    Absent(Name),
+    /// A version that it kept from an earlier stream.
+    Kept { name: Name, version: Box<str> },
+    /// A resource of this stream.
+    Sent(Arc<Resource>),
+}
+
+impl Named for Known {
+    fn name(&self) -> &str {
+        match self {
+            Self::Absent(name) | Self::Kept { name, .. } => name,
+            Self::Sent(resource) => &resource.name,
+        }
+    }
+}
+
+impl Known {
+    fn has(&self, resource: &Arc<Resource>) -> bool {
+        match self {
+            Self::Absent(_) => false,
+            Self::Kept { version, .. } => *version == resource.version,
+            Self::Sent(sent) => Arc::ptr_eq(sent, resource) || sent.version == resource.version,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(self, Self::Absent(_))
+    }
+
+    fn version(&self) -> &str {
+        match self {
+            Self::Absent(_) => "",
+            Self::Kept { version, .. } => version,
+            Self::Sent(resource) => &resource.version,
+        }
+    }
+}
+
+/// Whether removals are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Removals {
+    /// Not yet: something may still use what goes.
+    Hold,
+    /// Now.
+    Tell,
+}
+
+/// Where a client stands after it was told something, and what it was told.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) to: Arc<Position>,
+    /// None when there was nothing to say.
+    pub(super) payload: Option<Arc<Payload>>,
+}
+
+/// What one client wants and knows of one type.
+#[derive(Debug, Clone)]
+pub struct Position {
+    kind: ResourceType,
+    variant: Variant,
+    begun: bool,
+    wildcard: bool,
+    /// State of the world: names were given once, so an empty list is no wildcard any more.
+    named_once: bool,
+    names: Sorted<Name>,
+    known: Sorted<Known>,
+    /// The next response must be sent although nothing changed.
+    owed: bool,
+    /// State of the world: the client came back with this version, which is what it would be sent.
+    resumed: Option<Arc<str>>,
+}
+
+impl Position {
+    /// A client that said nothing yet.
+    pub(super) fn fresh(kind: ResourceType, variant: Variant) -> Self {
+        Self {
+            kind,
+            variant,
+            begun: false,
+            wildcard: false,
+            named_once: false,
+            names: Sorted::default(),
+            known: Sorted::default(),
+            owed: false,
+            resumed: None,
+        }
+    }
+
+    /// Whether the client asked for something once.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether it wants all there is.
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// How many names it asked for.
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// What it was sent on this stream.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.known.iter().filter_map(|known| match known {
+            Known::Sent(resource) => Some(resource),
+            Known::Absent(_) | Known::Kept { .. } => None,
+        })
+    }
+
+    /// How many resources it has, kept ones included.
+    pub fn known(&self) -> usize {
+        self.known.iter().filter(|known| known.is_there()).count()
+    }
+
+    /// The version with which it came back and missed nothing.
+    pub(super) fn resumed(&self) -> Option<&Arc<str>> {
+        self.resumed.as_ref()
+    }
+
+    /// Whether it has a resource of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(Known::is_there)
+    }
+
+    /// The client asks. `repeated`: with the nonce of a response that it has answered already.
+    ///
+    /// # Errors
+    /// When it wants more than [`NAMES_MAX`] names.
+    pub(super) fn asked(
+        &self,
+        interest: Interest,
+        repeated: bool,
+        collection: &Collection,
+    ) -> Result<Self, RequestError> {
+        let mut next = self.clone();
+        next.resumed = None;
+        let first = !mem::replace(&mut next.begun, true);
+        match interest {
+            Interest::Names { names, version } => {
+                next.want(names, first, repeated);
+                if first && !version.is_empty() {
+                    next.assume(&version, collection);
+                }
+            }
+            Interest::Changes {
+                subscribe,
+                unsubscribe,
+                known,
+            } => next.change(subscribe, unsubscribe, first, known),
+        }
+        if next.names.len() > NAMES_MAX || next.known.len() > NAMES_MAX {
+            return Err(RequestError::TooManyNames);
+        }
+        Ok(next)
+    }
+
+    /// State of the world: the names wanted from now on.
+    ///
+    /// "If the resource_names field is empty, that is a wildcard only where the type allows it and only
+    /// until names were given" (xDS protocol, "How the client specifies what resources to return").
+    fn want(&mut self, names: Vec<Name>, first: bool, repeated: bool) {
+        let mut names = Sorted::new(names);
+        let star = names.contains(WILDCARD);
+        names.retain(|name| **name != *WILDCARD);
+        let given = star || !names.is_empty();
+        let full_state = self.kind.is_full_state();
+        let wildcard = star || (!given && full_state && (first || !self.named_once));
+        self.named_once |= given;
+        let before = mem::replace(&mut self.names, names);
+        let was_wild = mem::replace(&mut self.wildcard, wildcard);
+        let newly_wild = wildcard && !was_wild;
+        let mut newly_named = false;
+        let names = &self.names;
+        if *names != before {
+            newly_named = names.iter().any(|name| !before.contains(name));
+            // Named anew is told anew.
+            let new = |name: &str| names.contains(name) && !before.contains(name);
+            self.known.retain(|known| !new(known.name()));
+        }
+        self.known
+            .retain(|known| wildcard || names.contains(known.name()));
+        let wants_some = wildcard || !names.is_empty();
+        // The same names once more, with nothing to answer: Envoy warms a changed cluster or listener
+        // and waits to be told again what it needs.
+        if repeated && !newly_named && !newly_wild {
+            self.known.clear();
+            self.owed = full_state && wants_some;
+        }
+        if full_state && (first || newly_wild || newly_named) {
+            self.owed = wants_some;
+        }
+    }
+
+    /// State of the world, first request of a stream: versions are derived from content, so a client
+    /// that names the version we would send has it all.
+    fn assume(&mut self, version: &str, collection: &Collection) {
+        let wanted = self.wanted(collection).cloned().map(Known::Sent).collect();
+        let wanted = Sorted::new(wanted);
+        if version_of(&wanted) == version {
+            self.known = wanted;
+            self.owed = false;
+            self.resumed = Some(version.into());
+        }
+    }
+
+    /// Delta: changes of what is wanted.
+    fn change(
+        &mut self,
+        subscribe: Vec<Name>,
+        unsubscribe: Vec<Name>,
+        first: bool,
+        kept: Vec<(Name, Box<str>)>,
+    ) {
+        self.unsubscribe(&Sorted::new(unsubscribe));
+        if first && subscribe.is_empty() && self.kind.is_full_state() {
+            self.wildcard = true;
+            self.owed = true;
+        }
+        let mut subscribe = Sorted::new(subscribe);
+        if subscribe.contains(WILDCARD) {
+            subscribe.retain(|name| **name != *WILDCARD);
+            self.owed |= !self.wildcard;
+            self.wildcard = true;
+        }
+        if !subscribe.is_empty() {
+            // Named again is told again.
+            self.known.retain(|known| !subscribe.contains(known.name()));
+            self.names.put(subscribe);
+        }
+        if first {
+            let kept = kept
+                .into_iter()
+                .filter(|(name, _)| self.wildcard || self.names.contains(name));
+            let kept = kept.map(|(name, version)| Known::Kept { name, version });
+            self.known = Sorted::new(kept.collect());
+            // Who comes back and misses nothing is left alone.
+            self.owed &= self.known.is_empty();
+        }
+    }
+
+    fn unsubscribe(&mut self, names: &Sorted<Name>) {
+        if names.is_empty() {
+            return;
+        }
+        let stays_wild = self.wildcard && !names.contains(WILDCARD);
+        let named = &self.names;
+        // Under a wildcard that stays, the resource stays too and is told again.
+        self.known.retain(|known| {
+            let name = known.name();
+            !(names.contains(name) && (named.contains(name) || !stays_wild))
+        });
+        self.names.retain(|name| !names.contains(name));
+        if self.wildcard && !stays_wild {
+            self.wildcard = false;
+            let named = &self.names;
+            self.known.retain(|known| named.contains(known.name()));
+        }
+    }
+
+    /// The resources that the client wants and that exist, by name.
+    fn wanted<'c>(&'c self, collection: &'c Collection) -> impl Iterator<Item = &'c Arc<Resource>> {
+        let all = self.wildcard.then(|| collection.iter());
+        let named = (!self.wildcard).then(|| {
+            let names = self.names.iter();
+            // Few names of many resources are looked up; else one walk finds them all.
+            let few = self.names.len() * 8 < collection.len();
+            let looked_up = few.then(|| names.clone().filter_map(|name| collection.get(name)));
+            let walked = (!few).then(|| {
+                let walk = side_by_side(names, collection.iter(), |name, resource| {
+                    (***name).cmp(&*resource.name)
+                });
+                walk.filter_map(|side| match side {
+                    Side::Both(_, resource) => Some(resource),
+                    Side::Left(_) | Side::Right(_) => None,
+                })
+            });
+            looked_up
+                .into_iter()
+                .flatten()
+                .chain(walked.into_iter().flatten())
+        });
+        all.into_iter().flatten().chain(named.into_iter().flatten())
+    }
+
+    /// What the client must be told now, and where it stands then.
+    pub(super) fn told(self: &Arc<Self>, collection: &Collection, removals: Removals) -> Told {
+        let position = self.without_gone(collection);
+        let contents = position.difference(collection, removals);
+        if contents.is_nothing() && !position.owed {
+            let payload = None;
+            return Told {
+                to: position,
+                payload,
+            };
+        }
+        let next = position.after(&contents);
+        let version = version_of(&next.known).into();
+        let payload = Payload::new(self.kind, self.variant, version, contents);
+        Told {
+            to: Arc::new(next),
+            payload: Some(Arc::new(payload)),
+        }
+    }
+
+    /// State of the world has no word for removals of most types: what comes back is told anew.
+    fn without_gone(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
+        let forgets = self.variant == Variant::StateOfTheWorld && !self.kind.is_full_state();
+        let gone = |known: &Known| collection.get(known.name()).is_none();
+        if !forgets || !self.known.iter().any(gone) {
+            return Arc::clone(self);
+        }
+        let mut position = Self::clone(self);
+        position.known.retain(|known| !gone(known));
+        Arc::new(position)
+    }
+
+    fn difference(&self, collection: &Collection, removals: Removals) -> Contents {
+        let mut contents = Contents::default();
+        let walk = side_by_side(
+            self.known.iter(),
+            self.wanted(collection),
+            |known, wanted| known.name().cmp(&wanted.name),
+        );
+        let mut lost = Vec::new();
+        for side in walk {
+            match side {
+                Side::Left(known) if known.is_there() => lost.push(known),
+                Side::Both(known, wanted) if !known.has(wanted) => {
+                    let list = match known.is_there() {
+                        true => &mut contents.changed,
+                        false => &mut contents.new,
+                    };
+                    list.push(Arc::clone(&wanted.name));
+                    contents.resources.push(Arc::clone(wanted));
+                }
+                Side::Right(wanted) => {
+                    contents.new.push(Arc::clone(&wanted.name));
+                    contents.resources.push(Arc::clone(wanted));
+                }
+                Side::Left(_) | Side::Both(..) => {}
+            }
+        }
+        match self.variant {
+            Variant::Delta => {
+                if removals == Removals::Tell {
+                    let lost = lost.iter().map(|known| Name::from(known.name()));
+                    contents.removed.extend(lost);
+                }
+                // A name that never was is told at once: nobody uses it.
+                let never = self
+                    .names
+                    .iter()
+                    .filter(|name| !self.known.contains(name) && collection.get(name).is_none());
+                contents.removed.extend(never.cloned());
+            }
+            Variant::StateOfTheWorld if self.kind.is_full_state() => {
+                contents.must_be_told = removals == Removals::Tell && !lost.is_empty();
+                if !contents.is_nothing() || self.owed {
+                    contents.resources = self.wanted(collection).cloned().collect();
+                    if removals == Removals::Hold {
+                        let held = lost.iter().filter_map(|known| match known {
+                            Known::Sent(resource) => Some(Arc::clone(resource)),
+                            Known::Absent(_) | Known::Kept { .. } => None,
+                        });
+                        contents.resources.extend(held);
+                    }
+                }
+            }
+            Variant::StateOfTheWorld => {}
+        }
+        contents
+    }
+
+    /// Where the client stands once it has these.
+    fn after(&self, contents: &Contents) -> Self {
+        let mut next = self.clone();
+        next.owed = false;
+        next.resumed = None;
+        let sent = contents.resources.iter().cloned().map(Known::Sent);
+        let sent = Sorted::new(sent.collect());
+        if self.variant == Variant::StateOfTheWorld && self.kind.is_full_state() {
+            next.known = sent;
+            return next;
+        }
+        if !contents.removed.is_empty() {
+            let removed = Sorted::new(contents.removed.clone());
+            next.known.retain(|known| !removed.contains(known.name()));
+            let absent = removed.iter().filter(|name| self.names.contains(name));
+            let absent = absent.cloned().map(Known::Absent).collect();
+            next.known.put(Sorted::new(absent));
+        }
+        next.known.put(sent);
+        next
+    }
+
+    /// The client must be told these names (sorted) again, if it has them; all if none are given.
+    pub(super) fn again(self: &Arc<Self>, names: Option<&[Name]>) -> Arc<Self> {
+        let named = |name: &str| {
+            names.is_none_or(|names| names.binary_search_by(|again| (**again).cmp(name)).is_ok())
+        };
+        let again = |known: &Known| known.is_there() && named(known.name());
+        if !self.known.iter().any(again) {
+            return Arc::clone(self);
+        }
+        let mut position = Self::clone(self);
+        position.known.retain(|known| !again(known));
+        Arc::new(position)
+    }
+}
+
+/// Derived from content: equal sets have equal versions, on every replica.
+fn version_of(known: &Sorted<Known>) -> String {
+    let mut hash = Xxh64::new(0);
+    for known in known.iter().filter(|known| known.is_there()) {
+        hash.update(known.name().as_bytes());
+        hash.update(&[0]);
+        hash.update(known.version().as_bytes());
+        hash.update(&[0]);
+    }
+    format!("{:016x}", hash.digest())
+}
