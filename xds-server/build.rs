@@ -7,20 +7,53 @@
 )]
 use std::{env, error::Error, fs, path::PathBuf, process::Command};
 
-use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../Cargo.lock");
     let source = envoy_types_folder()?.join("src/generated/types.bin");
-    let mut descriptors = FileDescriptorSet::decode(fs::read(&source)?.as_slice())?;
-    for file in &mut descriptors.file {
-        file.source_code_info = None;
-    }
     let target = PathBuf::from(env::var("OUT_DIR")?).join("envoy.bin");
-    fs::write(target, descriptors.encode_to_vec())?;
+    fs::write(target, without_comments(&fs::read(&source)?)?)?;
     Ok(())
+}
+
+/// A FileDescriptorSet without its files' source_code_info. Field by field: decoded as prost's own types it would lose
+/// what Envoy's annotations say, such as which fields are sensitive.
+fn without_comments(set: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    const SOURCE_CODE_INFO: u32 = 9;
+    let mut stripped = Vec::new();
+    for (tag, mut file) in fields(set)? {
+        decode_key(&mut file)?;
+        decode_varint(&mut file)?;
+        let mut kept = Vec::new();
+        for (tag, field) in fields(file)? {
+            if tag != SOURCE_CODE_INFO {
+                kept.extend_from_slice(field);
+            }
+        }
+        encode_key(tag, WireType::LengthDelimited, &mut stripped);
+        encode_varint(kept.len() as u64, &mut stripped);
+        stripped.extend_from_slice(&kept);
+    }
+    Ok(stripped)
+}
+
+/// A field's tag, and all of its bytes.
+type Field<'m> = (u32, &'m [u8]);
+
+fn fields(mut message: &[u8]) -> Result<Vec<Field<'_>>, Box<dyn Error>> {
+    let mut fields = Vec::new();
+    while !message.is_empty() {
+        let mut rest = message;
+        let (tag, wire_type) = decode_key(&mut rest)?;
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
+        fields.push((tag, &message[..message.len() - rest.len()]));
+        message = rest;
+    }
+    Ok(fields)
 }
 
 fn envoy_types_folder() -> Result<PathBuf, Box<dyn Error>> {

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
 
 use super::Draft;
@@ -17,11 +19,102 @@ static ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envo
 
 /// A draft that is no message of its type.
 #[derive(Debug, thiserror::Error)]
-#[error("{kind:?} {name:?} is not what Envoy's API describes: {problem}")]
+#[error("{kind:?} {name:?} is not what Envoy's API describes: {misfit}")]
 pub struct EncodeError {
     kind: ResourceType,
     name: String,
-    problem: String,
+    misfit: Misfit,
+}
+
+/// Where a body is not what its type's descriptor says, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// From the body's root to what is wrong. Of an unknown field: to the object that holds it.
+    pub steps: Vec<Step>,
+    /// What is wrong. It repeats no value, which may be a private key.
+    pub message: String,
+    /// The field, when that is what is not known.
+    pub unknown_field: Option<String>,
+}
+
+/// One step into a JSON tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// To a member, by the key that the body spells.
+    Key(String),
+    /// To an element.
+    Index(usize),
+}
+
+impl Misfit {
+    /// `load_assignment.endpoints[0].priority`; empty for the whole.
+    pub fn field(&self) -> String {
+        let unknown = self.unknown_field.iter().cloned().map(Step::Key);
+        let mut field = String::new();
+        for step in self.steps.iter().cloned().chain(unknown) {
+            match step {
+                Step::Index(index) => field += &format!("[{index}]"),
+                Step::Key(key) if field.is_empty() => field = key,
+                Step::Key(key) => field += &format!(".{key}"),
+            }
+        }
+        field
+    }
+
+    fn whole(message: String) -> Self {
+        Self {
+            steps: Vec::new(),
+            message,
+            unknown_field: None,
+        }
+    }
+
+    fn of(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        use serde_path_to_error::Segment;
+        const UNKNOWN_FIELD: &str = "unrecognized field name '";
+        let steps = error.path().iter().filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        let said = error.inner().to_string();
+        let unknown_field = said
+            .strip_prefix(UNKNOWN_FIELD)
+            .and_then(|rest| rest.strip_suffix('\''));
+        Self {
+            steps: steps.collect(),
+            message: match unknown_field {
+                Some(_) => "unknown field".into(),
+                None => without_values(&said),
+            },
+            unknown_field: unknown_field.map(Into::into),
+        }
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let field = self.field();
+        if !field.is_empty() {
+            write!(formatter, "{field}: ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+/// serde repeats a text that has the wrong type, and it may be a key: ``string "-----BEGIN…"``.
+fn without_values(said: &str) -> String {
+    const EXPECTED: &str = ", expected ";
+    for (begin, plain) in [
+        ("invalid type: string ", "a text"),
+        ("invalid value: string ", "this text"),
+    ] {
+        if let Some(rest) = said.strip_prefix(begin) {
+            let expected = rest.rfind(EXPECTED).map_or("", |at| &rest[at..]);
+            return format!("{plain} does not belong here{expected}");
+        }
+    }
+    said.to_string()
 }
 
 /// Encodes drafts, each content once: what did not change keeps its bytes.
@@ -52,7 +145,7 @@ impl Encoder {
     /// When the draft's body is no message of its type: an error of the compiler, which its tests
     /// are there to find.
     pub fn encode(&self, draft: Draft) -> Result<Arc<Resource>, EncodeError> {
-        let version = format!("{:016x}", xxh64(draft.body.to_string().as_bytes(), 0));
+        let version = version(&draft.body.to_string());
         let key = (draft.kind, draft.name);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resources) = known.get(&key)
@@ -63,13 +156,7 @@ impl Encoder {
         let (kind, name) = key;
         let body = match self.bytes(kind, &draft.body) {
             Ok(body) => body,
-            Err(problem) => {
-                return Err(EncodeError {
-                    kind,
-                    name,
-                    problem,
-                });
-            }
+            Err(misfit) => return Err(EncodeError { kind, name, misfit }),
         };
         let resource = Arc::new(Resource::new(kind, &name, &version, &body));
         let newest = known.entry((kind, name)).or_default();
@@ -89,14 +176,36 @@ impl Encoder {
         });
     }
 
-    fn bytes(&self, kind: ResourceType, body: &serde_json::Value) -> Result<Vec<u8>, String> {
-        let message = kind.url().rsplit('/').next().unwrap_or_default();
+    /// Envoy's descriptors, by which `@type` is resolved.
+    pub fn descriptors(&self) -> &DescriptorPool {
+        &self.descriptors
+    }
+
+    /// The message that a body says, encoded. An `@type` within it must come first in its object:
+    /// errors behind one that does not lose their place.
+    ///
+    /// # Errors
+    /// Where the body is not what the type's descriptor says.
+    pub fn bytes(&self, kind: ResourceType, body: &serde_json::Value) -> Result<Vec<u8>, Misfit> {
         let descriptor = self
-            .descriptors
-            .get_message_by_name(message)
-            .ok_or_else(|| format!("no message {message} in Envoy's descriptors"))?;
-        let message =
-            DynamicMessage::deserialize(descriptor, body).map_err(|error| error.to_string())?;
+            .message(kind)
+            .ok_or_else(|| Misfit::whole(format!("no {kind:?} in Envoy's descriptors")))?;
+        let mut track = serde_path_to_error::Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
+        let message: DynamicMessage = descriptor
+            .deserialize(deserializer)
+            .map_err(|error| Misfit::of(&serde_path_to_error::Error::new(track.path(), error)))?;
         Ok(message.encode_to_vec())
     }
+
+    /// The descriptor of a type.
+    pub fn message(&self, kind: ResourceType) -> Option<MessageDescriptor> {
+        let name = kind.url().rsplit('/').next().unwrap_or_default();
+        self.descriptors.get_message_by_name(name)
+    }
+}
+
+/// A resource's version: of its JSON, so that equal content has it everywhere.
+pub fn version(json: &str) -> String {
+    format!("{:016x}", xxh64(json.as_bytes(), 0))
 }

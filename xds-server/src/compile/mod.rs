@@ -13,9 +13,11 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-pub use encode::{EncodeError, Encoder};
+pub use encode::{EncodeError, Encoder, Misfit, Step, version};
 pub use extension::{FILTER_NAME, FilterCode};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 
@@ -73,6 +75,39 @@ pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
         }),
         Role::Unknown => Vec::new(),
     }
+}
+
+/// Everything that some node of the mesh is sent, by type and name.
+pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
+    let node = |role, endpoint_id| NodeSpec {
+        role,
+        endpoint_id,
+        outbound: DEFAULT_OUTBOUND,
+        filter_file: None,
+    };
+    let mut drafts = services(mesh);
+    for (name, gateway) in &mesh.gateways {
+        drafts.push(listener::gateway(name.as_str(), gateway));
+        drafts.push(route::gateway(mesh, name.as_str(), gateway));
+    }
+    for (name, service) in mesh.services.iter().filter(|(_, service)| service.sidecar) {
+        for endpoint in &service.endpoints {
+            let node = node(Role::Service(name.clone()), Some(endpoint.id.clone()));
+            drafts.extend(listener::inbound(name, service, &node));
+        }
+    }
+    if !mesh.services.is_empty() {
+        drafts.push(listener::outbound(&node(Role::Unknown, None)));
+        drafts.push(route::outbound(mesh));
+    }
+    let mut names: BTreeSet<_> = drafts
+        .into_iter()
+        .map(|draft| (draft.kind, draft.name))
+        .collect();
+    if !names.is_empty() {
+        names.insert((ResourceType::ExtensionConfig, FILTER_NAME.into()));
+    }
+    names
 }
 
 /// Clusters and endpoints: the same for every node, encoded once.

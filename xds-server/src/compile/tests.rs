@@ -200,3 +200,21 @@ fn every_draft_is_what_envoys_api_describes_and_equal_ones_share_their_bytes() {
     let problem = encoder.encode(wrong).unwrap_err().to_string();
     assert!(problem.contains("nmae"), "{problem}");
 }
+
+#[test]
+fn the_meshs_names_are_those_of_everything_that_some_node_is_sent() {
+    let nodes = [
+        ("edge", "edge"),
+        ("order-service", "order-1"),
+        ("payment-service", "pay-1"),
+        ("payment-service", "pay-2"),
+    ];
+    let sent = nodes.map(|(cluster, id)| drafts(cluster, id));
+    let sent = sent
+        .into_iter()
+        .flatten()
+        .map(|draft| (draft.kind, draft.name));
+    assert_eq!(super::names(&mesh()), sent.collect());
+    let nothing = read("{}", &Defaults::default()).unwrap();
+    assert!(super::names(&nothing).is_empty());
+}
