@@ -12,6 +12,7 @@ pub mod clock;
 pub mod compile;
 pub mod discovery;
 pub mod explain;
+pub mod file_events;
 pub mod fleet;
 pub mod grpc;
 pub mod last_good;

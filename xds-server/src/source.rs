@@ -1,31 +1,22 @@
-//! Follows the mesh file: by events of its folder (editors and ConfigMaps replace files by rename,
-//! which a watch on the file itself would miss) and by a slow re-read for file systems that send
-//! none. Only content counts: touching a file changes nothing.
+//! Follows the mesh file. Only content counts: touching a file changes nothing.
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
 };
 
-use notify::{RecursiveMode, Watcher};
 use policy::reader::Problem;
-use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::{
     catalog::{Catalog, Outcome},
     clock,
+    file_events::{FileEvents, settled},
     last_good::LastGood,
     mesh::{self, Defaults, Mesh},
     settings::ConfigPath,
 };
 
-const REREAD_EVERY: Duration = Duration::from_secs(2);
-/// Between two looks at a file that changes.
-const SETTLE_PAUSE: Duration = Duration::from_millis(50);
-const SETTLE_LOOKS: u32 = 20;
 /// A mesh file larger than this is refused unread.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -162,34 +153,15 @@ impl Follower {
 
     /// Runs for ever; end it by dropping it.
     pub async fn run(mut self) {
-        let changed = Arc::new(Notify::new());
-        let _watcher = self.watch(&changed);
-        let mut reread = tokio::time::interval(REREAD_EVERY);
-        reread.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut events = FileEvents::of_folder(folder);
         loop {
-            tokio::select! {
-                () = changed.notified() => {}
-                _ = reread.tick() => {}
-            }
-            self.settle().await;
+            events.next().await;
+            settled(&self.last_text, async || read_text(&self.path).ok()).await;
             self.look();
-        }
-    }
-
-    /// A file that is written in place is read whole only once its writer is done: until two looks
-    /// agree, or patience ends and the next event or re-read decides.
-    async fn settle(&self) {
-        let mut before = read_text(&self.path).ok();
-        if before == self.last_text {
-            return;
-        }
-        for _ in 0..SETTLE_LOOKS {
-            tokio::time::sleep(SETTLE_PAUSE).await;
-            let now = read_text(&self.path).ok();
-            if now == before {
-                return;
-            }
-            before = now;
         }
     }
 
@@ -225,27 +197,5 @@ impl Follower {
     fn refuse(&mut self, problems: Vec<Problem>) {
         report(&self.path, &problems);
         self.catalog.offer(Err(problems), clock::now());
-    }
-
-    /// Watches the folder. Without it (a full inotify table, say) the periodic re-read remains.
-    fn watch(&self, changed: &Arc<Notify>) -> Option<impl Watcher + use<>> {
-        let changed = Arc::clone(changed);
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let started = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event as well; our own reads must not wake us.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                changed.notify_one();
-            }
-        })
-        .and_then(|mut watcher| {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        started
-            .inspect_err(|error| warn!(%error, "no file events: re-reading every 2 s instead"))
-            .ok()
     }
 }
