@@ -1,6 +1,6 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use prometheus::Registry;
@@ -12,14 +12,15 @@ use tracing::{info, warn};
 
 use crate::{
     api,
-    catalog::{Catalog, Refusal},
+    catalog::{Catalog, Refusal, Revision},
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
     grpc,
     last_good::LastGood,
     metrics::Metrics,
-    publish,
+    publish::{self, Publisher},
+    raw::{self, RawResources},
     settings::Settings,
     source,
 };
@@ -37,8 +38,9 @@ pub struct Bound {
     xds_listener: TcpListener,
     api_listener: TcpListener,
     state: api::State,
-    publisher: Arc<publish::Publisher>,
+    publisher: Arc<Publisher>,
     follower: source::Follower,
+    resources_folder: Option<PathBuf>,
 }
 
 /// The mesh file was refused and no earlier good one is known: exit code 65.
@@ -91,12 +93,14 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let catalog = Catalog::new(start.mesh, refusal, now);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let revisions = catalog.revisions();
+    let resources = Arc::new(open_resources(settings, &encoder, revisions.clone())?);
     let registry = Registry::new();
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
-    let publisher = Arc::new(publish::Publisher::new(
+    let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
+        Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
-        encoder,
+        Arc::clone(&encoder),
         Arc::clone(&metrics),
     ));
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
@@ -106,6 +110,10 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         refusal: catalog.refusal(),
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         code,
+        encoder,
+        raw: resources.states(),
+        resource_problems: resources.problems(),
+        resources,
     };
     let defaults = settings.defaults.clone();
     Ok(Bound {
@@ -116,7 +124,29 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         state,
         publisher,
         follower: source::Follower::new(path, defaults, catalog, last_good),
+        resources_folder: settings.resources.clone(),
     })
+}
+
+fn open_resources(
+    settings: &Settings,
+    encoder: &Arc<Encoder>,
+    revisions: watch::Receiver<Arc<Revision>>,
+) -> anyhow::Result<RawResources> {
+    let first_look = match &settings.resources {
+        Some(folder) => Some(
+            raw::folder::look(folder)
+                .map_err(|error| anyhow::anyhow!("--resources {}: {error}", folder.display()))?,
+        ),
+        None => None,
+    };
+    RawResources::open(
+        &settings.state_dir,
+        first_look,
+        Arc::clone(encoder),
+        revisions,
+    )
+    .with_context(|| format!("--state-dir {}", settings.state_dir.display()))
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -149,8 +179,16 @@ impl Bound {
             }
         };
         let fleet = Arc::clone(&self.state.fleet);
+        let resources = Arc::clone(&self.state.resources);
+        let following_resources = async {
+            match self.resources_folder {
+                Some(folder) => raw::folder::follow(folder, resources).await,
+                None => std::future::pending().await,
+            }
+        };
         let revisions = self.state.revisions.clone();
-        let publishing = publish::follow(revisions, Arc::clone(&self.publisher));
+        let raw = self.state.raw.clone();
+        let publishing = publish::follow(revisions, raw, Arc::clone(&self.publisher));
         let discovery = grpc::Discovery::new(self.publisher, fleet);
         let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
         let api = api::serve(self.api_listener, self.state, until_stopped());
@@ -164,6 +202,7 @@ impl Bound {
         tokio::select! {
             result = &mut servers => return result.map(|_| ()),
             () = self.follower.run() => {}
+            () = following_resources => {}
             () = publishing => {}
             () = stopping => {}
         }

@@ -1,7 +1,7 @@
 //! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
 //!
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
-//! carries it; `catalog`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
+//! carries it; `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
 pub mod api;
 pub mod app;
@@ -19,6 +19,7 @@ pub mod last_good;
 pub mod mesh;
 pub mod metrics;
 pub mod publish;
+pub mod raw;
 pub mod resource;
 pub mod settings;
 pub mod source;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use crate::{
     catalog::Revision,
     compile::{self, Encoder, FilterCode, NodeSpec},
     metrics::Metrics,
+    raw::{LayersKey, RawState},
     resource::{NodeKey, View},
 };
 
@@ -35,29 +37,47 @@ pub struct Update {
 }
 
 /// One state of everything, ready to be served. Views are made when first asked for and shared by all
-/// nodes with the same [`NodeSpec`]: ten thousand sidecars of one service cost one.
+/// nodes that do not differ: ten thousand sidecars of one service cost one.
 struct Snapshot {
     revision: Arc<Revision>,
+    raw: Arc<RawState>,
     code: Arc<FilterCode>,
     encoder: Arc<Encoder>,
-    views: HashMap<NodeSpec, Arc<View>>,
-    /// Those of the snapshot before this one: what did not change is taken from there.
-    before: HashMap<NodeSpec, Arc<View>>,
+    /// What the mesh says to nodes of a spec.
+    bases: HashMap<NodeSpec, Arc<View>>,
+    /// Those of the revision before this one: what did not change is taken from there.
+    bases_before: HashMap<NodeSpec, Arc<View>>,
+    /// Raw resources laid over a base, by the base's address. The base is kept beside its result, so
+    /// nothing else comes to lie there.
+    overlaid: HashMap<(usize, LayersKey), (Arc<View>, Arc<View>)>,
 }
 
 impl Snapshot {
-    fn view(&mut self, node: &NodeKey) -> Arc<View> {
+    fn base(&mut self, node: &NodeKey) -> Arc<View> {
         let spec = NodeSpec::of(&self.revision.mesh, node);
-        if let Some(view) = self.views.get(&spec) {
+        if let Some(view) = self.bases.get(&spec) {
             return Arc::clone(view);
         }
         let mut view = self.compile(&spec);
-        if let Some(before) = self.before.get(&spec) {
+        if let Some(before) = self.bases_before.get(&spec) {
             view.keep_unchanged(before);
         }
         let view = Arc::new(view);
-        if self.views.len() < VIEWS_MAX {
-            self.views.insert(spec, Arc::clone(&view));
+        if self.bases.len() < VIEWS_MAX {
+            self.bases.insert(spec, Arc::clone(&view));
+        }
+        view
+    }
+
+    fn over(&mut self, base: &Arc<View>, node: &NodeKey) -> Arc<View> {
+        let layers = self.raw.layers(node);
+        let key = (Arc::as_ptr(base) as usize, layers);
+        if let Some((_, view)) = self.overlaid.get(&key) {
+            return Arc::clone(view);
+        }
+        let view = self.raw.over(base, &key.1);
+        if self.overlaid.len() < VIEWS_MAX {
+            self.overlaid.insert(key, (Arc::clone(base), Arc::clone(&view)));
         }
         view
     }
@@ -77,6 +97,8 @@ impl Snapshot {
 
 /// A connected node: what it is sent, and by how many streams.
 struct Feed {
+    /// What the mesh says to it.
+    base: Arc<View>,
     updates: watch::Sender<Update>,
     streams: usize,
 }
@@ -95,9 +117,10 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Serves this revision.
+    /// Serves this revision, and these raw resources over it.
     pub fn new(
         revision: Arc<Revision>,
+        raw: Arc<RawState>,
         code: Arc<FilterCode>,
         encoder: Arc<Encoder>,
         metrics: Arc<Metrics>,
@@ -105,10 +128,12 @@ impl Publisher {
         metrics.published(revision.number);
         let snapshot = Snapshot {
             revision,
+            raw,
             code,
             encoder,
-            views: HashMap::new(),
-            before: HashMap::new(),
+            bases: HashMap::new(),
+            bases_before: HashMap::new(),
+            overlaid: HashMap::new(),
         };
         Self {
             state: Mutex::new(State {
@@ -128,13 +153,18 @@ impl Publisher {
             number,
             feeds,
         } = &mut *state;
-        let feed = feeds.entry(node.clone()).or_insert_with(|| Feed {
-            updates: watch::Sender::new(Update {
-                view: snapshot.view(&node),
+        let feed = feeds.entry(node.clone()).or_insert_with(|| {
+            let base = snapshot.base(&node);
+            let first = Update {
+                view: snapshot.over(&base, &node),
                 since: Instant::now(),
                 number: *number,
-            }),
-            streams: 0,
+            };
+            Feed {
+                base,
+                updates: watch::Sender::new(first),
+                streams: 0,
+            }
         });
         feed.streams += 1;
         Subscription {
@@ -144,8 +174,8 @@ impl Publisher {
         }
     }
 
-    /// Puts a revision in force: every connected node whose view differs is told.
-    fn publish(&self, revision: Arc<Revision>) {
+    /// Puts a revision and raw resources in force: every connected node whose view differs is told.
+    fn publish(&self, revision: Arc<Revision>, raw: Arc<RawState>) {
         let mut state = self.lock();
         let State {
             snapshot,
@@ -153,13 +183,20 @@ impl Publisher {
             feeds,
         } = &mut *state;
         *number += 1;
-        self.metrics.published(revision.number);
-        snapshot.before = std::mem::take(&mut snapshot.views);
-        snapshot.revision = revision;
-        snapshot.encoder.forget_unused();
+        let mesh_changed = !Arc::ptr_eq(&snapshot.revision, &revision);
+        if mesh_changed {
+            self.metrics.published(revision.number);
+            snapshot.bases_before = mem::take(&mut snapshot.bases);
+            snapshot.revision = revision;
+        }
+        snapshot.overlaid.clear();
+        snapshot.raw = raw;
         let since = Instant::now();
         for (node, feed) in feeds {
-            let view = snapshot.view(node);
+            if mesh_changed {
+                feed.base = snapshot.base(node);
+            }
+            let view = snapshot.over(&feed.base, node);
             feed.updates.send_if_modified(|update| {
                 let differs = !update.view.is_the_same_as(&view);
                 if differs {
@@ -171,6 +208,10 @@ impl Publisher {
                 }
                 differs
             });
+        }
+        if mesh_changed {
+            snapshot.bases_before.clear();
+            snapshot.encoder.forget_unused();
         }
     }
 
@@ -199,16 +240,32 @@ impl Drop for Subscription {
     }
 }
 
-/// Publishes each revision of the catalog until its sender is gone.
-pub async fn follow(mut revisions: watch::Receiver<Arc<Revision>>, publisher: Arc<Publisher>) {
+/// Publishes each revision of the mesh and of the raw resources until one of their senders is gone.
+pub async fn follow(
+    mut revisions: watch::Receiver<Arc<Revision>>,
+    mut raw: watch::Receiver<Arc<RawState>>,
+    publisher: Arc<Publisher>,
+) {
     let mut last: Option<Instant> = None;
-    while revisions.changed().await.is_ok() {
+    loop {
+        let changed = tokio::select! {
+            changed = revisions.changed() => changed,
+            changed = raw.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
         if let Some(last) = last {
             tokio::time::sleep_until(last + TOGETHER).await;
         }
         let revision = Arc::clone(&revisions.borrow_and_update());
-        info!(revision = revision.number, "published");
-        publisher.publish(revision);
+        let raw = Arc::clone(&raw.borrow_and_update());
+        info!(
+            revision = revision.number,
+            resources = raw.revision(),
+            "published"
+        );
+        publisher.publish(revision, raw);
         last = Some(Instant::now());
     }
 }

@@ -22,8 +22,10 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// HTTP API; port 0 is any free port.
     pub api_listen: SocketAddr,
-    /// Where the last good revision is kept.
+    /// Where the last good revision and the raw resources are kept.
     pub state_dir: PathBuf,
+    /// Folder of raw resources.
+    pub resources: Option<PathBuf>,
     /// The filter's `.wasm`.
     pub filter: PathBuf,
     /// Most xDS streams at once.

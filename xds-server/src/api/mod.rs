@@ -1,5 +1,7 @@
-//! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, and what
-//! the fleet says.
+//! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
+//! and what the fleet says.
+
+mod raw;
 
 use std::{future::Future, sync::Arc};
 
@@ -18,10 +20,11 @@ use crate::{
     bootstrap::Member,
     catalog::{Refusal, Revision},
     clock,
-    compile::FilterCode,
+    compile::{Encoder, FilterCode},
     discovery::Variant,
     explain::{self, Question},
     fleet::{Fleet, StreamStatus},
+    raw::{FileProblem, RawResources, RawState},
 };
 
 /// What handlers may read.
@@ -35,6 +38,14 @@ pub struct State {
     pub fleet: Arc<Fleet>,
     /// The filter.
     pub code: Arc<FilterCode>,
+    /// Envoy's descriptors.
+    pub encoder: Arc<Encoder>,
+    /// Where raw resources are changed.
+    pub resources: Arc<RawResources>,
+    /// Those in force.
+    pub raw: watch::Receiver<Arc<RawState>>,
+    /// What is wrong with the files of `--resources`.
+    pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }
 
 /// Serves until `shutdown` completes.
@@ -55,6 +66,7 @@ pub async fn serve(
         .route("/api/v1/proxies", get(proxies))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))
+        .merge(raw::routes())
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
         .with_state(state);
     axum::serve(listener, router)

@@ -32,9 +32,12 @@ pub(super) struct Serve {
     /// Where people and tools connect (HTTP). Port 0 is any free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8088")]
     api_listen: SocketAddr,
-    /// Folder in which the last good mesh is kept.
+    /// Folder in which the last good mesh and raw resources are kept. Of one server alone.
     #[arg(long, value_name = "DIR", default_value = ".mumbai-mesh")]
     state_dir: PathBuf,
+    /// Folder of raw resources: any Envoy resource as protobuf JSON or YAML, one or an apply body a file.
+    #[arg(long, value_name = "DIR")]
+    resources: Option<PathBuf>,
     /// The filter for Envoys that have no file of their own. Found beside this program by default.
     #[arg(long, value_name = "FILE")]
     filter: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Serve {
             xds_listen: self.xds_listen,
             api_listen: self.api_listen,
             state_dir: self.state_dir,
+            resources: self.resources,
             filter,
             max_streams: self.max_streams,
         };

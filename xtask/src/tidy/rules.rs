@@ -41,7 +41,8 @@ pub const CRATES: &[CrateRule] = &[
     },
 ];
 
-/// What the production code of one module (its file or its folder) may use.
+/// What the production code of one module (its file or its folder) may use. The first rule that fits
+/// holds.
 pub struct ModuleRule {
     /// Path prefix without `.rs`.
     pub module: &'static str,
@@ -96,6 +97,31 @@ pub const MODULES: &[ModuleRule] = &[
         may_use: Some(&["mesh", "resource"]),
         never: WORLD,
         why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/raw/state",
+        may_use: Some(&["raw", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/raw/changes",
+        may_use: Some(&["compile", "raw", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/raw",
+        may_use: Some(&["catalog", "compile", "file_events", "mesh", "resource"]),
+        never: &[
+            "tonic",
+            "axum",
+            "hyper",
+            "hyper_util",
+            "ureq",
+            "std::process",
+        ],
+        why: "raw resources are offered to doors and publishers; they know neither",
     },
     ModuleRule {
         module: "xds-server/src/discovery",

@@ -1,0 +1,302 @@
+//! What the files of `--resources` hold: each file's last good content, whatever became of it since.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+
+use super::{
+    document::Strict,
+    key::{Entry, Key, Source},
+    request::{self, Problem},
+    state::{Changes, RawState},
+};
+use crate::compile::Encoder;
+
+/// What a look into the folder finds: by name the text, or why it cannot be read.
+pub type Look = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
+
+/// A problem of a file, or of the folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileProblem {
+    /// The file's name; none when it is about the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+impl std::fmt::Display for FileProblem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(file) = &self.file {
+            write!(formatter, "{file}: ")?;
+        }
+        write!(formatter, "{}", self.problem)
+    }
+}
+
+type Entries = BTreeMap<Key, Arc<Entry>>;
+
+/// One file.
+#[derive(Default)]
+struct File {
+    /// As it was read last.
+    seen: Option<Result<Arc<str>, String>>,
+    /// The text that holds.
+    good: Option<Arc<str>>,
+    /// What that says.
+    entries: Entries,
+    /// What is wrong with what was read last.
+    problems: Vec<Problem>,
+    /// The store has another text.
+    unsaved: bool,
+}
+
+/// All files, by name. A resource that several name is the first one's.
+#[derive(Default)]
+pub struct Files {
+    files: BTreeMap<Arc<str>, File>,
+    /// Names of files that are gone while the store still has them.
+    gone: Vec<Arc<str>>,
+    /// Resources that somebody else holds, with the file that names them too.
+    shadowed: Vec<(Key, Arc<str>, Source)>,
+}
+
+impl Files {
+    /// What the store kept of files, before the folder is looked at.
+    pub fn restore(&mut self, kept: Vec<(String, String)>, encoder: &Encoder) {
+        for (name, text) in kept {
+            let (name, text): (Arc<str>, Arc<str>) = (name.into(), text.into());
+            let file = self.files.entry(Arc::clone(&name)).or_default();
+            // Good when it was kept. What an older or newer program would not take is read again.
+            if let Ok(entries) = read(&name, &text, &Entries::new(), encoder) {
+                file.entries = entries;
+                file.good = Some(text);
+            }
+        }
+    }
+
+    /// Takes a look. True when what the files hold may be another than before.
+    pub fn take(&mut self, look: &Look, encoder: &Encoder) -> bool {
+        let mut is_changed = false;
+        let gone: Vec<Arc<str>> = self
+            .files
+            .keys()
+            .filter(|name| !look.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            is_changed |= self
+                .files
+                .remove(&name)
+                .is_some_and(|file| !file.entries.is_empty());
+            self.gone.push(name);
+        }
+        for (name, found) in look {
+            let file = self.files.entry(Arc::clone(name)).or_default();
+            if file.seen.as_ref() != Some(found) {
+                is_changed |= file.take(name, found, encoder);
+                file.seen = Some(found.clone());
+            }
+        }
+        is_changed
+    }
+
+    /// What has to change for `state` to hold what the files say. The API's resources stay.
+    pub fn changes(&mut self, state: &RawState) -> Changes {
+        let mut changes = Changes::new();
+        let mut claimed: BTreeMap<&Key, &Arc<str>> = BTreeMap::new();
+        let mut shadowed = Vec::new();
+        for (name, file) in &self.files {
+            for (key, entry) in &file.entries {
+                let current = state.get(key);
+                let holder = match (current.map(|current| &current.source), claimed.get(key)) {
+                    (Some(Source::Api), _) => Some(Source::Api),
+                    (_, Some(first)) => Some(Source::File(Arc::clone(first))),
+                    (_, None) => None,
+                };
+                if let Some(holder) = holder {
+                    shadowed.push((key.clone(), Arc::clone(name), holder));
+                    continue;
+                }
+                claimed.insert(key, name);
+                if !current.is_some_and(|current| current.is_same(entry)) {
+                    changes.insert(key.clone(), Some(Arc::clone(entry)));
+                }
+            }
+        }
+        for (key, entry) in state.iter() {
+            if matches!(entry.source, Source::File(_)) && !claimed.contains_key(key) {
+                changes.insert(key.clone(), None);
+            }
+        }
+        self.shadowed = shadowed;
+        changes
+    }
+
+    /// The API's changes; where it lets go of a resource that a file names too, the file's comes out.
+    pub fn uncovered(&mut self, mut changes: Changes) -> Changes {
+        let files = &self.files;
+        self.shadowed.retain(|(key, name, _)| {
+            let entry = files.get(name).and_then(|file| file.entries.get(key));
+            match (changes.get_mut(key), entry) {
+                (Some(change @ None), Some(entry)) => {
+                    *change = Some(Arc::clone(entry));
+                    false
+                }
+                _ => true,
+            }
+        });
+        changes
+    }
+
+    /// What the store does not have yet: last good texts, and files that are gone.
+    pub fn unsaved(&self) -> Vec<(&str, Option<&str>)> {
+        let gone = self.gone.iter().map(|name| (&**name, None));
+        let changed = self
+            .files
+            .iter()
+            .filter(|(_, file)| file.unsaved)
+            .map(|(name, file)| (&**name, file.good.as_deref()));
+        gone.chain(changed).collect()
+    }
+
+    /// The store has everything.
+    pub fn saved(&mut self) {
+        self.gone.clear();
+        for file in self.files.values_mut() {
+            file.unsaved = false;
+        }
+    }
+
+    /// Every last good text, for a store that has to be written anew.
+    pub fn all_good(&self) -> Vec<(String, String)> {
+        let good = |(name, file): (&Arc<str>, &File)| {
+            Some((name.to_string(), file.good.as_ref()?.to_string()))
+        };
+        self.files.iter().filter_map(good).collect()
+    }
+
+    /// What is wrong with files, by name.
+    pub fn problems(&self) -> Vec<FileProblem> {
+        let of = |name: &Arc<str>, problem: Problem| FileProblem {
+            file: Some(name.to_string()),
+            problem,
+        };
+        let mut problems: Vec<FileProblem> = Vec::new();
+        for (name, file) in &self.files {
+            problems.extend(
+                file.problems
+                    .iter()
+                    .map(|problem| of(name, problem.clone())),
+            );
+        }
+        for (key, name, holder) in &self.shadowed {
+            let by = match holder {
+                Source::Api => "the API holds it: remove it there, or here".to_string(),
+                Source::File(other) => format!("{other} holds it: remove one of the two"),
+            };
+            let problem = Problem {
+                kind: Some(key.kind.url().into()),
+                name: Some((&*key.name).into()),
+                ..Problem::new(format!("not in force for {}: {by}", key.nodes))
+            };
+            problems.push(of(name, problem));
+        }
+        problems
+    }
+}
+
+impl File {
+    /// True when what holds is another than before.
+    fn take(
+        &mut self,
+        name: &Arc<str>,
+        found: &Result<Arc<str>, String>,
+        encoder: &Encoder,
+    ) -> bool {
+        let text = match found {
+            Ok(text) if self.good.as_ref() == Some(text) => {
+                self.problems.clear();
+                return false;
+            }
+            Ok(text) => text,
+            Err(error) => {
+                self.problems = vec![Problem::new(format!("cannot be read: {error}"))];
+                return false;
+            }
+        };
+        match read(name, text, &self.entries, encoder) {
+            Ok(entries) => {
+                self.entries = entries;
+                self.good = Some(Arc::clone(text));
+                self.problems.clear();
+                self.unsaved = true;
+                true
+            }
+            Err(problems) => {
+                self.problems = problems;
+                false
+            }
+        }
+    }
+}
+
+/// All that a file says. What did not change since `known` keeps its bytes.
+fn read(
+    name: &Arc<str>,
+    text: &str,
+    known: &Entries,
+    encoder: &Encoder,
+) -> Result<Entries, Vec<Problem>> {
+    if text.trim().is_empty() {
+        return Err(vec![Problem::new(
+            "the file says nothing; remove it, or write {}",
+        )]);
+    }
+    if !name.ends_with(".json") {
+        let json = json_of_yaml(text).map_err(|problem| vec![problem])?;
+        // Places in that JSON are none of the file.
+        let without_place = |problem| Problem {
+            line: None,
+            column: None,
+            ..problem
+        };
+        return read_json(name, &json, known, encoder)
+            .map_err(|problems| problems.into_iter().map(without_place).collect());
+    }
+    read_json(name, text, known, encoder)
+}
+
+fn read_json(
+    name: &Arc<str>,
+    text: &str,
+    known: &Entries,
+    encoder: &Encoder,
+) -> Result<Entries, Vec<Problem>> {
+    let request = request::read_file(text).map_err(|problem| vec![problem])?;
+    let source = Source::File(Arc::clone(name));
+    let mut entries = Entries::new();
+    let mut problems = Vec::new();
+    for offer in request.set {
+        let key = offer.as_ref().ok().map(|offer| offer.key(&request.nodes));
+        let known = key.as_ref().and_then(|key| known.get(key));
+        match offer.and_then(|offer| offer.entry(request.overrides, &source, known, encoder)) {
+            Ok(entry) => _ = key.map(|key| entries.insert(key, entry)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(entries)
+    } else {
+        Err(problems)
+    }
+}
+
+fn json_of_yaml(text: &str) -> Result<String, Problem> {
+    // A snippet of the file could show a private key.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let Strict(value) = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| Problem::new(format!("not readable as YAML: {error}")))?;
+    Ok(value.to_string())
+}

@@ -1,0 +1,34 @@
+//! Raw resources: any Envoy resource as protobuf JSON, by API or from a folder. What makes this a general
+//! xDS server.
+//!
+//! `request` reads (`document` finds the place of what is wrong), `changes` says what a call changes,
+//! `files` what the folder holds; `store` keeps it, `state` is what is in force, `owner` lets one change
+//! in after the other. `folder` follows `--resources`.
+
+mod changes;
+mod document;
+mod files;
+pub mod folder;
+mod key;
+mod merge;
+mod owner;
+mod redact;
+mod request;
+mod state;
+mod store;
+
+#[cfg(test)]
+mod file_tests;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use changes::Refusal;
+pub use files::FileProblem;
+pub use key::{Entry, Key, Nodes, Source};
+pub use owner::{Applied, Mode, RawResources};
+pub use redact::redact;
+pub use request::Problem;
+pub use state::{LayersKey, RawState};
+pub use store::StoreError;

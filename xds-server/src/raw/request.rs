@@ -1,0 +1,386 @@
+//! An apply call, or a file that says the same: what it names, each resource on its own, so that the
+//! first problem of each bad one can be told.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    document::{self, Position},
+    key::{Entry, Key, Nodes, Source},
+};
+use crate::{
+    compile::{self, Encoder},
+    resource::{Resource, ResourceType},
+};
+
+/// A resource larger than this is refused: its tree takes many times as much memory.
+pub const RESOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What is wrong with a call or a file, where, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Problem {
+    /// Which of `set`; none when it is about the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// `@type`, as far as known.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Box<str>>,
+    /// The resource's name, as far as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Box<str>>,
+    /// `load_assignment.endpoints[0].priority`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<Box<str>>,
+    /// What is wrong.
+    pub message: Box<str>,
+    /// In the text as it was sent, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+impl Problem {
+    /// Of the whole.
+    pub fn new(message: impl Into<Box<str>>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// At a place.
+    #[must_use]
+    pub fn at(self, position: Position) -> Self {
+        Self {
+            line: Some(position.line),
+            column: Some(position.column),
+            ..self
+        }
+    }
+
+    /// In a field.
+    #[must_use]
+    pub fn field(self, field: impl Into<Box<str>>) -> Self {
+        let field = Some(field.into()).filter(|field| !field.is_empty());
+        Self { field, ..self }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(index) = self.index {
+            write!(formatter, "set[{index}] ")?;
+        }
+        if let Some(kind) = &self.kind {
+            write!(formatter, "{} ", kind.rsplit('.').next().unwrap_or(kind))?;
+        }
+        if let Some(name) = &self.name {
+            write!(formatter, "{name:?} ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(formatter, "{field}: ")?;
+        }
+        formatter.write_str(&self.message)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(formatter, " (line {line}, column {column})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A call.
+#[derive(Debug)]
+pub struct Request<'t> {
+    /// Within which it acts.
+    pub nodes: Nodes,
+    /// Whether what it sets replaces what the mesh produces.
+    pub overrides: bool,
+    /// Whether everything within `nodes` is removed first.
+    pub remove_all: bool,
+    /// What is removed first.
+    pub remove: Vec<(ResourceType, Arc<str>)>,
+    /// What is set, in the call's order.
+    pub set: Vec<Result<Offer<'t>, Problem>>,
+}
+
+/// A resource that is well-formed JSON with a type and a name.
+#[derive(Debug)]
+pub struct Offer<'t> {
+    /// Which of `set`.
+    pub index: usize,
+    /// What it is.
+    pub kind: ResourceType,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its JSON, keys sorted, with `@type`.
+    pub canonical: String,
+    /// Its version.
+    pub version: String,
+    /// The tree without `@type`.
+    body: Value,
+    document: &'t str,
+    part: &'t str,
+}
+
+impl Offer<'_> {
+    /// What it is found by.
+    pub fn key(&self, nodes: &Nodes) -> Key {
+        Key {
+            nodes: nodes.clone(),
+            kind: self.kind,
+            name: Arc::clone(&self.name),
+        }
+    }
+
+    /// What is kept of it. Content that is `known` keeps its bytes.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn entry(
+        self,
+        overrides: bool,
+        source: &Source,
+        known: Option<&Arc<Entry>>,
+        encoder: &Encoder,
+    ) -> Result<Arc<Entry>, Problem> {
+        let resource = match known {
+            Some(known) if *known.resource.version == self.version => Arc::clone(&known.resource),
+            _ => {
+                let body = self.encode(encoder)?;
+                Arc::new(Resource::new(self.kind, &self.name, &self.version, &body))
+            }
+        };
+        Ok(Arc::new(Entry {
+            resource,
+            body: self.canonical.into(),
+            overrides,
+            source: source.clone(),
+        }))
+    }
+
+    /// The message, encoded.
+    ///
+    /// # Errors
+    /// The first field that is not what its type's descriptor says.
+    pub fn encode(&self, encoder: &Encoder) -> Result<Vec<u8>, Problem> {
+        encoder.bytes(self.kind, &self.body).map_err(|misfit| {
+            let place = document::place_of(self.document, self.part, &misfit);
+            self.problem(misfit.message.clone())
+                .field(misfit.field())
+                .at(place)
+        })
+    }
+
+    /// About this resource as a whole.
+    pub fn problem(&self, message: impl Into<Box<str>>) -> Problem {
+        let begin = document::offset_in(self.document, self.part);
+        Problem {
+            index: Some(self.index),
+            kind: Some(self.kind.url().into()),
+            name: Some((&*self.name).into()),
+            ..Problem::new(message)
+        }
+        .at(document::position(self.document, begin))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'t> {
+    #[serde(borrow, default)]
+    set: Vec<&'t RawValue>,
+    #[serde(default)]
+    remove: Vec<Removal>,
+    #[serde(default, alias = "removeAll")]
+    remove_all: bool,
+    nodes: Option<NodesBody>,
+    #[serde(default, rename = "override")]
+    overrides: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodesBody {
+    cluster: Option<Box<str>>,
+    id: Option<Box<str>>,
+}
+
+/// Reads a call.
+///
+/// # Errors
+/// Problems of the call itself. Those of single resources are in [`Request::set`].
+pub fn read(document: &str) -> Result<Request<'_>, Problem> {
+    let body: Body<'_> = serde_json::from_str(document).map_err(|error| {
+        let at = document::offset_of(document, &error);
+        Problem::new(document::message_of(&error)).at(document::position(document, at))
+    })?;
+    let remove = body.remove.into_iter().enumerate();
+    Ok(Request {
+        nodes: nodes(body.nodes)?,
+        overrides: body.overrides,
+        remove_all: body.remove_all,
+        remove: remove.map(removal).collect::<Result<_, _>>()?,
+        set: offers(document, body.set.iter().map(|part| part.get())),
+    })
+}
+
+/// Reads a resource alone.
+///
+/// # Errors
+/// Its first problem.
+pub fn read_one(document: &str) -> Result<Offer<'_>, Problem> {
+    offer(document, document, 0)
+}
+
+/// Reads a file: a call, or a resource alone.
+///
+/// # Errors
+/// As [`read`]; and a file that would remove something.
+pub fn read_file(document: &str) -> Result<Request<'_>, Problem> {
+    /// As much as tells which of the two it is.
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "@type")]
+        kind: Option<serde::de::IgnoredAny>,
+    }
+    let is_resource =
+        serde_json::from_str::<Kind>(document).is_ok_and(|found| found.kind.is_some());
+    if is_resource {
+        return Ok(Request {
+            nodes: Nodes::All,
+            overrides: false,
+            remove_all: false,
+            remove: Vec::new(),
+            set: offers(document, [document.trim()].into_iter()),
+        });
+    }
+    let request = read(document)?;
+    let field = match (request.remove.is_empty(), request.remove_all) {
+        (false, _) => "remove",
+        (_, true) => "remove_all",
+        (true, false) => return Ok(request),
+    };
+    Err(Problem::new(
+        "a file removes nothing: a resource goes with its file, or with its entry in `set`",
+    )
+    .field(field))
+}
+
+fn nodes(body: Option<NodesBody>) -> Result<Nodes, Problem> {
+    let nodes = match body {
+        None => return Ok(Nodes::All),
+        Some(NodesBody {
+            cluster: Some(cluster),
+            id: None,
+        }) if !cluster.is_empty() => Nodes::Cluster(cluster.into()),
+        Some(NodesBody {
+            cluster: None,
+            id: Some(id),
+        }) if !id.is_empty() => Nodes::Id(id.into()),
+        Some(_) => {
+            return Err(Problem::new(
+                "must be {\"cluster\": \"…\"} or {\"id\": \"…\"}, not empty; leave it out for every node",
+            )
+            .field("nodes"));
+        }
+    };
+    Ok(nodes)
+}
+
+fn removal((index, removal): (usize, Removal)) -> Result<(ResourceType, Arc<str>), Problem> {
+    let kind = ResourceType::from_url(&removal.kind).ok_or_else(|| {
+        Problem::new(unknown_type(&removal.kind)).field(format!("remove[{index}].type"))
+    })?;
+    Ok((kind, removal.name.into()))
+}
+
+fn unknown_type(kind: &str) -> String {
+    let known = ResourceType::IN_ORDER.map(ResourceType::url).join(", ");
+    format!("{kind:?} is not served; must be one of {known}")
+}
+
+fn offers<'t>(
+    document: &'t str,
+    parts: impl Iterator<Item = &'t str>,
+) -> Vec<Result<Offer<'t>, Problem>> {
+    let mut seen: HashMap<(ResourceType, Arc<str>), usize> = HashMap::new();
+    let offers = parts.enumerate().map(|(index, part)| {
+        let offer = offer(document, part, index)?;
+        match seen.insert((offer.kind, Arc::clone(&offer.name)), index) {
+            None => Ok(offer),
+            Some(first) => Err(offer.problem(format!("is in set[{first}] already"))),
+        }
+    });
+    offers.collect()
+}
+
+fn offer<'t>(document: &'t str, part: &'t str, index: usize) -> Result<Offer<'t>, Problem> {
+    let begin = document::position(document, document::offset_in(document, part));
+    let about = |message: String| Problem {
+        index: Some(index),
+        ..Problem::new(message).at(begin)
+    };
+    if part.len() > RESOURCE_BYTES_MAX {
+        return Err(about("larger than 16 MiB".into()));
+    }
+    let tree = document::tree(document, part).map_err(|(message, at)| about(message).at(at))?;
+    let canonical = tree.to_string();
+    let Value::Object(mut body) = tree else {
+        return Err(about("must be an object with \"@type\"".into()));
+    };
+    let (name_field, url) = match body.shift_remove("@type") {
+        Some(Value::String(url)) => ("@type", url),
+        Some(_) => return Err(about("must be a text".into()).field("@type")),
+        None => return Err(about("must be given".into()).field("@type")),
+    };
+    let kind = ResourceType::from_url(&url).ok_or_else(|| Problem {
+        kind: Some(url.as_str().into()),
+        ..about(unknown_type(&url)).field(name_field)
+    })?;
+    let name = name_of(kind, &body).map_err(|(field, message)| Problem {
+        kind: Some(url.into()),
+        ..about(message).field(field)
+    })?;
+    Ok(Offer {
+        index,
+        kind,
+        name,
+        version: compile::version(&canonical),
+        canonical,
+        body: Value::Object(body),
+        document,
+        part,
+    })
+}
+
+fn name_of(
+    kind: ResourceType,
+    body: &serde_json::Map<String, Value>,
+) -> Result<Arc<str>, (&'static str, String)> {
+    let (field, camel) = match kind {
+        ResourceType::ClusterLoadAssignment => ("cluster_name", "clusterName"),
+        _ => ("name", "name"),
+    };
+    let name = match body.get(field).or_else(|| body.get(camel)) {
+        Some(Value::String(name)) => name.as_str(),
+        Some(_) => return Err((field, "must be a text".into())),
+        None => "",
+    };
+    match name {
+        "" => Err((field, "must be given: it is the resource's name".into())),
+        "*" => Err((field, "\"*\" means every resource; choose another".into())),
+        name => Ok(name.into()),
+    }
+}
