@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
 
-use super::Draft;
+use super::{Draft, Misfit};
 use crate::resource::{Resource, ResourceType};
 
 /// Descriptors of Envoy's API, put there by the build script.
@@ -24,97 +23,6 @@ pub struct EncodeError {
     kind: ResourceType,
     name: String,
     misfit: Misfit,
-}
-
-/// Where a body is not what its type's descriptor says, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
-    /// From the body's root to what is wrong. Of an unknown field: to the object that holds it.
-    pub steps: Vec<Step>,
-    /// What is wrong. It repeats no value, which may be a private key.
-    pub message: String,
-    /// The field, when that is what is not known.
-    pub unknown_field: Option<String>,
-}
-
-/// One step into a JSON tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// To a member, by the key that the body spells.
-    Key(String),
-    /// To an element.
-    Index(usize),
-}
-
-impl Misfit {
-    /// `load_assignment.endpoints[0].priority`; empty for the whole.
-    pub fn field(&self) -> String {
-        let unknown = self.unknown_field.iter().cloned().map(Step::Key);
-        let mut field = String::new();
-        for step in self.steps.iter().cloned().chain(unknown) {
-            match step {
-                Step::Index(index) => field += &format!("[{index}]"),
-                Step::Key(key) if field.is_empty() => field = key,
-                Step::Key(key) => field += &format!(".{key}"),
-            }
-        }
-        field
-    }
-
-    fn whole(message: String) -> Self {
-        Self {
-            steps: Vec::new(),
-            message,
-            unknown_field: None,
-        }
-    }
-
-    fn of(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
-        use serde_path_to_error::Segment;
-        const UNKNOWN_FIELD: &str = "unrecognized field name '";
-        let steps = error.path().iter().filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        });
-        let said = error.inner().to_string();
-        let unknown_field = said
-            .strip_prefix(UNKNOWN_FIELD)
-            .and_then(|rest| rest.strip_suffix('\''));
-        Self {
-            steps: steps.collect(),
-            message: match unknown_field {
-                Some(_) => "unknown field".into(),
-                None => without_values(&said),
-            },
-            unknown_field: unknown_field.map(Into::into),
-        }
-    }
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let field = self.field();
-        if !field.is_empty() {
-            write!(formatter, "{field}: ")?;
-        }
-        formatter.write_str(&self.message)
-    }
-}
-
-/// serde repeats a text that has the wrong type, and it may be a key: ``string "-----BEGIN…"``.
-fn without_values(said: &str) -> String {
-    const EXPECTED: &str = ", expected ";
-    for (begin, plain) in [
-        ("invalid type: string ", "a text"),
-        ("invalid value: string ", "this text"),
-    ] {
-        if let Some(rest) = said.strip_prefix(begin) {
-            let expected = rest.rfind(EXPECTED).map_or("", |at| &rest[at..]);
-            return format!("{plain} does not belong here{expected}");
-        }
-    }
-    said.to_string()
 }
 
 /// Encodes drafts, each content once: what did not change keeps its bytes.
@@ -192,10 +100,10 @@ impl Encoder {
             .ok_or_else(|| Misfit::whole(format!("no {kind:?} in Envoy's descriptors")))?;
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
-        let message: DynamicMessage = descriptor
-            .deserialize(deserializer)
-            .map_err(|error| Misfit::of(&serde_path_to_error::Error::new(track.path(), error)))?;
-        Ok(message.encode_to_vec())
+        match descriptor.clone().deserialize(deserializer) {
+            Ok(message) => Ok(DynamicMessage::encode_to_vec(&message)),
+            Err(error) => Err(Misfit::of(&descriptor, body, &track.path(), &error)),
+        }
     }
 
     /// The descriptor of a type.

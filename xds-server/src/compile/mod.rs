@@ -7,6 +7,7 @@ mod encode;
 mod endpoint;
 mod extension;
 mod listener;
+mod misfit;
 mod node;
 mod route;
 
@@ -17,8 +18,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-pub use encode::{EncodeError, Encoder, Misfit, Step, version};
+pub use encode::{EncodeError, Encoder, version};
 pub use extension::{FILTER_NAME, FilterCode};
+pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 
 use crate::{

@@ -130,7 +130,7 @@ fn the_api_and_files_keep_out_of_each_others_resources() {
 }
 
 #[test]
-fn a_file_removes_nothing() {
+fn a_file_that_would_remove_or_is_half_written_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let resources = open(folder.path());
     done(&resources, &json!({"set": [cluster("a", "1s")]}));
@@ -138,4 +138,11 @@ fn a_file_removes_nothing() {
     assert_eq!(told(&state(&resources)), ["a of every node by api"]);
     let problem = resources.problems().borrow()[0].to_string();
     assert!(problem.contains("a file removes nothing"), "{problem}");
+    let half = r#"{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster""#;
+    resources.take_files(Ok(&look(&[("half.json", half)])));
+    let problem = resources.problems().borrow()[0].to_string();
+    assert!(
+        problem.starts_with("half.json: EOF while parsing an object"),
+        "{problem}"
+    );
 }

@@ -195,7 +195,7 @@ struct Body<'t> {
     set: Vec<&'t RawValue>,
     #[serde(default)]
     remove: Vec<Removal>,
-    #[serde(default, alias = "removeAll")]
+    #[serde(default)]
     remove_all: bool,
     nodes: Option<NodesBody>,
     #[serde(default, rename = "override")]
@@ -222,10 +222,8 @@ struct NodesBody {
 /// # Errors
 /// Problems of the call itself. Those of single resources are in [`Request::set`].
 pub fn read(document: &str) -> Result<Request<'_>, Problem> {
-    let body: Body<'_> = serde_json::from_str(document).map_err(|error| {
-        let at = document::offset_of(document, &error);
-        Problem::new(document::message_of(&error)).at(document::position(document, at))
-    })?;
+    let body: Body<'_> =
+        serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
     let remove = body.remove.into_iter().enumerate();
     Ok(Request {
         nodes: nodes(body.nodes)?,
@@ -255,9 +253,9 @@ pub fn read_file(document: &str) -> Result<Request<'_>, Problem> {
         #[serde(rename = "@type")]
         kind: Option<serde::de::IgnoredAny>,
     }
-    let is_resource =
-        serde_json::from_str::<Kind>(document).is_ok_and(|found| found.kind.is_some());
-    if is_resource {
+    let found: Kind =
+        serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
+    if found.kind.is_some() {
         return Ok(Request {
             nodes: Nodes::All,
             overrides: false,
@@ -276,6 +274,11 @@ pub fn read_file(document: &str) -> Result<Request<'_>, Problem> {
         "a file removes nothing: a resource goes with its file, or with its entry in `set`",
     )
     .field(field))
+}
+
+fn unreadable(document: &str, error: &serde_json::Error) -> Problem {
+    let at = document::offset_of(document, error);
+    Problem::new(document::message_of(error)).at(document::position(document, at))
 }
 
 fn nodes(body: Option<NodesBody>) -> Result<Nodes, Problem> {

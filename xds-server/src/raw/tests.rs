@@ -149,6 +149,14 @@ fn the_first_problem_of_each_bad_resource_is_told_at_its_place_and_nothing_is_ap
         (11, "", 21, 3),
     ];
     assert_eq!(told, expected, "{problems:#?}");
+    let typos = [0, 3].map(|at: usize| problems[at].message.as_ref());
+    assert_eq!(
+        typos,
+        [
+            "unknown field (did you mean \"connect_timeout\"?)",
+            "unknown field"
+        ]
+    );
     assert!(problems[6].message.contains(ResourceType::Secret.url()));
     assert_eq!(&*problems[7].message, "is in set[0] already");
     assert_eq!(state(&resources).revision(), 0);
