@@ -14,7 +14,7 @@ use super::{Draft, Misfit};
 use crate::resource::{Resource, ResourceType};
 
 /// Descriptors of Envoy's API, put there by the build script.
-static ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
+pub static ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
 
 /// A draft that is no message of its type.
 #[derive(Debug, thiserror::Error)]

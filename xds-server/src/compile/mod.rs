@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-pub use encode::{EncodeError, Encoder, version};
+pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub use extension::{FILTER_NAME, FilterCode};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};

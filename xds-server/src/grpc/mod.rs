@@ -3,7 +3,9 @@
 
 mod connection;
 mod door;
+mod health;
 mod node;
+mod reflection;
 mod slow;
 mod stream;
 
@@ -70,6 +72,14 @@ pub async fn serve(
     let mut routes = Routes::default();
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = door::add_all(router, &discovery);
+    let names: Vec<&'static str> = service_names().collect();
+    let (health, health_service) = health::service(&names).await;
+    let routes = routes
+        .add_service(health_service)
+        .add_service(reflection::v1(&names)?)
+        .add_service(reflection::v1alpha(&names)?);
+    // The publisher holds a snapshot already.
+    health.serving().await;
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -78,6 +88,7 @@ pub async fn serve(
         .add_routes(routes.prepare())
         .serve_with_incoming_shutdown(connection::incoming(listener), async move {
             shutdown.await;
+            health.not_serving().await;
             stopping.cancel();
         });
     // A client that does not let go must not keep the process.
