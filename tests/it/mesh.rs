@@ -167,9 +167,12 @@ impl Mesh {
 }
 
 fn all_acknowledged(proxies: &serde_json::Value) -> bool {
-    let proxies = proxies["proxies"].as_array().into_iter().flatten();
-    let mut types = proxies.flat_map(|proxy| proxy["types"].as_object().into_iter().flatten());
-    types.all(|(_, status)| status["sent"] == status["acked"] && status["nack"].is_null())
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let streams = list(&proxies["proxies"])
+        .into_iter()
+        .flat_map(|proxy| list(&proxy["streams"]));
+    let mut types = streams.flat_map(|stream| list(&stream["types"]));
+    types.all(|status| status["sent"] == status["acked"] && status["nack"].is_null())
 }
 
 /// Bootstraps an Envoy by the CLI and starts it.

@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use prometheus::Registry;
+use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -95,6 +95,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let revisions = catalog.revisions();
     let resources = Arc::new(open_resources(settings, &encoder, revisions.clone())?);
     let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
@@ -108,6 +109,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
+        registry,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         code,
         encoder,

@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod last_good;
 pub mod mesh;
 pub mod metrics;
+pub mod proxies;
 pub mod publish;
 pub mod raw;
 pub mod resource;

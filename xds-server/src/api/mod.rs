@@ -1,6 +1,8 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod metrics;
+mod proxies;
 mod raw;
 
 use std::{future::Future, sync::Arc};
@@ -12,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use prometheus::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
@@ -21,9 +24,8 @@ use crate::{
     catalog::{Refusal, Revision},
     clock,
     compile::{Encoder, FilterCode},
-    discovery::Variant,
     explain::{self, Question},
-    fleet::{Fleet, StreamStatus},
+    fleet::Fleet,
     raw::{FileProblem, RawResources, RawState},
 };
 
@@ -36,6 +38,8 @@ pub struct State {
     pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
     /// What connected Envoys said.
     pub fleet: Arc<Fleet>,
+    /// Every metric of this process.
+    pub registry: Registry,
     /// The filter.
     pub code: Arc<FilterCode>,
     /// Envoy's descriptors.
@@ -63,7 +67,8 @@ pub async fn serve(
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/filter/mumbai_mesh.wasm", get(filter))
         .route("/api/v1/revisions", get(revisions))
-        .route("/api/v1/proxies", get(proxies))
+        .route("/api/v1/proxies", get(proxies::proxies))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))
         .merge(raw::routes())
@@ -111,41 +116,6 @@ async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
         },
         "refused": refused,
     }))
-}
-
-async fn proxies(Extract(state): Extract<State>) -> Json<Value> {
-    let proxies: Vec<Value> = state
-        .fleet
-        .streams()
-        .iter()
-        .map(|stream| proxy(stream))
-        .collect();
-    Json(json!({"proxies": proxies}))
-}
-
-fn proxy(stream: &StreamStatus) -> Value {
-    let types = stream.types().into_iter().map(|(kind, status)| {
-        let nack = status.nack.map(|nack| {
-            json!({"version": &*nack.version, "message": nack.message, "at": nack.at.unix_millis()})
-        });
-        let status = json!({
-            "sent": &*status.sent,
-            "acked": &*status.acked,
-            "resources": status.known,
-            "nack": nack,
-        });
-        (kind.url().to_string(), status)
-    });
-    json!({
-        "id": stream.node.id,
-        "cluster": stream.node.cluster,
-        "protocol": match stream.variant {
-            Variant::StateOfTheWorld => "sotw",
-            Variant::Delta => "delta",
-        },
-        "connected_at": stream.connected_at.unix_millis(),
-        "types": types.collect::<serde_json::Map<_, _>>(),
-    })
 }
 
 async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {

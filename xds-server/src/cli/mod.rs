@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod explain;
+mod proxy;
 mod remote;
 mod serve;
 
@@ -30,6 +31,7 @@ enum Command {
     Serve(serve::Serve),
     Bootstrap(bootstrap::Bootstrap),
     Explain(explain::Explain),
+    Proxy(proxy::Proxy),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -64,6 +66,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Proxy(proxy) => proxy.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -1,0 +1,100 @@
+//! `mumbai-mesh proxy`.
+
+mod table;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::remote;
+
+/// What connected Envoys are, and what they made of what they were sent.
+#[derive(Debug, Args)]
+pub(super) struct Proxy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(Status),
+}
+
+/// Show every connected proxy, or one of them in detail.
+///
+/// SYNCED: the newest response was accepted. STALE: it is not answered yet. REJECTED: it was rejected
+/// (NACK), and the proxy keeps what it had. NOT_SENT: asked for, and there was nothing to send.
+/// Exit code 1 when NODE is not connected.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mumbai-mesh proxy status\n  mumbai-mesh proxy status edge-1 --server http://127.0.0.1:8088\n  \
+                  mumbai-mesh proxy status -o json | jq -r '.proxies[] | select(.state == \"REJECTED\") | .id'"
+)]
+struct Status {
+    /// One proxy, by its node.id.
+    node: Option<String>,
+    /// The server to ask.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
+    server: String,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+impl Proxy {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Command::Status(status) = self.command;
+        status.run()
+    }
+}
+
+impl Status {
+    fn run(self) -> anyhow::Result<()> {
+        let proxies = self.ask()?;
+        if let Some(node) = &self.node
+            && proxies.is_empty()
+        {
+            bail!(
+                "no proxy {node:?} is connected to {}; `mumbai-mesh proxy status` lists those that are",
+                self.server
+            );
+        }
+        match self.output {
+            Output::Json => println!("{:#}", json!({"proxies": proxies})),
+            Output::Yaml => print!("{}", serde_saphyr::to_string(&json!({"proxies": proxies}))?),
+            Output::Table if self.node.is_some() => print!("{}", table::details(&proxies)),
+            Output::Table => print!("{}", table::overview(&proxies)),
+        }
+        Ok(())
+    }
+
+    /// All pages.
+    fn ask(&self) -> anyhow::Result<Vec<Value>> {
+        let mut proxies = Vec::new();
+        let mut after = None;
+        loop {
+            let asked = [("node", self.node.clone()), ("after", after)];
+            let query: Vec<(&str, String)> = asked
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let answer = remote::get(&self.server, "/api/v1/proxies", &query)?;
+            let mut page: Value = serde_json::from_slice(&answer).context("the server's answer")?;
+            let Value::Array(shown) = page["proxies"].take() else {
+                bail!("{} answers something else than proxies", self.server);
+            };
+            proxies.extend(shown);
+            after = page["next"].as_str().map(str::to_string);
+            if after.is_none() {
+                return Ok(proxies);
+            }
+        }
+    }
+}

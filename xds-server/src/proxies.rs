@@ -1,0 +1,279 @@
+//! The fleet as people look at it: each connected node with its streams, and what became of each type
+//! on them. Pure; the API, the command line and the metrics show what this finds.
+
+#[cfg(test)]
+pub(crate) mod imagined;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use policy::time::{CivilZone, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    discovery::Variant,
+    fleet::{StreamStatus, TypeStatus},
+    metrics::Observed,
+};
+
+/// What became of a type on a stream, the better before the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// Asked for, and there was nothing to send.
+    NotSent,
+    /// The newest response was accepted, or the client came with what it should have.
+    Synced,
+    /// The newest response is not answered yet.
+    Stale,
+    /// The newest answer was a rejection; the client keeps what it had.
+    Rejected,
+}
+
+impl State {
+    /// Of one type.
+    pub fn of(status: &TypeStatus) -> Self {
+        if status.waiting {
+            Self::Stale
+        } else if status.nack.is_some() {
+            Self::Rejected
+        } else if status.sent.is_empty() && status.known == 0 {
+            Self::NotSent
+        } else {
+            Self::Synced
+        }
+    }
+
+    /// `SYNCED`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "NOT_SENT",
+            Self::Synced => "SYNCED",
+            Self::Stale => "STALE",
+            Self::Rejected => "REJECTED",
+        }
+    }
+}
+
+/// Which nodes are shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// This `node.id` only.
+    pub node: Option<String>,
+    /// Those of this `node.cluster` only.
+    pub cluster: Option<String>,
+    /// Nodes whose id comes after this one: the `next` of an earlier page.
+    pub after: Option<String>,
+    /// At most so many nodes; [`Wanted::LIMIT`] when left out.
+    pub limit: Option<usize>,
+}
+
+impl Wanted {
+    /// Nodes of a page, when nobody says how many.
+    pub const LIMIT: usize = 1_000;
+    /// Nodes of the largest page.
+    pub const LIMIT_MAX: usize = 10_000;
+
+    fn wants(&self, id: &str, cluster: &str) -> bool {
+        self.node.as_deref().is_none_or(|node| node == id)
+            && self
+                .cluster
+                .as_deref()
+                .is_none_or(|wanted| wanted == cluster)
+            && self.after.as_deref().is_none_or(|after| id > after)
+    }
+}
+
+/// Nodes in the order of their ids.
+#[derive(Debug, Serialize)]
+pub struct Page {
+    /// Those shown.
+    pub proxies: Vec<Proxy>,
+    /// How many nodes come after them.
+    pub left_off: usize,
+    /// What to give as `after` for the next page, where there is one.
+    pub next: Option<String>,
+}
+
+/// One connected node.
+#[derive(Debug, Serialize)]
+pub struct Proxy {
+    id: String,
+    cluster: String,
+    user_agent: String,
+    version: String,
+    locality: Locality,
+    /// The worst of its types.
+    state: State,
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug, Serialize)]
+struct Locality {
+    region: String,
+    zone: String,
+    sub_zone: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Stream {
+    service: &'static str,
+    variant: &'static str,
+    peer: Option<String>,
+    connected_at: String,
+    bytes_sent: u64,
+    responses: u64,
+    acks: u64,
+    nacks: u64,
+    types: Vec<Type>,
+}
+
+#[derive(Debug, Serialize)]
+struct Type {
+    #[serde(rename = "type")]
+    api: &'static str,
+    type_url: &'static str,
+    state: State,
+    sent: String,
+    sent_at: Option<String>,
+    acked: String,
+    acked_at: Option<String>,
+    nack: Option<Rejection>,
+    /// Subscribed to all there are.
+    wildcard: bool,
+    /// Subscribed by name.
+    names: usize,
+    /// Resources that it has, or was offered.
+    resources: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Rejection {
+    version: String,
+    message: String,
+    at: String,
+}
+
+/// The nodes that are wanted, with times as clocks of this zone show them.
+pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) -> Page {
+    let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
+    let mut nodes: BTreeMap<(&str, &str), Vec<&StreamStatus>> = BTreeMap::new();
+    for stream in streams {
+        let node = &stream.node;
+        if wanted.wants(&node.id, &node.cluster) {
+            let key = (&*node.id, &*node.cluster);
+            nodes.entry(key).or_default().push(stream);
+        }
+    }
+    // A page ends between two ids, so that `after` loses nobody.
+    let mut proxies: Vec<Proxy> = Vec::new();
+    let mut left_off = 0;
+    for ((id, _), streams) in nodes {
+        let same_id = proxies.last().is_some_and(|last| last.id == id);
+        if left_off > 0 || (proxies.len() >= limit && !same_id) {
+            left_off += 1;
+        } else {
+            proxies.extend(proxy(&streams, zone));
+        }
+    }
+    let next = proxies.last().filter(|_| left_off > 0);
+    Page {
+        next: next.map(|last| last.id.clone()),
+        proxies,
+        left_off,
+    }
+}
+
+/// One node by its streams; none without any.
+fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
+    let node = &streams.first()?.node;
+    let streams: Vec<Stream> = streams.iter().map(|one| stream(one, zone)).collect();
+    let types = streams.iter().flat_map(|stream| &stream.types);
+    Some(Proxy {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        user_agent: node.user_agent.clone(),
+        version: node.version.clone(),
+        locality: Locality {
+            region: node.region.clone(),
+            zone: node.zone.clone(),
+            sub_zone: node.sub_zone.clone(),
+        },
+        state: types.map(|kind| kind.state).max().unwrap_or(State::NotSent),
+        streams,
+    })
+}
+
+fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
+    let time = |at: WallTime| zone.rfc3339(at);
+    let types = stream.types();
+    let types = types.iter().map(|(kind, status)| Type {
+        api: kind.api(),
+        type_url: kind.url(),
+        state: State::of(status),
+        sent: status.sent.to_string(),
+        sent_at: status.sent_at.map(time),
+        acked: status.acked.to_string(),
+        acked_at: status.acked_at.map(time),
+        nack: status.nack.as_ref().map(|nack| Rejection {
+            version: nack.version.to_string(),
+            message: nack.message.clone(),
+            at: time(nack.at),
+        }),
+        wildcard: status.wildcard,
+        names: status.names,
+        resources: status.known,
+    });
+    Stream {
+        service: stream.service.name(),
+        variant: match stream.variant {
+            Variant::StateOfTheWorld => "sotw",
+            Variant::Delta => "delta",
+        },
+        peer: stream.peer.map(|peer| peer.to_string()),
+        connected_at: time(stream.connected_at),
+        bytes_sent: stream.bytes_sent(),
+        responses: stream.responses(),
+        acks: stream.acks(),
+        nacks: stream.nacks(),
+        types: types.collect(),
+    }
+}
+
+/// What the metrics say of the fleet.
+pub fn observed(streams: &[Arc<StreamStatus>], now: WallTime) -> Observed {
+    let mut observed = Observed {
+        nodes: streams
+            .iter()
+            .map(|stream| &*stream.node.id)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        ..Observed::default()
+    };
+    for stream in streams {
+        for (kind, status) in stream.types() {
+            match State::of(&status) {
+                State::Stale => {
+                    observed.unanswered += 1;
+                    let age = status.sent_at.map(|sent| between(sent, now));
+                    observed.queue_age = observed.queue_age.max(age.unwrap_or_default());
+                }
+                State::Rejected => observed.rejecting[kind as usize] += 1,
+                State::NotSent | State::Synced => {}
+            }
+        }
+    }
+    observed
+}
+
+/// Zero when the clock was set back in between.
+fn between(earlier: WallTime, later: WallTime) -> Duration {
+    let millis = later.unix_millis().saturating_sub(earlier.unix_millis());
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
