@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod proxies;
 pub mod publish;
 pub mod raw;
+pub mod redact;
 pub mod resource;
 pub mod settings;
 pub mod source;
