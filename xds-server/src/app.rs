@@ -21,6 +21,7 @@ use crate::{
     metrics::Metrics,
     publish::{self, Publisher},
     raw::{self, RawResources},
+    redact::Redactor,
     settings::Settings,
     source,
 };
@@ -39,6 +40,7 @@ pub struct Bound {
     api_listener: TcpListener,
     state: api::State,
     publisher: Arc<Publisher>,
+    redactor: Arc<Redactor>,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -92,6 +94,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let refusal = start.refused.map(|problems| Refusal { at: now, problems });
     let catalog = Catalog::new(start.mesh, refusal, now);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
+    let redactor = Arc::new(Redactor::new(encoder.descriptors()));
     let revisions = catalog.revisions();
     let resources = Arc::new(open_resources(settings, &encoder, revisions.clone())?);
     let registry = Registry::new();
@@ -125,6 +128,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         api_listener,
         state,
         publisher,
+        redactor,
         follower: source::Follower::new(path, defaults, catalog, last_good),
         resources_folder: settings.resources.clone(),
     })
@@ -191,7 +195,7 @@ impl Bound {
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
         let publishing = publish::follow(revisions, raw, Arc::clone(&self.publisher));
-        let discovery = grpc::Discovery::new(self.publisher, fleet);
+        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor);
         let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
         let api = api::serve(self.api_listener, self.state, until_stopped());
         let stopping = async {

@@ -1,6 +1,7 @@
 //! gRPC around the discovery core: ADS and the services of single types, one loop for all of them and
 //! for both variants of the protocol.
 
+mod client_status;
 mod connection;
 mod door;
 mod health;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use crate::{discovery::Memo, fleet::Fleet, publish::Publisher};
+use crate::{discovery::Memo, fleet::Fleet, publish::Publisher, redact::Redactor};
 
 /// Largest request read.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -33,6 +34,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// What every stream shares.
 pub struct Discovery {
+    redactor: Arc<Redactor>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     memo: Arc<Memo>,
@@ -44,8 +46,9 @@ pub struct Discovery {
 
 impl Discovery {
     /// Serves what `publisher` publishes, and notes in `fleet` what comes of it.
-    pub fn new(publisher: Arc<Publisher>, fleet: Arc<Fleet>) -> Self {
+    pub fn new(publisher: Arc<Publisher>, fleet: Arc<Fleet>, redactor: Arc<Redactor>) -> Self {
         Self {
+            redactor,
             publisher,
             fleet,
             memo: Arc::default(),
@@ -72,10 +75,15 @@ pub async fn serve(
     let mut routes = Routes::default();
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = door::add_all(router, &discovery);
-    let names: Vec<&'static str> = service_names().collect();
+    let names: Vec<&'static str> = service_names().chain([client_status::NAME]).collect();
+    let client_status = client_status::service(
+        Arc::clone(&discovery.fleet),
+        Arc::clone(&discovery.redactor),
+    );
     let (health, health_service) = health::service(&names).await;
     let routes = routes
         .add_service(health_service)
+        .add_service(client_status)
         .add_service(reflection::v1(&names)?)
         .add_service(reflection::v1alpha(&names)?);
     // The publisher holds a snapshot already.
