@@ -77,7 +77,8 @@ impl Snapshot {
         }
         let view = self.raw.over(base, &key.1);
         if self.overlaid.len() < VIEWS_MAX {
-            self.overlaid.insert(key, (Arc::clone(base), Arc::clone(&view)));
+            self.overlaid
+                .insert(key, (Arc::clone(base), Arc::clone(&view)));
         }
         view
     }
