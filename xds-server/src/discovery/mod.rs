@@ -4,15 +4,17 @@
 //!
 //! `position` is where a client stands with one type, and knows both variants of the protocol; `memo`
 //! lets clients that stand at the same position take steps together; `session` keeps one stream's
-//! positions and the order between types; `request` reads what a client sends no further than needed,
+//! positions (`track`) and the order between types; `request` reads what a client sends no further than needed,
 //! and `payload` is what it is sent.
 
+mod known;
 mod memo;
 mod payload;
 mod position;
 mod request;
 mod session;
 mod sorted;
+mod track;
 
 #[cfg(test)]
 mod model;
@@ -25,7 +27,8 @@ pub use memo::Memo;
 pub use payload::Payload;
 pub use position::{NAMES_MAX, Position};
 pub use request::{Asked, Message, Request, RequestError};
-pub use session::{Answer, Nack, Response, Session, Status};
+pub use session::{Response, Session};
+pub use track::{Answer, Nack, Status};
 
 /// A resource's name.
 pub type Name = Arc<str>;

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Interest, Request, Response, Variant, stories};
+use super::{Interest, Memo, Name, Payload, Request, Response, Session, Variant, stories};
 use crate::resource::{ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, RouteConfiguration};
@@ -66,6 +66,8 @@ enum Event {
     Serve,
     /// The server loses patience.
     Patience,
+    /// The connection breaks, and the client comes back with what it has.
+    Reconnect,
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -75,6 +77,7 @@ fn events() -> impl Strategy<Value = Event> {
         1 => Just(Event::Deliver { reject: true }),
         6 => Just(Event::Serve),
         1 => Just(Event::Patience),
+        1 => Just(Event::Reconnect),
     ]
 }
 
@@ -85,6 +88,10 @@ struct Client {
     /// Endpoints that it has asked for.
     asked: BTreeSet<String>,
     nonces: BTreeSet<String>,
+    /// Version of the newest response that it accepted, by type.
+    versions: HashMap<ResourceType, String>,
+    /// What the newest response said, where that was rejected.
+    rejected: HashMap<ResourceType, Vec<(String, String)>>,
     /// A connection's first route is answered at once; later ones wait for what they need.
     routed: bool,
     requests: VecDeque<Request>,
@@ -97,12 +104,57 @@ impl Client {
             known: HashMap::new(),
             asked: BTreeSet::new(),
             nonces: BTreeSet::new(),
+            versions: HashMap::new(),
+            rejected: HashMap::new(),
             routed: false,
             requests: VecDeque::new(),
         };
         client.request(Cluster, "", None, &[], &[]);
         client.request(RouteConfiguration, "", None, &["r".into()], &[]);
         client
+    }
+
+    /// A new stream, on which it says what it has.
+    fn come_back(&mut self) {
+        self.requests.clear();
+        self.nonces.clear();
+        self.rejected.clear();
+        let asked: Vec<Name> = self.asked.iter().map(|name| (**name).into()).collect();
+        let wanted = [
+            (Cluster, Vec::new()),
+            (ClusterLoadAssignment, asked),
+            (RouteConfiguration, vec!["r".into()]),
+        ];
+        for (kind, names) in wanted {
+            let interest = match self.variant {
+                Variant::Delta => Interest::Changes {
+                    subscribe: names,
+                    unsubscribe: Vec::new(),
+                    known: self
+                        .known
+                        .get(&kind)
+                        .into_iter()
+                        .flatten()
+                        .map(|(name, version)| ((**name).into(), (**version).into()))
+                        .collect(),
+                },
+                Variant::StateOfTheWorld => Interest::Names {
+                    names,
+                    version: self.versions.get(&kind).cloned().unwrap_or_default(),
+                },
+            };
+            self.requests
+                .push_back(stories::request(kind, "", None, interest));
+        }
+    }
+
+    /// "The server should not send the rejected version again" until something changed.
+    fn is_not_rejected_again(&self, response: &Response) -> Result<(), TestCaseError> {
+        let said = said(&response.payload);
+        let kind = response.payload.kind;
+        let is_last = self.rejected.get(&kind) == Some(&said);
+        prop_assert!(!is_last, "{kind:?} {said:?} was rejected already");
+        Ok(())
     }
 
     fn request(
@@ -140,9 +192,13 @@ impl Client {
         prop_assert_eq!(names.len(), response.resources.len(), "a name twice");
         prop_assert!(self.nonces.insert(nonce.clone()), "a nonce twice");
         if reject {
+            self.rejected.insert(response.kind, said(response));
             self.request(response.kind, &nonce, Some("rejected"), &[], &[]);
             return Ok(());
         }
+        self.rejected.remove(&response.kind);
+        self.versions
+            .insert(response.kind, response.version.to_string());
         let known = self.known.entry(response.kind).or_default();
         if self.variant == Variant::StateOfTheWorld && response.kind == Cluster {
             known.clear();
@@ -212,9 +268,23 @@ impl Client {
     }
 }
 
+/// What a response says, for comparing.
+fn said(payload: &Payload) -> Vec<(String, String)> {
+    let resources = payload.resources.iter();
+    let resources = resources.map(|one| (one.name.to_string(), one.version.to_string()));
+    let removed = payload.removed.iter();
+    let removed = removed.map(|name| (name.to_string(), "gone".to_string()));
+    resources.chain(removed).collect()
+}
+
 fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestCaseError> {
     let mut state = first.clone();
-    let mut session = stories::session(variant, &state.view());
+    // One memo for every stream of this client: what one learnt, the next is told.
+    let memo = Arc::new(Memo::default());
+    let open =
+        |number, state: &State| Session::new(Arc::clone(&memo), variant, number, state.view());
+    let mut session = open(1, &state);
+    let mut streams = 1;
     let mut client = Client::new(variant);
     let mut in_flight: VecDeque<Response> = VecDeque::new();
     let mut rejected = false;
@@ -229,6 +299,8 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
         match event {
             Event::Change(next) => {
                 state = next;
+                // What changed and changed back may be told again.
+                client.rejected.clear();
                 session.on_view(state.view(), &mut in_flight);
             }
             Event::Serve => {
@@ -238,6 +310,7 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
             }
             Event::Deliver { reject } => {
                 if let Some(response) = in_flight.pop_front() {
+                    client.is_not_rejected_again(&response)?;
                     rejected |= reject;
                     if !rejected && !lost_patience {
                         client.route_leads_somewhere(&response)?;
@@ -248,6 +321,14 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
             Event::Patience => {
                 lost_patience |= session.is_waiting();
                 session.on_patience_over(&mut in_flight);
+            }
+            Event::Reconnect => {
+                streams += 1;
+                session = open(streams, &state);
+                in_flight.clear();
+                client.come_back();
+                // What it has of the world before is told to no server.
+                lost_patience = true;
             }
         }
         if !rejected && !lost_patience {

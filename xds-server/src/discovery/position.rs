@@ -4,10 +4,9 @@
 
 use std::{mem, sync::Arc};
 
-use xxhash_rust::xxh64::Xxh64;
-
 use super::{
     Interest, Name, Payload, RequestError, Variant,
+    known::{Known, version_of},
     payload::Contents,
     sorted::{Named, Side, Sorted, side_by_side},
 };
@@ -17,48 +16,6 @@ const WILDCARD: &str = "*";
 
 /// Names that one client may want of one type. More is a mistake or an attack.
 pub const NAMES_MAX: usize = 100_000;
-
-/// What the client knows of one name.
-#[derive(Debug, Clone)]
-pub(super) enum Known {
-    /// That there is no such resource (delta only).
-    Absent(Name),
-    /// A version that it kept from an earlier stream.
-    Kept { name: Name, version: Box<str> },
-    /// A resource of this stream.
-    Sent(Arc<Resource>),
-}
-
-impl Named for Known {
-    fn name(&self) -> &str {
-        match self {
-            Self::Absent(name) | Self::Kept { name, .. } => name,
-            Self::Sent(resource) => &resource.name,
-        }
-    }
-}
-
-impl Known {
-    fn has(&self, resource: &Arc<Resource>) -> bool {
-        match self {
-            Self::Absent(_) => false,
-            Self::Kept { version, .. } => *version == resource.version,
-            Self::Sent(sent) => Arc::ptr_eq(sent, resource) || sent.version == resource.version,
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        !matches!(self, Self::Absent(_))
-    }
-
-    fn version(&self) -> &str {
-        match self {
-            Self::Absent(_) => "",
-            Self::Kept { version, .. } => version,
-            Self::Sent(resource) => &resource.version,
-        }
-    }
-}
 
 /// Whether removals are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -432,16 +389,4 @@ impl Position {
         position.known.retain(|known| !again(known));
         Arc::new(position)
     }
-}
-
-/// Derived from content: equal sets have equal versions, on every replica.
-fn version_of(known: &Sorted<Known>) -> String {
-    let mut hash = Xxh64::new(0);
-    for known in known.iter().filter(|known| known.is_there()) {
-        hash.update(known.name().as_bytes());
-        hash.update(&[0]);
-        hash.update(known.version().as_bytes());
-        hash.update(&[0]);
-    }
-    format!("{:016x}", hash.digest())
 }

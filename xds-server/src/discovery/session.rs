@@ -6,8 +6,12 @@
 
 use std::sync::Arc;
 
-use super::{Memo, Name, Payload, Position, Request, RequestError, Variant, position::Removals};
-use crate::resource::{Collection, ResourceType, View};
+use super::{
+    Memo, Name, Payload, Request, RequestError, Variant,
+    position::Removals,
+    track::{Answer, Status, Track},
+};
+use crate::resource::{ResourceType, View};
 
 use ResourceType::{
     Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Runtime, Secret,
@@ -20,55 +24,6 @@ pub struct Response {
     pub nonce: String,
     /// What it says.
     pub payload: Arc<Payload>,
-}
-
-/// A rejected response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nack {
-    /// Version of the response.
-    pub version: Arc<str>,
-    /// The client's words.
-    pub message: String,
-}
-
-/// What a client made of what it was sent of one type.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// What it wants and has.
-    pub position: Arc<Position>,
-    /// Version of the newest response; empty when none was sent.
-    pub sent: Arc<str>,
-    /// Version of the newest one that was accepted.
-    pub acked: Arc<str>,
-    /// The newest answer, when it was a rejection.
-    pub nack: Option<Nack>,
-    /// The newest response waits for its answer.
-    pub waiting: bool,
-}
-
-/// What a request was, besides a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It answers no response, or an old one.
-    None,
-    /// The newest response was accepted.
-    Ack,
-    /// The newest response was rejected.
-    Nack,
-}
-
-/// One type of one stream.
-#[derive(Debug)]
-struct Track {
-    status: Status,
-    /// Of the newest response.
-    nonce: u64,
-    /// Of the newest request's names.
-    fingerprint: u128,
-    /// The newest response was rejected.
-    rejected: bool,
-    /// The client knows all of this one, removals included.
-    done: Option<Arc<Collection>>,
 }
 
 /// How far the current view has been told.
@@ -349,61 +304,6 @@ impl Session {
         let (stream, number) = std::str::from_utf8(nonce).ok()?.split_once('.')?;
         let ours = u64::from_str_radix(stream, 16).ok()? == self.stream;
         ours.then(|| number.parse().ok())?
-    }
-}
-
-impl Track {
-    fn new(position: Arc<Position>) -> Self {
-        Self {
-            status: Status {
-                position,
-                sent: Arc::default(),
-                acked: Arc::default(),
-                nack: None,
-                waiting: false,
-            },
-            nonce: 0,
-            fingerprint: 0,
-            rejected: false,
-            done: None,
-        }
-    }
-
-    fn is_done(&self, collection: &Arc<Collection>) -> bool {
-        self.done
-            .as_ref()
-            .is_some_and(|done| Arc::ptr_eq(done, collection))
-    }
-
-    fn moved(&mut self, to: Arc<Position>) {
-        if !Arc::ptr_eq(&self.status.position, &to) {
-            self.status.position = to;
-            self.done = None;
-        }
-    }
-
-    fn sent(&mut self, nonce: u64, payload: &Payload) {
-        self.nonce = nonce;
-        self.status.sent = Arc::clone(&payload.version);
-        self.status.waiting = true;
-        self.rejected = false;
-    }
-
-    fn answered(&mut self, error: Option<String>) -> Answer {
-        self.status.waiting = false;
-        let version = Arc::clone(&self.status.sent);
-        match error {
-            None => {
-                self.status.acked = version;
-                self.status.nack = None;
-                Answer::Ack
-            }
-            Some(message) => {
-                self.rejected = true;
-                self.status.nack = Some(Nack { version, message });
-                Answer::Nack
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod connection;
 mod door;
 mod health;
 mod node;
+mod open;
 mod reflection;
 mod slow;
 mod stream;

@@ -14,29 +14,26 @@ use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::Stream as _;
 use http_body::Frame;
-use tokio::time::{Instant, Sleep};
-use tokio_stream::wrappers::WatchStream;
+use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{
     Code, Status, Streaming,
     codec::{BufferSettings, DecodeBuf, Decoder},
 };
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{
     Discovery, REQUEST_BYTES_MAX,
     connection::ConnectionInfo,
     door::Door,
     node::{node_info, node_key},
-    slow::Reader,
+    open::Open,
 };
 use crate::{
-    clock,
-    discovery::{Answer, Message, RequestError, Response, Session},
-    fleet::{Caller, Event, Place, StreamStatus},
+    discovery::{Message, RequestError, Response},
+    fleet::{Caller, Place},
     metrics::{Cut, Refused, Service},
-    publish::{Subscription, Update},
-    resource::{NodeKey, ResourceType},
+    resource::ResourceType,
 };
 
 /// A client that leaves a response unanswered holds up what depends on it for so long.
@@ -64,20 +61,6 @@ impl Decoder for RawDecoder {
         const BUFFER_BYTES: usize = 1024;
         BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
     }
-}
-
-/// A stream whose node is known.
-struct Open {
-    session: Session,
-    status: Arc<StreamStatus>,
-    updates: WatchStream<Update>,
-    /// Since when the view holds that is being told.
-    since: Instant,
-    /// Types of which it was told something because of that view, and which it has not accepted.
-    converging: Vec<ResourceType>,
-    reader: Option<Reader>,
-    node: NodeKey,
-    _subscription: Subscription,
 }
 
 /// One stream.
@@ -133,7 +116,7 @@ impl Stream {
             Poll::Pending => {}
         }
         if let Some(open) = &mut self.open {
-            match Pin::new(&mut open.updates).poll_next(context) {
+            match open.poll_update(context) {
                 Poll::Ready(Some(update)) => {
                     open.look(update, &mut self.responses);
                     self.set_deadline();
@@ -253,30 +236,9 @@ impl Stream {
                 .as_ref()
                 .and_then(|connection| connection.peer),
         };
-        let mut subscription = self.discovery.publisher.subscribe(key.clone());
-        let update = subscription.updates.borrow_and_update().clone();
-        let memo = Arc::clone(&self.discovery.memo);
-        info!(
-            node = key.id,
-            cluster = key.cluster,
-            service = service.name(),
-            ?variant,
-            "connected"
-        );
-        let reader = self.connection.as_ref().map(|connection| {
-            let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
-            self.discovery.readers.add(self.place.number, updates, cut)
-        });
-        self.open = Some(Box::new(Open {
-            reader,
-            session: Session::new(memo, variant, self.place.number, update.view),
-            status: self.place.taken(caller, clock::now()),
-            updates: WatchStream::from_changes(subscription.updates.clone()),
-            since: update.since,
-            converging: Vec::new(),
-            node: key,
-            _subscription: subscription,
-        }));
+        let connection = self.connection.as_ref();
+        let open = Open::new(&self.discovery, &self.place, connection, key, caller);
+        self.open = Some(Box::new(open));
         self.deadline = None;
         Ok(())
     }
@@ -338,85 +300,6 @@ impl Stream {
             open.sent(response, length, &self.discovery);
         }
         frame.freeze()
-    }
-}
-
-impl Open {
-    /// The view changed. Whatever came in between is left out.
-    fn look(&mut self, update: Update, responses: &mut VecDeque<Response>) {
-        let before = responses.len();
-        self.since = update.since;
-        if let Some(reader) = &self.reader {
-            reader.took_up(update.number);
-        }
-        self.converging.clear();
-        self.session.on_view(update.view, responses);
-        let told = responses.iter().skip(before);
-        self.converging
-            .extend(told.map(|response| response.payload.kind));
-    }
-
-    fn answered(&mut self, kind: ResourceType, answer: Answer, discovery: &Discovery) {
-        let Some(status) = self.session.status_of(kind) else {
-            return;
-        };
-        let metrics = discovery.fleet.metrics();
-        let event = match answer {
-            Answer::None => Event::Asked,
-            Answer::Ack => {
-                metrics.acked(kind);
-                if let Some(place) = self.converging.iter().position(|told| *told == kind) {
-                    self.converging.swap_remove(place);
-                    metrics.converged(kind, self.since.elapsed());
-                }
-                Event::Acked
-            }
-            Answer::Nack => {
-                metrics.nacked(kind);
-                if let Some(nack) = &status.nack {
-                    warn!(
-                        node = self.node.id,
-                        cluster = self.node.cluster,
-                        r#type = kind.api(),
-                        version = &*nack.version,
-                        message = nack.message,
-                        "rejected (NACK): it keeps what it had"
-                    );
-                }
-                Event::Nacked
-            }
-        };
-        self.status.note(kind, event, status, clock::now());
-    }
-
-    fn sent(&self, response: &Response, bytes: usize, discovery: &Discovery) {
-        let kind = response.payload.kind;
-        discovery.fleet.metrics().pushed(kind, bytes);
-        debug!(
-            node = self.node.id,
-            r#type = kind.api(),
-            version = &*response.payload.version,
-            nonce = response.nonce,
-            resources = response.payload.resources.len(),
-            removed = response.payload.removed.len(),
-            "sent"
-        );
-        if let Some(status) = self.session.status_of(kind) {
-            self.status
-                .note(kind, Event::Sent(bytes), status, clock::now());
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(open) = &self.open {
-            info!(
-                node = open.node.id,
-                cluster = open.node.cluster,
-                "disconnected"
-            );
-        }
     }
 }
 

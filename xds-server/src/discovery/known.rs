@@ -1,0 +1,65 @@
+//! What a client knows, name by name.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh64::Xxh64;
+
+use super::{
+    Name,
+    sorted::{Named, Sorted},
+};
+use crate::resource::Resource;
+
+/// What the client knows of one name.
+#[derive(Debug, Clone)]
+pub(super) enum Known {
+    /// That there is no such resource (delta only).
+    Absent(Name),
+    /// A version that it kept from an earlier stream.
+    Kept { name: Name, version: Box<str> },
+    /// A resource of this stream.
+    Sent(Arc<Resource>),
+}
+
+impl Named for Known {
+    fn name(&self) -> &str {
+        match self {
+            Self::Absent(name) | Self::Kept { name, .. } => name,
+            Self::Sent(resource) => &resource.name,
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn has(&self, resource: &Arc<Resource>) -> bool {
+        match self {
+            Self::Absent(_) => false,
+            Self::Kept { version, .. } => *version == resource.version,
+            Self::Sent(sent) => Arc::ptr_eq(sent, resource) || sent.version == resource.version,
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        !matches!(self, Self::Absent(_))
+    }
+
+    pub(super) fn version(&self) -> &str {
+        match self {
+            Self::Absent(_) => "",
+            Self::Kept { version, .. } => version,
+            Self::Sent(resource) => &resource.version,
+        }
+    }
+}
+
+/// Derived from content: equal sets have equal versions, on every replica.
+pub(super) fn version_of(known: &Sorted<Known>) -> String {
+    let mut hash = Xxh64::new(0);
+    for known in known.iter().filter(|known| known.is_there()) {
+        hash.update(known.name().as_bytes());
+        hash.update(&[0]);
+        hash.update(known.version().as_bytes());
+        hash.update(&[0]);
+    }
+    format!("{:016x}", hash.digest())
+}

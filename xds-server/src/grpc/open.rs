@@ -1,0 +1,151 @@
+//! A stream whose node is known.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tokio_stream::wrappers::WatchStream;
+use tracing::{debug, info, warn};
+
+use super::{Discovery, connection::ConnectionInfo, slow::Reader};
+use crate::{
+    clock,
+    discovery::{Answer, Response, Session},
+    fleet::{Caller, Event, Place, StreamStatus},
+    publish::{Subscription, Update},
+    resource::{NodeKey, ResourceType},
+};
+
+/// What a stream has once its node is known.
+pub(super) struct Open {
+    pub(super) session: Session,
+    status: Arc<StreamStatus>,
+    updates: WatchStream<Update>,
+    /// Since when the view holds that is being told.
+    since: Instant,
+    /// Types of which it was told something because of that view, and which it has not accepted.
+    converging: Vec<ResourceType>,
+    reader: Option<Reader>,
+    node: NodeKey,
+    _subscription: Subscription,
+}
+
+impl Open {
+    /// A stream of this node.
+    pub(super) fn new(
+        discovery: &Discovery,
+        place: &Place,
+        connection: Option<&ConnectionInfo>,
+        node: NodeKey,
+        caller: Caller,
+    ) -> Self {
+        let mut subscription = discovery.publisher.subscribe(node.clone());
+        let update = subscription.updates.borrow_and_update().clone();
+        let memo = Arc::clone(&discovery.memo);
+        info!(
+            node = node.id,
+            cluster = node.cluster,
+            service = caller.service.name(),
+            variant = ?caller.variant,
+            "connected"
+        );
+        let reader = connection.map(|connection| {
+            let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
+            discovery.readers.add(place.number, updates, cut)
+        });
+        Self {
+            reader,
+            session: Session::new(memo, caller.variant, place.number, update.view),
+            status: place.taken(caller, clock::now()),
+            updates: WatchStream::from_changes(subscription.updates.clone()),
+            since: update.since,
+            converging: Vec::new(),
+            node,
+            _subscription: subscription,
+        }
+    }
+
+    /// The next change of what the node is sent. None when there will be none.
+    pub(super) fn poll_update(&mut self, context: &mut Context<'_>) -> Poll<Option<Update>> {
+        self.updates.poll_next_unpin(context)
+    }
+
+    /// The view changed. Whatever came in between is left out.
+    pub(super) fn look(&mut self, update: Update, responses: &mut VecDeque<Response>) {
+        let before = responses.len();
+        self.since = update.since;
+        if let Some(reader) = &self.reader {
+            reader.took_up(update.number);
+        }
+        self.converging.clear();
+        self.session.on_view(update.view, responses);
+        let told = responses.iter().skip(before);
+        self.converging
+            .extend(told.map(|response| response.payload.kind));
+    }
+
+    pub(super) fn answered(&mut self, kind: ResourceType, answer: Answer, discovery: &Discovery) {
+        let Some(status) = self.session.status_of(kind) else {
+            return;
+        };
+        let metrics = discovery.fleet.metrics();
+        let event = match answer {
+            Answer::None => Event::Asked,
+            Answer::Ack => {
+                metrics.acked(kind);
+                if let Some(place) = self.converging.iter().position(|told| *told == kind) {
+                    self.converging.swap_remove(place);
+                    metrics.converged(kind, self.since.elapsed());
+                }
+                Event::Acked
+            }
+            Answer::Nack => {
+                metrics.nacked(kind);
+                if let Some(nack) = &status.nack {
+                    warn!(
+                        node = self.node.id,
+                        cluster = self.node.cluster,
+                        r#type = kind.api(),
+                        version = &*nack.version,
+                        message = nack.message,
+                        "rejected (NACK): it keeps what it had"
+                    );
+                }
+                Event::Nacked
+            }
+        };
+        self.status.note(kind, event, status, clock::now());
+    }
+
+    pub(super) fn sent(&self, response: &Response, bytes: usize, discovery: &Discovery) {
+        let kind = response.payload.kind;
+        discovery.fleet.metrics().pushed(kind, bytes);
+        debug!(
+            node = self.node.id,
+            r#type = kind.api(),
+            version = &*response.payload.version,
+            nonce = response.nonce,
+            resources = response.payload.resources.len(),
+            removed = response.payload.removed.len(),
+            "sent"
+        );
+        if let Some(status) = self.session.status_of(kind) {
+            self.status
+                .note(kind, Event::Sent(bytes), status, clock::now());
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        info!(
+            node = self.node.id,
+            cluster = self.node.cluster,
+            "disconnected"
+        );
+    }
+}
