@@ -76,6 +76,15 @@ impl ResourceType {
         Self::IN_ORDER.into_iter().find(|kind| kind.url() == url)
     }
 
+    /// Whether other types name resources of this one: so it is told before them, and taken away after
+    /// them.
+    pub fn is_named_by_others(self) -> bool {
+        matches!(
+            self,
+            Self::Cluster | Self::ClusterLoadAssignment | Self::Secret | Self::Runtime
+        )
+    }
+
     /// Whether an empty list of names is a wildcard, and a state-of-the-world response the full
     /// state: both hold for LDS and CDS only.
     pub fn is_full_state(self) -> bool {

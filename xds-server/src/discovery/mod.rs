@@ -27,7 +27,7 @@ pub use memo::Memo;
 pub use payload::Payload;
 pub use position::{NAMES_MAX, Position};
 pub use request::{Asked, Message, Request, RequestError};
-pub use session::{Response, Session};
+pub use session::{Others, Response, Session};
 pub use track::{Answer, Nack, Status};
 
 /// A resource's name.

@@ -293,3 +293,6 @@ fn bounded(mut text: String) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

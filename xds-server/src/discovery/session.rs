@@ -39,6 +39,16 @@ enum Phase {
     Settled,
 }
 
+/// What other streams of the same node have done about the view that this one tells. On ADS there are
+/// none to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Others {
+    /// They were told what this stream's resources name, and accepted it.
+    pub made: bool,
+    /// They use nothing any more that the view does not have.
+    pub used: bool,
+}
+
 const MADE: [ResourceType; 4] = [Cluster, ClusterLoadAssignment, Secret, Runtime];
 const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
 
@@ -52,6 +62,7 @@ pub struct Session {
     view: Arc<View>,
     tracks: Vec<(ResourceType, Box<Track>)>,
     phase: Phase,
+    others: Others,
     /// Told new clusters, whose endpoints the client must have before a route names them.
     warming: Vec<Arc<Payload>>,
     nonces: u64,
@@ -67,6 +78,10 @@ impl Session {
             view,
             tracks: Vec::new(),
             phase: Phase::Settled,
+            others: Others {
+                made: true,
+                used: true,
+            },
             warming: Vec::new(),
             nonces: 0,
         }
@@ -118,6 +133,28 @@ impl Session {
             self.phase = Phase::Settled;
         }
         self.advance(false, out);
+    }
+
+    /// Notes what other streams of the node have done about the newest view, and goes on if it was
+    /// them that was waited for.
+    pub fn on_others(&mut self, others: Others, out: &mut impl Extend<Response>) {
+        self.others = others;
+        self.advance(false, out);
+    }
+
+    /// Notes it before a view is told: see [`on_view`](Self::on_view).
+    pub fn expect(&mut self, others: Others) {
+        self.others = others;
+    }
+
+    /// Whether the client has accepted what others need of the newest view.
+    pub fn has_made(&self) -> bool {
+        self.phase > Phase::Make && self.answered(&MADE)
+    }
+
+    /// Whether the client uses nothing any more that the newest view does not have.
+    pub fn has_used(&self) -> bool {
+        self.phase > Phase::Make && self.answered(&ResourceType::IN_ORDER)
     }
 
     /// Whether something waits for the client's answer. The caller then gives it some time, and
@@ -192,7 +229,7 @@ impl Session {
     /// Walks on through the phases as far as the client's answers allow.
     fn advance(&mut self, force: bool, out: &mut impl Extend<Response>) {
         let mut force = force;
-        if self.phase == Phase::Make && (force || self.made()) {
+        if self.phase == Phase::Make && (force || (self.made() && self.others.made)) {
             force = false;
             self.warming.clear();
             self.phase = Phase::Use;
@@ -200,7 +237,8 @@ impl Session {
                 self.tell(kind, Removals::Tell, out);
             }
         }
-        if self.phase == Phase::Use && (force || self.answered(&ResourceType::IN_ORDER)) {
+        let used = self.others.used && self.answered(&ResourceType::IN_ORDER);
+        if self.phase == Phase::Use && (force || used) {
             self.phase = Phase::Break;
         }
         if self.phase == Phase::Break {
@@ -309,5 +347,5 @@ impl Session {
 
 /// While a change is under way, what names other things waits for its turn.
 fn may_answer(kind: ResourceType, phase: Phase) -> bool {
-    phase > Phase::Make || MADE.contains(&kind)
+    phase > Phase::Make || kind.is_named_by_others()
 }

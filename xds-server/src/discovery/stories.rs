@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Interest, Memo, Request, Response, Session, Variant};
+use super::{Interest, Memo, Others, Request, Response, Session, Variant};
 use crate::resource::{Resource, ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
@@ -584,4 +584,60 @@ fn a_burst_of_changes_ends_in_the_newest_state() {
     assert!(responses.is_empty(), "{:?}", told(&responses));
     let removals = stream.answer(Cluster, &[], None);
     assert_eq!(told(&removals), ["cds -s|v2"]);
+}
+
+#[test]
+fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes() {
+    let (without, with) = without_and_with_canary();
+    let told_by = |stream: &mut Stream, made: bool, used: bool| {
+        let mut responses = Vec::new();
+        let others = Others { made, used };
+        stream.session.on_others(others, &mut responses);
+        told(&stream.noted(responses))
+    };
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut routes = Stream::new(variant, &without);
+        let mut clusters = Stream::new(variant, &without);
+        for (stream, kind, names) in [
+            (&mut routes, RouteConfiguration, &["l"][..]),
+            (&mut clusters, Cluster, &[]),
+        ] {
+            match stream.delta {
+                true => stream.change(kind, names, &[]),
+                false => stream.ask(kind, names),
+            };
+            stream.answer(kind, names, None);
+        }
+
+        // The canary comes: its cluster at once, the route to it when the cluster was accepted.
+        let waits = Others {
+            made: false,
+            used: true,
+        };
+        routes.session.expect(waits);
+        assert!(routes.see(&with).is_empty());
+        assert!(!routes.session.has_used());
+        assert!(!clusters.see(&with).is_empty());
+        assert!(!clusters.session.has_made());
+        clusters.answer(Cluster, &[], None);
+        assert!(clusters.session.has_made());
+        assert_eq!(told_by(&mut routes, true, true), ["rds l@to s and s|v2"]);
+        routes.answer(RouteConfiguration, &["l"], None);
+        assert!(routes.session.has_used());
+
+        // It goes: the route at once, its cluster when the route was accepted.
+        let waits = Others {
+            made: true,
+            used: false,
+        };
+        clusters.session.expect(waits);
+        assert!(clusters.see(&without).is_empty());
+        assert!(clusters.session.has_made(), "nothing new waits for it");
+        let removal = if clusters.delta {
+            "cds -s|v2"
+        } else {
+            "cds s@1"
+        };
+        assert_eq!(told_by(&mut clusters, true, true), [removal]);
+    }
 }

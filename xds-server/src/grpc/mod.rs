@@ -7,6 +7,7 @@ mod door;
 mod health;
 mod node;
 mod open;
+mod peers;
 mod reflection;
 mod slow;
 mod stream;
@@ -40,6 +41,7 @@ pub struct Discovery {
     fleet: Arc<Fleet>,
     memo: Arc<Memo>,
     readers: Arc<slow::Readers>,
+    peers: Arc<peers::Peers>,
     stopping: CancellationToken,
     /// Secret of this process, for fingerprints of what clients send.
     seed: u64,
@@ -54,6 +56,7 @@ impl Discovery {
             fleet,
             memo: Arc::default(),
             readers: Arc::default(),
+            peers: Arc::default(),
             stopping: CancellationToken::new(),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_util::StreamExt;
@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, info, warn};
 
-use super::{Discovery, connection::ConnectionInfo, slow::Reader};
+use super::{Discovery, connection::ConnectionInfo, peers::Peer, slow::Reader};
 use crate::{
     clock,
     discovery::{Answer, Response, Session},
     fleet::{Caller, Event, Place, StreamStatus},
+    metrics::Service,
     publish::{Subscription, Update},
     resource::{NodeKey, ResourceType},
 };
@@ -29,7 +30,11 @@ pub(super) struct Open {
     since: Instant,
     /// Types of which it was told something because of that view, and which it has not accepted.
     converging: Vec<ResourceType>,
+    /// Of that view.
+    update: u64,
     reader: Option<Reader>,
+    /// On a stream of one type.
+    peer: Option<Peer>,
     node: NodeKey,
     _subscription: Subscription,
 }
@@ -57,8 +62,17 @@ impl Open {
             let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
             discovery.readers.add(place.number, updates, cut)
         });
+        let peer = match caller.service {
+            Service::Aggregated => None,
+            Service::Single(kind) => {
+                let peers = &discovery.peers;
+                Some(peers.join(&node, place.number, kind, update.number))
+            }
+        };
         Self {
             reader,
+            peer,
+            update: update.number,
             session: Session::new(memo, caller.variant, place.number, update.view),
             status: place.taken(caller, clock::now()),
             updates: WatchStream::from_changes(subscription.updates.clone()),
@@ -74,6 +88,28 @@ impl Open {
         self.updates.poll_next_unpin(context)
     }
 
+    /// Ready when another stream of the node did what this one waits for.
+    pub(super) fn poll_peers(
+        &mut self,
+        context: &mut Context<'_>,
+        responses: &mut VecDeque<Response>,
+    ) -> Poll<()> {
+        let Some(peer) = &mut self.peer else {
+            return Poll::Pending;
+        };
+        ready!(peer.poll_changed(context));
+        self.session.on_others(peer.others(self.update), responses);
+        peer.report(self.update, &self.session);
+        Poll::Ready(())
+    }
+
+    /// Lets the node's other streams know how far this one is.
+    pub(super) fn report(&self) {
+        if let Some(peer) = &self.peer {
+            peer.report(self.update, &self.session);
+        }
+    }
+
     /// The view changed. Whatever came in between is left out.
     pub(super) fn look(&mut self, update: Update, responses: &mut VecDeque<Response>) {
         let before = responses.len();
@@ -82,7 +118,12 @@ impl Open {
             reader.took_up(update.number);
         }
         self.converging.clear();
+        self.update = update.number;
+        if let Some(peer) = &self.peer {
+            self.session.expect(peer.others(update.number));
+        }
         self.session.on_view(update.view, responses);
+        self.report();
         let told = responses.iter().skip(before);
         self.converging
             .extend(told.map(|response| response.payload.kind));
@@ -119,6 +160,7 @@ impl Open {
             }
         };
         self.status.note(kind, event, status, clock::now());
+        self.report();
     }
 
     pub(super) fn sent(&self, response: &Response, bytes: usize, discovery: &Discovery) {

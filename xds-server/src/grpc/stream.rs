@@ -127,6 +127,10 @@ impl Stream {
                 }
                 Poll::Pending => {}
             }
+            if open.poll_peers(context, &mut self.responses).is_ready() {
+                self.set_deadline();
+                return Poll::Ready(Ok(()));
+            }
         }
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
@@ -145,6 +149,7 @@ impl Stream {
             return Err(Status::deadline_exceeded(text));
         };
         open.session.on_patience_over(&mut self.responses);
+        open.report();
         self.set_deadline();
         Ok(())
     }
