@@ -18,6 +18,7 @@ use crate::{
     fleet::Fleet,
     grpc,
     last_good::LastGood,
+    load_reports::{Limits, LoadReports},
     metrics::Metrics,
     publish::{self, Publisher},
     raw::{self, RawResources},
@@ -113,6 +114,10 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         revisions,
         refusal: catalog.refusal(),
         registry,
+        loads: Arc::new(LoadReports::new(
+            settings.load_report_interval,
+            Limits::of(settings.max_streams),
+        )),
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         code,
         encoder,
@@ -195,7 +200,8 @@ impl Bound {
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
         let publishing = publish::follow(revisions, raw, Arc::clone(&self.publisher));
-        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor);
+        let loads = Arc::clone(&self.state.loads);
+        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor, loads);
         let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
         let api = api::serve(self.api_listener, self.state, until_stopped());
         let stopping = async {

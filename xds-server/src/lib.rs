@@ -16,6 +16,7 @@ pub mod file_events;
 pub mod fleet;
 pub mod grpc;
 pub mod last_good;
+pub mod load_reports;
 pub mod mesh;
 pub mod metrics;
 pub mod proxies;

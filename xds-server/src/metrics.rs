@@ -137,6 +137,8 @@ pub struct Metrics {
     queue_age: Gauge,
     unanswered: IntGauge,
     rejecting: [IntGauge; TYPES],
+    load_report_streams: IntGauge,
+    load_reports: IntCounter,
 }
 
 impl Metrics {
@@ -182,6 +184,9 @@ impl Metrics {
                 "xds_rejecting_streams",
                 "Open streams whose newest answer is a rejection, by type",
             )?,
+            load_report_streams: define
+                .gauge("xds_load_report_streams", "Open streams of load reports")?,
+            load_reports: define.counter("xds_load_reports_total", "Load reports received")?,
         })
     }
 
@@ -191,6 +196,18 @@ impl Metrics {
         let gauge = self.streams[service.index()][variant as usize].clone();
         gauge.inc();
         OpenStream(gauge)
+    }
+
+    /// A node reports its load, until the value is dropped.
+    #[must_use = "the stream counts as open until this is dropped"]
+    pub fn reporting(&self) -> OpenStream {
+        self.load_report_streams.inc();
+        OpenStream(self.load_report_streams.clone())
+    }
+
+    /// A load report came.
+    pub fn load_reported(&self) {
+        self.load_reports.inc();
     }
 
     /// A request came.
@@ -291,6 +308,12 @@ fn convergence(define: Define<'_>) -> Result<[Histogram; TYPES]> {
 struct Define<'r>(&'r Registry);
 
 impl Define<'_> {
+    fn counter(self, name: &str, help: &str) -> Result<IntCounter> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
     fn counters(self, name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
         let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
         self.0.register(Box::new(counters.clone()))?;

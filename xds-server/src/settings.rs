@@ -4,6 +4,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::mesh::Defaults;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub filter: PathBuf,
     /// Most xDS streams at once.
     pub max_streams: usize,
+    /// At which Envoys are asked to report their load.
+    pub load_report_interval: Duration,
 }
 
 /// The mesh file, and whether somebody asked for it.

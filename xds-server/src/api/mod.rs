@@ -1,6 +1,7 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod loads;
 mod metrics;
 mod proxies;
 mod raw;
@@ -26,6 +27,7 @@ use crate::{
     compile::{Encoder, FilterCode},
     explain::{self, Question},
     fleet::Fleet,
+    load_reports::LoadReports,
     raw::{FileProblem, RawResources, RawState},
 };
 
@@ -38,6 +40,8 @@ pub struct State {
     pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
     /// What connected Envoys said.
     pub fleet: Arc<Fleet>,
+    /// What load they reported.
+    pub loads: Arc<LoadReports>,
     /// Every metric of this process.
     pub registry: Registry,
     /// The filter.
@@ -68,6 +72,7 @@ pub async fn serve(
         .route("/filter/mumbai_mesh.wasm", get(filter))
         .route("/api/v1/revisions", get(revisions))
         .route("/api/v1/proxies", get(proxies::proxies))
+        .route("/api/v1/loads", get(loads::loads))
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))

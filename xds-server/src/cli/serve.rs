@@ -1,9 +1,10 @@
 //! `mumbai-mesh serve`.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use policy::time::parse_duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -45,6 +46,18 @@ pub(super) struct Serve {
     /// one for each type.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = at_least_one)]
     max_streams: usize,
+    /// How often Envoys are asked to report their load (LRS, /api/v1/loads): 1s to 1h.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = one_second_to_one_hour)]
+    load_report_interval: Duration,
+}
+
+fn one_second_to_one_hour(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(1)..=Duration::from_hours(1)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("from 1s to 1h".into())
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -72,6 +85,7 @@ impl Serve {
             resources: self.resources,
             filter,
             max_streams: self.max_streams,
+            load_report_interval: self.load_report_interval,
         };
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(settings::log_filter()))

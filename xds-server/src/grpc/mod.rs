@@ -5,6 +5,7 @@ mod client_status;
 mod connection;
 mod door;
 mod health;
+mod load_stats;
 mod node;
 mod open;
 mod peers;
@@ -21,7 +22,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use crate::{discovery::Memo, fleet::Fleet, publish::Publisher, redact::Redactor};
+use crate::{
+    discovery::Memo, fleet::Fleet, load_reports::LoadReports, publish::Publisher, redact::Redactor,
+};
 
 /// Largest request read.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -37,6 +40,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// What every stream shares.
 pub struct Discovery {
     redactor: Arc<Redactor>,
+    loads: Arc<LoadReports>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     memo: Arc<Memo>,
@@ -49,9 +53,15 @@ pub struct Discovery {
 
 impl Discovery {
     /// Serves what `publisher` publishes, and notes in `fleet` what comes of it.
-    pub fn new(publisher: Arc<Publisher>, fleet: Arc<Fleet>, redactor: Arc<Redactor>) -> Self {
+    pub fn new(
+        publisher: Arc<Publisher>,
+        fleet: Arc<Fleet>,
+        redactor: Arc<Redactor>,
+        loads: Arc<LoadReports>,
+    ) -> Self {
         Self {
             redactor,
+            loads,
             publisher,
             fleet,
             memo: Arc::default(),
@@ -79,15 +89,23 @@ pub async fn serve(
     let mut routes = Routes::default();
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = door::add_all(router, &discovery);
-    let names: Vec<&'static str> = service_names().chain([client_status::NAME]).collect();
+    let names: Vec<&'static str> = service_names()
+        .chain([client_status::NAME, load_stats::NAME])
+        .collect();
     let client_status = client_status::service(
         Arc::clone(&discovery.fleet),
         Arc::clone(&discovery.redactor),
+    );
+    let load_stats = load_stats::service(
+        Arc::clone(&discovery.loads),
+        Arc::clone(discovery.fleet.metrics()),
+        stopping.clone(),
     );
     let (health, health_service) = health::service(&names).await;
     let routes = routes
         .add_service(health_service)
         .add_service(client_status)
+        .add_service(load_stats)
         .add_service(reflection::v1(&names)?)
         .add_service(reflection::v1alpha(&names)?);
     // The publisher holds a snapshot already.

@@ -93,7 +93,12 @@ fn a_stream_counts_until_it_is_dropped() {
         metrics.opened(service, Variant::Delta),
     ];
     shows(&registry, &format!("{streams} 2"));
-    drop(open);
+    let reporting = metrics.reporting();
+    metrics.load_reported();
+    shows(&registry, "xds_load_report_streams 1");
+    shows(&registry, "xds_load_reports_total 1");
+    drop((open, reporting));
+    shows(&registry, "xds_load_report_streams 0");
     shows(&registry, &format!("{streams} 0"));
 }
 

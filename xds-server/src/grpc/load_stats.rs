@@ -1,0 +1,211 @@
+//! LRS: asks each Envoy to report its load of all clusters, and hands the reports to their owner.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use envoy_types::pb::{
+    envoy::{
+        config::endpoint::v3::{ClusterStats, UpstreamLocalityStats},
+        service::load_stats::v3::{
+            LoadStatsRequest, LoadStatsResponse,
+            load_reporting_service_server::{LoadReportingService, LoadReportingServiceServer},
+        },
+    },
+    google::protobuf,
+};
+use futures_util::stream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+use super::{REQUEST_BYTES_MAX, node::node_key};
+use crate::{
+    clock,
+    load_reports::{ClusterReport, Counts, LoadReports, Place, Reporter, Reporting},
+    metrics::{Metrics, OpenStream},
+};
+
+pub(super) const NAME: &str = "envoy.service.load_stats.v3.LoadReportingService";
+/// A client that opens a stream must say who it is within this time.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A client that reports more often than anybody asked is read no faster.
+const READ_EVERY: Duration = Duration::from_millis(500);
+
+/// The service that hands reports to their owner.
+pub(super) fn service(
+    reports: Arc<LoadReports>,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
+) -> LoadReportingServiceServer<LoadStats> {
+    let service = LoadStats {
+        reports,
+        metrics,
+        stopping,
+    };
+    LoadReportingServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX)
+}
+
+#[derive(Clone)]
+pub(super) struct LoadStats {
+    reports: Arc<LoadReports>,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl LoadReportingService for LoadStats {
+    type StreamLoadStatsStream =
+        Pin<Box<dyn Stream<Item = Result<LoadStatsResponse, Status>> + Send>>;
+
+    async fn stream_load_stats(
+        &self,
+        requests: Request<Streaming<LoadStatsRequest>>,
+    ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
+        let conversation = Conversation {
+            service: self.clone(),
+            requests: requests.into_inner(),
+            open: None,
+        };
+        let answers = stream::unfold(Some(conversation), |conversation| async {
+            let mut conversation = conversation?;
+            match conversation.next().await {
+                Ok(Some(answer)) => Some((Ok(answer), Some(conversation))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// A stream whose node is known.
+struct Open {
+    reporting: Reporting,
+    _counted: OpenStream,
+}
+
+/// One stream: one answer, which says what is wanted; then reports until it ends.
+struct Conversation {
+    service: LoadStats,
+    requests: Streaming<LoadStatsRequest>,
+    open: Option<Open>,
+}
+
+impl Conversation {
+    async fn next(&mut self) -> Result<Option<LoadStatsResponse>, Status> {
+        let stopping = self.service.stopping.clone();
+        tokio::select! {
+            () = stopping.cancelled() => Err(Status::unavailable("the server is stopping")),
+            answer = self.talk() => answer,
+        }
+    }
+
+    async fn talk(&mut self) -> Result<Option<LoadStatsResponse>, Status> {
+        if self.open.is_none() {
+            let first = timeout(SILENCE_MAX, self.requests.message()).await;
+            let first = first.map_err(|_| {
+                Status::deadline_exceeded("the first request did not come within 60 s")
+            })?;
+            let Some(first) = first? else {
+                return Ok(None);
+            };
+            let open = self.service.begin(&first)?;
+            self.service.take(&open.reporting, first);
+            self.open = Some(open);
+            return Ok(Some(wish(self.service.reports.interval())));
+        }
+        loop {
+            let next_read = Instant::now() + READ_EVERY;
+            let (Some(request), Some(open)) = (self.requests.message().await?, &self.open) else {
+                return Ok(None);
+            };
+            self.service.take(&open.reporting, request);
+            sleep_until(next_read).await;
+        }
+    }
+}
+
+impl LoadStats {
+    fn begin(&self, request: &LoadStatsRequest) -> Result<Open, Status> {
+        let node = request.node.clone().unwrap_or_default();
+        if node.id.is_empty() {
+            let text = "node.id: must be given in the first request";
+            return Err(Status::invalid_argument(text));
+        }
+        let key = node_key(&node).map_err(Status::invalid_argument)?;
+        let reporter = Reporter {
+            id: key.id,
+            cluster: key.cluster,
+        };
+        debug!(node = reporter.id, "reports its load");
+        let reporting = self.reports.open(reporter, clock::now()).ok_or_else(|| {
+            Status::resource_exhausted("as many streams are open as --max-streams allows")
+        })?;
+        Ok(Open {
+            reporting,
+            _counted: self.metrics.reporting(),
+        })
+    }
+
+    fn take(&self, reporting: &Reporting, request: LoadStatsRequest) {
+        if request.cluster_stats.is_empty() {
+            return;
+        }
+        self.metrics.load_reported();
+        let clusters = request.cluster_stats.into_iter().map(report).collect();
+        reporting.report(clusters, clock::now());
+    }
+}
+
+/// All clusters, at this interval.
+fn wish(interval: Duration) -> LoadStatsResponse {
+    LoadStatsResponse {
+        send_all_clusters: true,
+        load_reporting_interval: Some(protobuf::Duration {
+            seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+            // Less than a thousand million, so it fits.
+            nanos: i32::try_from(interval.subsec_nanos()).unwrap_or_default(),
+        }),
+        ..LoadStatsResponse::default()
+    }
+}
+
+fn report(stats: ClusterStats) -> ClusterReport {
+    ClusterReport {
+        cluster: stats.cluster_name,
+        service: stats.cluster_service_name,
+        // A length that makes no sense is none.
+        interval: stats
+            .load_report_interval
+            .and_then(|interval| {
+                let nanos = u32::try_from(interval.nanos).ok()?;
+                let seconds = u64::try_from(interval.seconds).ok()?;
+                Some(Duration::from_secs(seconds) + Duration::from_nanos(nanos.into()))
+            })
+            .unwrap_or_default(),
+        dropped: stats.total_dropped_requests,
+        places: stats
+            .upstream_locality_stats
+            .into_iter()
+            .map(place)
+            .collect(),
+    }
+}
+
+fn place(stats: UpstreamLocalityStats) -> (Place, Counts) {
+    let locality = stats.locality.unwrap_or_default();
+    let place = Place {
+        region: locality.region,
+        zone: locality.zone,
+        sub_zone: locality.sub_zone,
+        priority: stats.priority,
+    };
+    let counts = Counts {
+        issued: stats.total_issued_requests,
+        successful: stats.total_successful_requests,
+        error: stats.total_error_requests,
+        in_progress: stats.total_requests_in_progress,
+    };
+    (place, counts)
+}

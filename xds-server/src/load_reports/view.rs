@@ -1,0 +1,217 @@
+//! Load reports as people look at them: by node and by cluster.
+
+use std::time::Duration;
+
+use policy::time::{CivilZone, WallTime, format_duration};
+use serde::{Deserialize, Serialize};
+
+use super::{Cluster, Counts, LoadReports, Node, Place, Reporter};
+
+/// Which reports are shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Of this `node.id` only.
+    pub node: Option<String>,
+    /// About this cluster only.
+    pub cluster: Option<String>,
+    /// Of nodes whose id comes after this one: the `next` of an earlier page.
+    pub after: Option<String>,
+    /// Of at most so many nodes; [`Wanted::LIMIT`] when left out.
+    pub limit: Option<usize>,
+}
+
+impl Wanted {
+    /// Nodes of a page, when nobody says how many.
+    pub const LIMIT: usize = 100;
+    /// Nodes of the largest page.
+    pub const LIMIT_MAX: usize = 1_000;
+}
+
+/// Nodes in the order of their ids.
+#[derive(Debug, Serialize)]
+pub struct Page {
+    interval: String,
+    loads: Vec<NodeLoads>,
+    /// How many nodes come after them.
+    left_off: usize,
+    /// What to give as `after` for the next page, where there is one.
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeLoads {
+    node: String,
+    cluster: String,
+    connected: bool,
+    heard_at: String,
+    left_off: u64,
+    clusters: Vec<ClusterLoads>,
+}
+
+#[derive(Debug, Serialize)]
+struct ClusterLoads {
+    cluster: String,
+    service: String,
+    newest: Newest,
+    total: Total,
+    localities: Vec<LocalityLoads>,
+}
+
+#[derive(Debug, Serialize)]
+struct Newest {
+    at: String,
+    interval_seconds: f64,
+    requests_per_second: f64,
+    #[serde(flatten)]
+    requests: Requests,
+    in_progress: u64,
+    dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Total {
+    since: String,
+    reports: u64,
+    #[serde(flatten)]
+    requests: Requests,
+    dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LocalityLoads {
+    region: String,
+    zone: String,
+    sub_zone: String,
+    priority: u32,
+    in_progress: u64,
+    newest: Requests,
+    total: Requests,
+}
+
+#[derive(Debug, Serialize)]
+struct Requests {
+    issued: u64,
+    successful: u64,
+    error: u64,
+}
+
+impl From<Counts> for Requests {
+    fn from(counts: Counts) -> Self {
+        Self {
+            issued: counts.issued,
+            successful: counts.successful,
+            error: counts.error,
+        }
+    }
+}
+
+impl LoadReports {
+    /// The reports that are wanted, with times as clocks of this zone show them.
+    pub fn page(&self, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Page {
+        let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
+        let mut state = self.lock();
+        state.forget(now);
+        let nodes = state.nodes.iter().filter(|(reporter, node)| {
+            let about = |cluster: &String| node.clusters.keys().any(|(name, _)| name == cluster);
+            wanted.node.as_ref().is_none_or(|id| *id == reporter.id)
+                && wanted
+                    .after
+                    .as_ref()
+                    .is_none_or(|after| reporter.id > *after)
+                && wanted.cluster.as_ref().is_none_or(about)
+        });
+        let mut loads: Vec<NodeLoads> = Vec::new();
+        let mut left_off = 0;
+        for (reporter, node) in nodes {
+            // A page ends between two ids, so that `after` loses nobody.
+            let same_id = loads.last().is_some_and(|last| last.node == reporter.id);
+            if left_off > 0 || (loads.len() >= limit && !same_id) {
+                left_off += 1;
+            } else {
+                loads.push(node_loads(reporter, node, wanted.cluster.as_deref(), zone));
+            }
+        }
+        let next = loads.last().filter(|_| left_off > 0);
+        Page {
+            interval: format_duration(self.interval),
+            next: next.map(|last| last.node.clone()),
+            loads,
+            left_off,
+        }
+    }
+}
+
+fn node_loads(
+    reporter: &Reporter,
+    node: &Node,
+    wanted: Option<&str>,
+    zone: &CivilZone,
+) -> NodeLoads {
+    let clusters = node.clusters.iter();
+    let clusters = clusters.filter(|((name, _), _)| wanted.is_none_or(|wanted| wanted == name));
+    NodeLoads {
+        node: reporter.id.clone(),
+        cluster: reporter.cluster.clone(),
+        connected: node.streams > 0,
+        heard_at: zone.rfc3339(node.heard_at),
+        left_off: node.left_off,
+        clusters: clusters
+            .map(|((name, service), cluster)| cluster_loads(name, service, cluster, zone))
+            .collect(),
+    }
+}
+
+fn cluster_loads(name: &str, service: &str, cluster: &Cluster, zone: &CivilZone) -> ClusterLoads {
+    let rows = cluster.places.values();
+    let (newest, total) = rows.fold(
+        Default::default(),
+        |(newest, total): (Counts, Counts), row| {
+            (newest.beside(row.newest), total.beside(row.total))
+        },
+    );
+    ClusterLoads {
+        cluster: name.into(),
+        service: service.into(),
+        newest: Newest {
+            at: zone.rfc3339(cluster.at),
+            interval_seconds: cluster.interval.as_secs_f64(),
+            requests_per_second: rate(newest.issued, cluster.interval),
+            requests: newest.into(),
+            in_progress: newest.in_progress,
+            dropped: cluster.dropped_newest,
+        },
+        total: Total {
+            since: zone.rfc3339(cluster.since),
+            reports: cluster.reports,
+            requests: total.into(),
+            dropped: cluster.dropped_total,
+        },
+        localities: cluster
+            .places
+            .iter()
+            .map(|(place, row)| locality(place, row.newest, row.total))
+            .collect(),
+    }
+}
+
+fn locality(place: &Place, newest: Counts, total: Counts) -> LocalityLoads {
+    LocalityLoads {
+        region: place.region.clone(),
+        zone: place.zone.clone(),
+        sub_zone: place.sub_zone.clone(),
+        priority: place.priority,
+        in_progress: newest.in_progress,
+        newest: newest.into(),
+        total: total.into(),
+    }
+}
+
+/// To a tenth of a request; 0 when nothing was counted.
+#[expect(clippy::cast_precision_loss, reason = "shown to people")]
+fn rate(requests: u64, interval: Duration) -> f64 {
+    if interval.is_zero() {
+        return 0.0;
+    }
+    (requests as f64 / interval.as_secs_f64() * 10.0).round() / 10.0
+}
