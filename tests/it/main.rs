@@ -11,6 +11,7 @@ mod clock;
 mod door1;
 mod gateway;
 mod mesh;
+mod raw;
 mod reload;
 mod robustness;
 mod server;

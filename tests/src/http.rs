@@ -73,20 +73,42 @@ impl Client {
     /// Any method, without a body.
     ///
     /// # Errors
-    /// When there is no whole answer. Only a kept connection that was closed before any of the answer
-    /// came is opened anew, once; an answer that breaks off is an error, not a second request.
+    /// As [`Self::request`].
     pub fn send(
         &mut self,
         method: &str,
         path: &str,
         headers: &[(&str, &[u8])],
     ) -> Result<Response> {
+        self.request(method, path, headers, b"")
+    }
+
+    /// `POST` of a body.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn post(&mut self, path: &str, body: &[u8]) -> Result<Response> {
+        self.request("POST", path, &[], body)
+    }
+
+    /// Any method with a body.
+    ///
+    /// # Errors
+    /// When there is no whole answer. Only a kept connection that was closed before any of the answer
+    /// came is opened anew, once; an answer that breaks off is an error, not a second request.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+    ) -> Result<Response> {
         let mut request = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
         if !headers.iter().any(|(name, _)| *name == "host") {
             request.extend_from_slice(format!("host: {}\r\n", self.address).as_bytes());
         }
         if method != "GET" {
-            request.extend_from_slice(b"content-length: 0\r\n");
+            request.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
         for (name, value) in headers {
             request.extend_from_slice(name.as_bytes());
@@ -95,6 +117,7 @@ impl Client {
             request.extend_from_slice(b"\r\n");
         }
         request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
         if let Some(kept) = self.connection.take()
             && let Some(response) = self.exchange(kept, method, &request)?
         {

@@ -108,6 +108,41 @@ impl Process {
         }
     }
 
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Limits the size of files that it writes, as a full disk would; `None` lifts the limit.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = libc::rlimit {
+            rlim_cur: bytes.unwrap_or(libc::RLIM_INFINITY),
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        let pid = i32::try_from(self.pid())?;
+        // SAFETY: the limit lives as long as the call, and nothing is written to null; the child is not
+        // reaped yet, so the id is its.
+        let refused = unsafe {
+            libc::prlimit(
+                pid,
+                libc::RLIMIT_FSIZE,
+                &raw const limit,
+                std::ptr::null_mut(),
+            )
+        };
+        if refused != 0 {
+            return Err(io::Error::last_os_error()).context("prlimit");
+        }
+        Ok(())
+    }
+
     /// Asks it to end, waits, and ends it if it does not.
     ///
     /// # Errors
@@ -143,6 +178,8 @@ fn end_with_this_process(command: &mut Command) {
             if libc::getppid().cast_unsigned() != owner {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            // A file that may not grow is to be an error like that of a full disk, not the end.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             // Signals that the owner waits for are blocked in it; a program must hear them.
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);

@@ -23,6 +23,8 @@ pub struct Options<'c> {
     pub xds_port: u16,
     /// 0 is any free port.
     pub api_port: u16,
+    /// The folder of `--resources`.
+    pub resources: Option<&'c Path>,
 }
 
 /// A server that serves.
@@ -61,6 +63,9 @@ impl Server {
             .arg(dir.join("state"))
             .arg("--filter")
             .arg(&artifacts.wasm);
+        if let Some(folder) = options.resources {
+            command.arg("--resources").arg(folder);
+        }
         // What the file leaves open is the same on every machine.
         for variable in ["REGION", "TIMEZONE", "PEAK_HOURS", "RUST_LOG"] {
             command.env_remove(variable);
@@ -134,6 +139,15 @@ impl Server {
         Client::new(self.api).get(path, &[])?.json()
     }
 
+    /// `POST` to its API: status and JSON.
+    ///
+    /// # Errors
+    /// When the answer is no JSON.
+    pub fn api_post(&self, path: &str, body: &[u8]) -> Result<(u16, serde_json::Value)> {
+        let answer = Client::new(self.api).post(path, body)?;
+        Ok((answer.status, answer.json()?))
+    }
+
     /// All that it has said.
     pub fn log(&self) -> String {
         self.process.log()
@@ -145,7 +159,11 @@ impl Server {
     }
 }
 
-fn replace(file: &Path, text: &str) -> Result<()> {
+/// Replaces a file by rename, as editors and ConfigMaps do.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(file: &Path, text: &str) -> Result<()> {
     let beside = file.with_extension("new");
     fs::write(&beside, text)?;
     fs::rename(&beside, file).with_context(|| format!("{}", file.display()))
