@@ -58,6 +58,7 @@ impl World {
             clock: clock.as_ref(),
             xds_port: ports.xds,
             api_port: ports.api,
+            ..server::Options::default()
         };
         let server = Server::start(artifacts, dir, &mesh, &options)?;
         let start_envoy = |name: &str, admin_port, extra: &[&str]| -> Result<Envoy> {
