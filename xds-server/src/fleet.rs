@@ -278,6 +278,11 @@ impl Fleet {
         })
     }
 
+    /// Most streams at once.
+    pub fn streams_max(&self) -> usize {
+        self.streams_max
+    }
+
     /// Every open stream, oldest first.
     pub fn streams(&self) -> Vec<Arc<StreamStatus>> {
         lock(&self.streams).values().cloned().collect()

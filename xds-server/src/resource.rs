@@ -1,6 +1,7 @@
 //! What travels over xDS: named, versioned bytes of one type, and one node's view of all of them.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -93,7 +94,7 @@ impl ResourceType {
 }
 
 /// One resource, encoded once and shared by every stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
     pub name: Arc<str>,
@@ -107,6 +108,13 @@ pub struct Resource {
     plain_at: usize,
     /// Where in `entry` the message itself begins.
     body_at: usize,
+}
+
+impl fmt::Debug for Resource {
+    /// Without its content, which may hold a private key.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.name, self.version)
+    }
 }
 
 impl Resource {

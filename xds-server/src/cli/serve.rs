@@ -5,7 +5,11 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use policy::time::parse_duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{self, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use super::UsageError;
@@ -13,6 +17,9 @@ use crate::{
     app,
     settings::{self, ConfigPath, Settings},
 };
+
+/// Files beside those of streams: listeners, the state dir, the API's connections.
+const SPARE_DESCRIPTORS: u64 = 512;
 
 /// Serve a mesh file to Envoys over xDS, and follow its changes.
 ///
@@ -92,12 +99,29 @@ impl Serve {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).context("RLIMIT_NOFILE")?;
+        if descriptors < self.max_streams as u64 + SPARE_DESCRIPTORS {
+            warn!(
+                descriptors,
+                max_streams = self.max_streams,
+                "this process may open fewer files than streams: raise its limit (ulimit -Hn), or lower \
+                 --max-streams"
+            );
+        }
+        runtime()
             .context("threads for the server")?
             .block_on(serve(&settings))
     }
+}
+
+/// On a single core a second thread would only be in the way.
+fn runtime() -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism()?.get();
+    let mut builder = match cores {
+        1 => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {

@@ -19,6 +19,8 @@ mod track;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod stories;
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ pub use door::service_names;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use axum::middleware::map_request;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -32,6 +33,10 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Largest set of headers of a call.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Connections beside those of streams, for people and health checks.
+const SPARE_CONNECTIONS: usize = 64;
+/// A client that connects must open a stream within this time, and say on it who it is within another.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams are told to go elsewhere, then given so long to do it.
@@ -108,6 +113,12 @@ pub async fn serve(
         .add_service(load_stats)
         .add_service(reflection::v1(&names)?)
         .add_service(reflection::v1alpha(&names)?);
+    let routes = Routes::from(
+        routes
+            .into_axum_router()
+            .layer(map_request(connection::used)),
+    );
+    let connections_max = discovery.fleet.streams_max() + SPARE_CONNECTIONS;
     // The publisher holds a snapshot already.
     health.serving().await;
     let serving = Server::builder()
@@ -116,11 +127,14 @@ pub async fn serve(
         .http2_max_header_list_size(Some(HEADER_BYTES_MAX))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
         .add_routes(routes.prepare())
-        .serve_with_incoming_shutdown(connection::incoming(listener), async move {
-            shutdown.await;
-            health.not_serving().await;
-            stopping.cancel();
-        });
+        .serve_with_incoming_shutdown(
+            connection::incoming(listener, connections_max),
+            async move {
+                shutdown.await;
+                health.not_serving().await;
+                stopping.cancel();
+            },
+        );
     // A client that does not let go must not keep the process.
     let patience = async {
         drained.cancelled().await;

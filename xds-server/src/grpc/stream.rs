@@ -23,7 +23,7 @@ use tonic::{
 use tracing::debug;
 
 use super::{
-    Discovery, REQUEST_BYTES_MAX,
+    Discovery, REQUEST_BYTES_MAX, SILENCE_MAX,
     connection::ConnectionInfo,
     door::Door,
     node::{node_info, node_key},
@@ -38,8 +38,6 @@ use crate::{
 
 /// A client that leaves a response unanswered holds up what depends on it for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A client that opens a stream must say who it is within this time.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Requests and changes taken before others get their turn.
 const STEPS_MAX: usize = 32;
 /// Larger responses are sent without being copied behind their nonce.
