@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    ads::Clusters,
     artifacts::Artifacts,
     server::{Options, Server, replace},
     wait::wait_for,
 };
 use serde_json::{Value, json};
 
-use crate::door1::BOUND;
+use crate::{ads::Clusters, door1::BOUND};
 
 const APPLY: &str = "/api/v1/resources:apply";
 const RESOURCES: &str = "/api/v1/resources";

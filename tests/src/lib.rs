@@ -1,7 +1,6 @@
 //! Starts the real thing: Envoys, the server, applications; moves their clock; speaks to them; and
 //! leaves nothing behind. Used by the integration tests and by the demonstration.
 
-pub mod ads;
 pub mod artifacts;
 pub mod clock;
 pub mod demo_services;
