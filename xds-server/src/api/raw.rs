@@ -1,12 +1,12 @@
 //! Raw resources: `POST /api/v1/resources:apply` and `GET /api/v1/resources`.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Query, State as Extract, rejection::BytesRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -16,17 +16,13 @@ use tracing::warn;
 
 use super::{State, problem};
 use crate::{
-    compile::{self, Encoder},
-    raw::{
-        self, Applied, Entry, FileProblem, Key, Mode, Nodes, Problem, Refusal, Source, StoreError,
-    },
+    compile::Encoder,
+    raw::{self, Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source, StoreError},
     resource::ResourceType,
 };
 
 /// Of one call.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// A call with more bad resources has one cause, not a thousand.
-const PROBLEMS_MAX: usize = 100;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -47,8 +43,15 @@ struct ApplyQuery {
 async fn apply(
     Extract(state): Extract<State>,
     query: Result<Query<ApplyQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    if is_from_elsewhere(&headers) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            &"a web page of another origin asks; call it by its loopback address",
+        );
+    }
     let mode = match query {
         Ok(Query(ApplyQuery { dry_run: true })) => Mode::DryRun,
         Ok(_) => Mode::Apply,
@@ -81,6 +84,20 @@ async fn apply(
     }
 }
 
+/// Whether a browser sends this for a page that is not ours. Such a page reaches loopback as any program
+/// here does, by our address or by a name of its own that leads to it; only programs may write.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let host = text(header::HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_ours = name == "localhost"
+        || name
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    text(header::ORIGIN).is_some_and(|origin| !is_ours || origin != format!("http://{host}"))
+}
+
 fn refused(refusal: Refusal) -> Response {
     let (status, problems, sentence) = match refusal {
         Refusal::Invalid(problems) => (
@@ -110,7 +127,7 @@ fn refused(refusal: Refusal) -> Response {
         "title": status.canonical_reason(),
         "status": status.as_u16(),
         "detail": format!("{} {sentence}: {first}", problems.len()),
-        "problems": problems.iter().take(PROBLEMS_MAX).collect::<Vec<&Problem>>(),
+        "problems": problems,
     });
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
     (status, kind, body.to_string()).into_response()
@@ -178,7 +195,7 @@ async fn list(
         .map(|(key, entry)| listed(key, entry, is_full.then_some(&*state.encoder)))
         .collect();
     let mut problems: Vec<FileProblem> = state.resource_problems.borrow().to_vec();
-    problems.extend(hidden_by_the_mesh(&state, &raw));
+    problems.extend(state.resources.hidden_by_the_mesh(&raw));
     Json(json!({"revision": raw.revision(), "resources": listed, "problems": problems}))
         .into_response()
 }
@@ -206,28 +223,27 @@ fn body(kind: ResourceType, entry: &Entry, encoder: &Encoder) -> Option<Value> {
     Some(body)
 }
 
-/// Resources that came before the mesh produced one of their name.
-fn hidden_by_the_mesh(state: &State, raw: &raw::RawState) -> Vec<FileProblem> {
-    let mesh = Arc::clone(&state.revisions.borrow().mesh);
-    let names = compile::names(&mesh);
-    raw.iter()
-        .filter(|(key, entry)| {
-            !entry.overrides && names.contains(&(key.kind, key.name.to_string()))
-        })
-        .map(|(key, entry)| FileProblem {
-            file: match &entry.source {
-                Source::Api => None,
-                Source::File(file) => Some(file.to_string()),
-            },
-            problem: Problem {
-                kind: Some(key.kind.url().into()),
-                name: Some((&*key.name).into()),
-                ..Problem::new(format!(
-                    "not in force for {} where the mesh produces a resource of this name; say \
-                     \"override\": true to replace it",
-                    key.nodes
-                ))
-            },
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_origins_may_not_write() {
+        let asked = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            is_from_elsewhere(&headers)
+        };
+        assert!(!asked("127.0.0.1:8088", None));
+        assert!(!asked("127.0.0.1:8088", Some("http://127.0.0.1:8088")));
+        assert!(!asked("[::1]:8088", Some("http://[::1]:8088")));
+        assert!(!asked("localhost:8088", Some("http://localhost:8088")));
+        assert!(asked("127.0.0.1:8088", Some("http://evil.example")));
+        assert!(asked("127.0.0.1:8088", Some("http://127.0.0.1:3000")));
+        assert!(asked("127.0.0.1:8088", Some("null")));
+        assert!(asked("evil.example:8088", Some("http://evil.example:8088")));
+    }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     key::{Entry, Key, Source},
-    request::{Problem, Request},
+    request::{PROBLEMS_MAX, Problem, Request},
     state::{Changes, RawState},
     store::StoreError,
 };
@@ -60,6 +60,9 @@ pub fn of(
         }
     }
     for offer in request.set {
+        if problems.len() >= PROBLEMS_MAX || conflicts.len() >= PROBLEMS_MAX {
+            break;
+        }
         let offer = match offer {
             Ok(offer) => offer,
             Err(problem) => {

@@ -60,10 +60,15 @@ pub fn offset_of(text: &str, error: &serde_json::Error) -> usize {
 }
 
 /// Where a part that was borrowed from a document begins.
-pub fn offset_in(document: &str, part: &str) -> usize {
+fn offset_in(document: &str, part: &str) -> usize {
     (part.as_ptr() as usize)
         .saturating_sub(document.as_ptr() as usize)
         .min(document.len())
+}
+
+/// Where a part that was borrowed from a document begins, for a person.
+pub fn place_in(document: &str, part: &str) -> Position {
+    position(document, offset_in(document, part))
 }
 
 /// The line and column of an offset.
@@ -98,7 +103,7 @@ pub fn place_of(document: &str, part: &str, misfit: &Misfit) -> Position {
     {
         here = key;
     }
-    position(document, offset_in(document, here))
+    place_in(document, here)
 }
 
 /// One step down: the key as it is spelled (of an element: the element) and the value.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     document::Strict,
     key::{Entry, Key, Source},
-    request::{self, Problem},
+    request::{self, PROBLEMS_MAX, Problem},
     state::{Changes, RawState},
 };
 use crate::compile::Encoder;
@@ -284,6 +284,9 @@ fn read_json(
         match offer.and_then(|offer| offer.entry(request.overrides, &source, known, encoder)) {
             Ok(entry) => _ = key.map(|key| entries.insert(key, entry)),
             Err(problem) => problems.push(problem),
+        }
+        if problems.len() == PROBLEMS_MAX {
+            break;
         }
     }
     if problems.is_empty() {

@@ -13,7 +13,7 @@ use super::{
     changes::{self, Names, Refusal},
     document,
     files::{FileProblem, Files, Look},
-    key::Source,
+    key::{Entry, Key, Source},
     request::{self, Problem},
     state::{Changes, RawState},
     store::{Batch, Kept, Store, StoreError},
@@ -46,8 +46,6 @@ struct Writer {
     files: Files,
     /// Problems that were told last.
     told: Arc<Vec<FileProblem>>,
-    /// Of the mesh's revision with this number.
-    names: Option<(u64, Arc<Names>)>,
 }
 
 /// The owner.
@@ -57,6 +55,8 @@ pub struct RawResources {
     problems: watch::Sender<Arc<Vec<FileProblem>>>,
     encoder: Arc<Encoder>,
     revisions: watch::Receiver<Arc<Revision>>,
+    /// What the mesh's revision with this number produces.
+    names: Mutex<(u64, Arc<Names>)>,
 }
 
 impl RawResources {
@@ -92,12 +92,12 @@ impl RawResources {
                 store,
                 files,
                 told: Arc::default(),
-                names: None,
             }),
             states: watch::Sender::new(Arc::new(state)),
             problems: watch::Sender::default(),
             encoder,
             revisions,
+            names: Mutex::default(),
         };
         if let Some(look) = first_look {
             resources.take_files(Ok(&look));
@@ -123,9 +123,8 @@ impl RawResources {
         let invalid = |problem| Refusal::Invalid(vec![problem]);
         let mut writer = self.writer();
         let request = text(body).and_then(request::read).map_err(invalid)?;
-        let names = writer.names(&self.revisions);
         let state = Arc::clone(&self.states.borrow());
-        let changes = changes::of(request, &state, &names, &self.encoder)?;
+        let changes = changes::of(request, &state, &self.names(), &self.encoder)?;
         let mut applied = Applied {
             revision: state.revision(),
             changes: changes.len(),
@@ -220,23 +219,43 @@ impl RawResources {
         self.problems.send_replace(Arc::clone(&writer.told));
     }
 
+    /// Everything that the mesh in force produces.
+    fn names(&self) -> Arc<Names> {
+        let revision = Arc::clone(&self.revisions.borrow());
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // Revisions count from 1.
+        if names.0 != revision.number {
+            *names = (revision.number, Arc::new(compile::names(&revision.mesh)));
+        }
+        Arc::clone(&names.1)
+    }
+
+    /// Resources of a revision that are not in force, since the mesh came to produce one of their name.
+    pub fn hidden_by_the_mesh(&self, state: &RawState) -> Vec<FileProblem> {
+        let names = self.names();
+        let is_hidden = |(key, entry): &(&Key, &Arc<Entry>)| {
+            !entry.overrides && names.contains(&(key.kind, key.name.to_string()))
+        };
+        let problem = |(key, entry): (&Key, &Arc<Entry>)| FileProblem {
+            file: match &entry.source {
+                Source::Api => None,
+                Source::File(file) => Some(file.to_string()),
+            },
+            problem: Problem {
+                kind: Some(key.kind.url().into()),
+                name: Some((&*key.name).into()),
+                ..Problem::new(format!(
+                    "not in force for {} where the mesh produces a resource of this name; say \
+                     \"override\": true to replace it",
+                    key.nodes
+                ))
+            },
+        };
+        state.iter().filter(is_hidden).map(problem).collect()
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Writer {
-    /// What the mesh in force produces.
-    fn names(&mut self, revisions: &watch::Receiver<Arc<Revision>>) -> Arc<Names> {
-        let revision = Arc::clone(&revisions.borrow());
-        match &self.names {
-            Some((number, names)) if *number == revision.number => Arc::clone(names),
-            _ => {
-                let names = Arc::new(compile::names(&revision.mesh));
-                self.names = Some((revision.number, Arc::clone(&names)));
-                names
-            }
-        }
     }
 }
 

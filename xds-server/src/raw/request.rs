@@ -1,9 +1,12 @@
 //! An apply call, or a file that says the same: what it names, each resource on its own, so that the
 //! first problem of each bad one can be told.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::{Value, value::RawValue};
 
 use super::{
@@ -17,6 +20,11 @@ use crate::{
 
 /// A resource larger than this is refused: its tree takes many times as much memory.
 pub const RESOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Resources named by one call.
+const NAMED_MAX: usize = 100_000;
+/// A call with more bad resources has one cause, not a thousand: what follows is not looked at.
+pub const PROBLEMS_MAX: usize = 100;
 
 /// What is wrong with a call or a file, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -177,14 +185,13 @@ impl Offer<'_> {
 
     /// About this resource as a whole.
     pub fn problem(&self, message: impl Into<Box<str>>) -> Problem {
-        let begin = document::offset_in(self.document, self.part);
         Problem {
             index: Some(self.index),
             kind: Some(self.kind.url().into()),
             name: Some((&*self.name).into()),
             ..Problem::new(message)
         }
-        .at(document::position(self.document, begin))
+        .at(document::place_in(self.document, self.part))
     }
 }
 
@@ -192,14 +199,52 @@ impl Offer<'_> {
 #[serde(deny_unknown_fields)]
 struct Body<'t> {
     #[serde(borrow, default)]
-    set: Vec<&'t RawValue>,
+    set: Bounded<&'t RawValue>,
     #[serde(default)]
-    remove: Vec<Removal>,
+    remove: Bounded<Removal>,
     #[serde(default)]
     remove_all: bool,
     nodes: Option<NodesBody>,
     #[serde(default, rename = "override")]
     overrides: bool,
+}
+
+/// An array that does not fill the memory.
+struct Bounded<T>(Vec<T>);
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+            type Value = Bounded<T>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut elements: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(element) = elements.next_element()? {
+                    if all.len() == NAMED_MAX {
+                        let message = format!("more than {NAMED_MAX} resources in one call");
+                        return Err(A::Error::custom(message));
+                    }
+                    all.push(element);
+                }
+                Ok(Bounded(all))
+            }
+        }
+        deserializer.deserialize_seq(Collect(PhantomData))
+    }
 }
 
 #[derive(Deserialize)]
@@ -224,13 +269,13 @@ struct NodesBody {
 pub fn read(document: &str) -> Result<Request<'_>, Problem> {
     let body: Body<'_> =
         serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
-    let remove = body.remove.into_iter().enumerate();
+    let remove = body.remove.0.into_iter().enumerate();
     Ok(Request {
         nodes: nodes(body.nodes)?,
         overrides: body.overrides,
         remove_all: body.remove_all,
         remove: remove.map(removal).collect::<Result<_, _>>()?,
-        set: offers(document, body.set.iter().map(|part| part.get())),
+        set: offers(document, body.set.0.iter().map(|part| part.get())),
     })
 }
 
@@ -319,21 +364,29 @@ fn offers<'t>(
     parts: impl Iterator<Item = &'t str>,
 ) -> Vec<Result<Offer<'t>, Problem>> {
     let mut seen: HashMap<(ResourceType, Arc<str>), usize> = HashMap::new();
-    let offers = parts.enumerate().map(|(index, part)| {
-        let offer = offer(document, part, index)?;
-        match seen.insert((offer.kind, Arc::clone(&offer.name)), index) {
-            None => Ok(offer),
-            Some(first) => Err(offer.problem(format!("is in set[{first}] already"))),
+    let mut problems = 0;
+    let mut offers = Vec::new();
+    for (index, part) in parts.enumerate() {
+        let offer = offer(document, part, index).and_then(|offer| {
+            match seen.insert((offer.kind, Arc::clone(&offer.name)), index) {
+                None => Ok(offer),
+                Some(first) => Err(offer.problem(format!("is in set[{first}] already"))),
+            }
+        });
+        problems += usize::from(offer.is_err());
+        offers.push(offer);
+        if problems == PROBLEMS_MAX {
+            break;
         }
-    });
-    offers.collect()
+    }
+    offers
 }
 
 fn offer<'t>(document: &'t str, part: &'t str, index: usize) -> Result<Offer<'t>, Problem> {
-    let begin = document::position(document, document::offset_in(document, part));
+    // Places are counted from the document's begin: only where something is wrong.
     let about = |message: String| Problem {
         index: Some(index),
-        ..Problem::new(message).at(begin)
+        ..Problem::new(message).at(document::place_in(document, part))
     };
     if part.len() > RESOURCE_BYTES_MAX {
         return Err(about("larger than 16 MiB".into()));

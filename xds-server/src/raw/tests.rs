@@ -187,7 +187,17 @@ fn a_call_that_cannot_be_read_is_refused_with_its_place() {
         let problems = problems(resources.apply(call, Mode::Apply));
         assert!(problems[0].to_string().contains(words), "{}", problems[0]);
     }
-    // Depth and size must not bring the server down.
+    // Depth and number must not bring the server down.
+    let many = |element: &str, count| format!("{{\"set\": [{}]}}", vec![element; count].join(","));
+    assert_eq!(
+        problems(resources.apply(many("1", 5_000).as_bytes(), Mode::Apply)).len(),
+        100
+    );
+    let problem = &problems(resources.apply(many("1", 100_001).as_bytes(), Mode::Apply))[0];
+    assert!(
+        problem.message.starts_with("more than 100000 resources"),
+        "{problem}"
+    );
     let deep = |count: usize| {
         let (open, close) = ("{\"a\":".repeat(count), "}".repeat(count));
         let metadata = format!("{{\"filter_metadata\": {{\"x\": {open}1{close}}}}}");
