@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     key::{Entry, Key, Source},
-    request::{PROBLEMS_MAX, Problem, Request},
+    problem::{PROBLEMS_MAX, Problem},
+    request::Request,
     state::{Changes, RawState},
     store::StoreError,
 };

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{
     document::Strict,
     key::{Entry, Key, Source},
-    request::{self, PROBLEMS_MAX, Problem},
+    problem::{PROBLEMS_MAX, Problem},
+    request,
     state::{Changes, RawState},
 };
 use crate::compile::Encoder;

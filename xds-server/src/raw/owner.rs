@@ -14,7 +14,8 @@ use super::{
     document,
     files::{FileProblem, Files, Look},
     key::{Entry, Key, Source},
-    request::{self, Problem},
+    problem::Problem,
+    request,
     state::{Changes, RawState},
     store::{Batch, Kept, Store, StoreError},
 };

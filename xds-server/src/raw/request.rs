@@ -4,14 +4,15 @@
 use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{Error as _, SeqAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    document::{self, Position},
+    document,
     key::{Entry, Key, Nodes, Source},
+    problem::{PROBLEMS_MAX, Problem},
 };
 use crate::{
     compile::{self, Encoder},
@@ -23,83 +24,6 @@ pub const RESOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Resources named by one call.
 const NAMED_MAX: usize = 100_000;
-/// A call with more bad resources has one cause, not a thousand: what follows is not looked at.
-pub const PROBLEMS_MAX: usize = 100;
-
-/// What is wrong with a call or a file, where, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Problem {
-    /// Which of `set`; none when it is about the whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<usize>,
-    /// `@type`, as far as known.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Box<str>>,
-    /// The resource's name, as far as known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<Box<str>>,
-    /// `load_assignment.endpoints[0].priority`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<Box<str>>,
-    /// What is wrong.
-    pub message: Box<str>,
-    /// In the text as it was sent, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
-    /// In characters, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
-}
-
-impl Problem {
-    /// Of the whole.
-    pub fn new(message: impl Into<Box<str>>) -> Self {
-        Self {
-            message: message.into(),
-            ..Self::default()
-        }
-    }
-
-    /// At a place.
-    #[must_use]
-    pub fn at(self, position: Position) -> Self {
-        Self {
-            line: Some(position.line),
-            column: Some(position.column),
-            ..self
-        }
-    }
-
-    /// In a field.
-    #[must_use]
-    pub fn field(self, field: impl Into<Box<str>>) -> Self {
-        let field = Some(field.into()).filter(|field| !field.is_empty());
-        Self { field, ..self }
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(index) = self.index {
-            write!(formatter, "set[{index}] ")?;
-        }
-        if let Some(kind) = &self.kind {
-            write!(formatter, "{} ", kind.rsplit('.').next().unwrap_or(kind))?;
-        }
-        if let Some(name) = &self.name {
-            write!(formatter, "{name:?} ")?;
-        }
-        if let Some(field) = &self.field {
-            write!(formatter, "{field}: ")?;
-        }
-        formatter.write_str(&self.message)?;
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(formatter, " (line {line}, column {column})")?;
-        }
-        Ok(())
-    }
-}
-
 /// A call.
 #[derive(Debug)]
 pub struct Request<'t> {
@@ -111,8 +35,8 @@ pub struct Request<'t> {
     pub remove_all: bool,
     /// What is removed first.
     pub remove: Vec<(ResourceType, Arc<str>)>,
-    /// What is set, in the call's order.
-    pub set: Vec<Result<Offer<'t>, Problem>>,
+    /// What is set, in the call's order. Read one by one: a tree takes many times its text's memory.
+    pub set: Offers<'t>,
 }
 
 /// A resource that is well-formed JSON with a type and a name.
@@ -270,12 +194,13 @@ pub fn read(document: &str) -> Result<Request<'_>, Problem> {
     let body: Body<'_> =
         serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
     let remove = body.remove.0.into_iter().enumerate();
+    let parts = body.set.0.into_iter().map(RawValue::get).collect();
     Ok(Request {
         nodes: nodes(body.nodes)?,
         overrides: body.overrides,
         remove_all: body.remove_all,
         remove: remove.map(removal).collect::<Result<_, _>>()?,
-        set: offers(document, body.set.0.iter().map(|part| part.get())),
+        set: Offers::new(document, parts),
     })
 }
 
@@ -306,7 +231,7 @@ pub fn read_file(document: &str) -> Result<Request<'_>, Problem> {
             overrides: false,
             remove_all: false,
             remove: Vec::new(),
-            set: offers(document, [document.trim()].into_iter()),
+            set: Offers::new(document, vec![document.trim()]),
         });
     }
     let request = read(document)?;
@@ -359,27 +284,44 @@ fn unknown_type(kind: &str) -> String {
     format!("{kind:?} is not served; must be one of {known}")
 }
 
-fn offers<'t>(
+/// The resources of a document, each read when it is asked for. After too many problems they end.
+#[derive(Debug)]
+pub struct Offers<'t> {
     document: &'t str,
-    parts: impl Iterator<Item = &'t str>,
-) -> Vec<Result<Offer<'t>, Problem>> {
-    let mut seen: HashMap<(ResourceType, Arc<str>), usize> = HashMap::new();
-    let mut problems = 0;
-    let mut offers = Vec::new();
-    for (index, part) in parts.enumerate() {
-        let offer = offer(document, part, index).and_then(|offer| {
-            match seen.insert((offer.kind, Arc::clone(&offer.name)), index) {
+    parts: std::iter::Enumerate<std::vec::IntoIter<&'t str>>,
+    seen: HashMap<(ResourceType, Arc<str>), usize>,
+    problems: usize,
+}
+
+impl<'t> Offers<'t> {
+    fn new(document: &'t str, parts: Vec<&'t str>) -> Self {
+        Self {
+            document,
+            parts: parts.into_iter().enumerate(),
+            seen: HashMap::new(),
+            problems: 0,
+        }
+    }
+}
+
+impl<'t> Iterator for Offers<'t> {
+    type Item = Result<Offer<'t>, Problem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.problems == PROBLEMS_MAX {
+            return None;
+        }
+        let (index, part) = self.parts.next()?;
+        let offer = offer(self.document, part, index).and_then(|offer| {
+            let key = (offer.kind, Arc::clone(&offer.name));
+            match self.seen.insert(key, index) {
                 None => Ok(offer),
                 Some(first) => Err(offer.problem(format!("is in set[{first}] already"))),
             }
         });
-        problems += usize::from(offer.is_err());
-        offers.push(offer);
-        if problems == PROBLEMS_MAX {
-            break;
-        }
+        self.problems += usize::from(offer.is_err());
+        Some(offer)
     }
-    offers
 }
 
 fn offer<'t>(document: &'t str, part: &'t str, index: usize) -> Result<Offer<'t>, Problem> {
