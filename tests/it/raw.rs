@@ -73,6 +73,19 @@ fn wait_names(server: &Server, expected: &[&str]) -> Result<()> {
     })
 }
 
+/// Waits until the listing's problems say so.
+fn wait_problem(server: &Server, words: &str) -> Result<Value> {
+    wait_for("the problem at the API", BOUND, || {
+        let listed = server.api_get(RESOURCES);
+        let problems = listed.map_err(|error| error.to_string())?["problems"].clone();
+        if problems.to_string().contains(words) {
+            Ok(problems)
+        } else {
+            Err(problems.to_string())
+        }
+    })
+}
+
 /// Waits until a node knows exactly these clusters.
 fn wait_known(node: &mut Clusters, expected: &[(&str, i64)]) -> Result<()> {
     let expected: BTreeMap<String, i64> = expected
@@ -296,7 +309,7 @@ fn a_folder_is_followed_and_a_bad_file_takes_nothing_away() -> Result<()> {
         resources: Some(&folder),
         ..Options::default()
     };
-    let mut server = start(dir.path(), "{}", &options)?;
+    let server = start(dir.path(), "{}", &options)?;
     assert_eq!(
         names(&server)?,
         ["one"],
@@ -315,15 +328,7 @@ fn a_folder_is_followed_and_a_bad_file_takes_nothing_away() -> Result<()> {
     fs::write(&two, text.replace("connect_timeout", "connect_timeot"))?;
     replace(&one, &cluster("one", 5).to_string())?;
     wait_known(&mut edge, &[("one", 5), ("two", 2)])?;
-    let problem = wait_for("the problem at the API", BOUND, || {
-        let listed = server
-            .api_get(RESOURCES)
-            .map_err(|error| error.to_string())?;
-        match &listed["problems"][0] {
-            Value::Null => Err(listed.to_string()),
-            problem => Ok(problem.clone()),
-        }
-    })?;
+    let problem = &wait_problem(&server, "two.yaml")?[0];
     assert_eq!(
         (&problem["file"], &problem["name"]),
         (&json!("two.yaml"), &json!("two"))
@@ -343,8 +348,25 @@ fn a_folder_is_followed_and_a_bad_file_takes_nothing_away() -> Result<()> {
     );
     apply(&server, &json!({"remove_all": true}))?;
     assert_eq!(names(&server)?, ["one", "two"]);
+    Ok(())
+}
 
-    // A restart over the bad file, then the files go.
+#[test]
+fn a_bad_file_holds_what_it_said_over_a_restart_and_a_missing_folder_takes_nothing_away()
+-> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let folder = dir.path().join("resources");
+    fs::create_dir(&folder)?;
+    let (one, two) = (folder.join("one.json"), folder.join("two.json"));
+    replace(&one, &cluster("one", 1).to_string())?;
+    replace(&two, &cluster("two", 1).to_string())?;
+    let options = Options {
+        resources: Some(&folder),
+        ..Options::default()
+    };
+    let mut server = start(dir.path(), "{}", &options)?;
+    fs::write(&two, "{\"@type\": ")?;
+    wait_problem(&server, "two.json")?;
     server.process().kill()?;
     let server = start(dir.path(), "{}", &options)?;
     assert_eq!(names(&server)?, ["one", "two"]);
@@ -352,17 +374,7 @@ fn a_folder_is_followed_and_a_bad_file_takes_nothing_away() -> Result<()> {
     wait_names(&server, &["one"])?;
     let aside = dir.path().join("aside");
     fs::rename(&folder, &aside)?;
-    wait_for("the missing folder to be told", BOUND, || {
-        let listed = server
-            .api_get(RESOURCES)
-            .map_err(|error| error.to_string())?;
-        let told = listed["problems"].to_string();
-        if told.contains("the folder cannot be read") {
-            Ok(())
-        } else {
-            Err(told)
-        }
-    })?;
+    wait_problem(&server, "the folder cannot be read")?;
     assert_eq!(names(&server)?, ["one"]);
     fs::rename(&aside, &folder)?;
     fs::remove_file(&one)?;
