@@ -105,7 +105,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
-        Arc::clone(&encoder),
+        encoder,
         Arc::clone(&metrics),
     ));
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
@@ -120,7 +120,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         )),
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         code,
-        encoder,
+        redactor: Arc::clone(&redactor),
         raw: resources.states(),
         resource_problems: resources.problems(),
         resources,

@@ -24,11 +24,12 @@ use crate::{
     bootstrap::Member,
     catalog::{Refusal, Revision},
     clock,
-    compile::{Encoder, FilterCode},
+    compile::FilterCode,
     explain::{self, Question},
     fleet::Fleet,
     load_reports::LoadReports,
     raw::{FileProblem, RawResources, RawState},
+    redact::Redactor,
 };
 
 /// What handlers may read.
@@ -46,8 +47,8 @@ pub struct State {
     pub registry: Registry,
     /// The filter.
     pub code: Arc<FilterCode>,
-    /// Envoy's descriptors.
-    pub encoder: Arc<Encoder>,
+    /// Takes secrets out of what is shown.
+    pub redactor: Arc<Redactor>,
     /// Where raw resources are changed.
     pub resources: Arc<RawResources>,
     /// Those in force.

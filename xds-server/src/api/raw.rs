@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::{State, problem};
 use crate::{
-    compile::Encoder,
-    raw::{self, Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source, StoreError},
+    raw::{Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source, StoreError},
+    redact::Redactor,
     resource::ResourceType,
 };
 
@@ -192,7 +192,7 @@ async fn list(
     let listed: Vec<Listed<'_>> = raw
         .iter()
         .filter(|(key, _)| wanted(key))
-        .map(|(key, entry)| listed(key, entry, is_full.then_some(&*state.encoder)))
+        .map(|(key, entry)| listed(key, entry, is_full.then_some(&*state.redactor)))
         .collect();
     let mut problems: Vec<FileProblem> = state.resource_problems.borrow().to_vec();
     problems.extend(state.resources.hidden_by_the_mesh(&raw));
@@ -200,7 +200,7 @@ async fn list(
         .into_response()
 }
 
-fn listed<'s>(key: &'s Key, entry: &'s Entry, full: Option<&Encoder>) -> Listed<'s> {
+fn listed<'s>(key: &'s Key, entry: &'s Entry, full: Option<&Redactor>) -> Listed<'s> {
     let (source, file) = match &entry.source {
         Source::Api => ("api", None),
         Source::File(file) => ("file", Some(&**file)),
@@ -213,14 +213,17 @@ fn listed<'s>(key: &'s Key, entry: &'s Entry, full: Option<&Encoder>) -> Listed<
         source,
         file,
         overrides: entry.overrides,
-        resource: full.and_then(|encoder| body(key.kind, entry, encoder)),
+        resource: full.and_then(|redactor| shown(key.kind, entry, redactor)),
     }
 }
 
-fn body(kind: ResourceType, entry: &Entry, encoder: &Encoder) -> Option<Value> {
-    let mut body: Value = serde_json::from_str(&entry.body).ok()?;
-    raw::redact(encoder.descriptors(), &encoder.message(kind)?, &mut body);
-    Some(body)
+/// As `set` takes it, but for what is secret.
+fn shown(kind: ResourceType, entry: &Entry, redactor: &Redactor) -> Option<Value> {
+    let mut shown = json!({"@type": kind.url()});
+    let resource = redactor.json(kind, &entry.resource.body())?;
+    let members = shown.as_object_mut()?;
+    members.extend(resource.as_object()?.clone());
+    Some(shown)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub enum Source {
 pub struct Entry {
     /// As it is sent.
     pub resource: Arc<Resource>,
-    /// Its JSON, keys sorted, `@type` included. It may hold private keys: see `redact`.
+    /// Its JSON, keys sorted, `@type` included. It may hold private keys: nobody is shown it.
     pub body: Box<str>,
     /// Whether it replaces what the mesh produces under its name.
     pub overrides: bool,

@@ -11,12 +11,13 @@ use tokio::sync::watch;
 
 use super::{
     Applied, Key, Mode, Nodes, Problem, RawResources, RawState, Refusal, Source, StoreError,
-    files::Look, redact,
+    files::Look,
 };
 use crate::{
     catalog::Revision,
     compile::Encoder,
     mesh::{self, Defaults},
+    redact::Redactor,
     resource::ResourceType,
 };
 
@@ -246,10 +247,8 @@ fn a_private_key_is_in_no_problem_and_no_listing() {
     let state = state(&resources);
     assert!(!format!("{state:?}").contains("canary"));
     for (key, entry) in state.iter() {
-        let mut body: Value = serde_json::from_str(&entry.body).unwrap();
-        let message = ENCODER.message(key.kind).unwrap();
-        redact(ENCODER.descriptors(), &message, &mut body);
-        let told = body.to_string();
+        let told = Redactor::new(ENCODER.descriptors()).json(key.kind, &entry.resource.body());
+        let told = told.unwrap().to_string();
         assert!(told.contains("[redacted]"), "{told}");
         assert!(
             !told.contains("canary") && !told.contains("a25vd24"),
