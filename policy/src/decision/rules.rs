@@ -15,7 +15,7 @@ use crate::{
     timetable::{Timetable, Traffic},
     traffic_class::{Headers, RefusalBody, RequestMatch, Shed, TrafficClass},
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
-    wire::{FilterConfig, ServiceConfig},
+    wire::{FilterConfig, ServiceConfig, ServiceSource},
 };
 
 /// Number of a breaker's cell.
@@ -165,6 +165,7 @@ pub struct Rules {
     default_class: ClassName,
     trust_canary_header: bool,
     debug_headers: bool,
+    service_from: ServiceSource,
 }
 
 impl Rules {
@@ -183,6 +184,7 @@ impl Rules {
             default_class: ClassName::default(),
             trust_canary_header: config.trust_canary_header,
             debug_headers: config.debug_headers,
+            service_from: config.service_from,
         };
         for class in config.traffic_classes {
             rules.add_class(class);
@@ -312,6 +314,11 @@ impl Rules {
     /// Whether responses tell what was decided.
     pub fn debug_headers(&self) -> bool {
         self.debug_headers
+    }
+
+    /// By what the service of a request is known.
+    pub fn service_from(&self) -> ServiceSource {
+        self.service_from
     }
 
     /// Every configured service, in the configuration's order.

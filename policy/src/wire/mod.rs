@@ -35,6 +35,36 @@ pub struct FilterConfig {
     pub trust_canary_header: bool,
     /// Whether responses tell what was decided (`x-mumbai-decision`).
     pub debug_headers: bool,
+    /// By what the service of a request is known.
+    pub service_from: ServiceSource,
+}
+
+/// By what the service of a request is known. A look at its route costs a request more than all that
+/// is decided about it; so whoever makes the routes may say that it tells nothing new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceSource {
+    /// `mumbai_mesh.service` in the metadata of its route, else its cluster, else its authority.
+    #[default]
+    Route,
+    /// Its cluster, else its authority: where routes have no metadata, or none that says anything else
+    /// than their clusters.
+    Cluster,
+    /// Its authority: where virtual hosts are services.
+    Authority,
+}
+
+impl ServiceSource {
+    /// Every source.
+    pub const ALL: [Self; 3] = [Self::Route, Self::Cluster, Self::Authority];
+
+    /// The format's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Cluster => "cluster",
+            Self::Authority => "authority",
+        }
+    }
 }
 
 /// A service and the rules for calling it.

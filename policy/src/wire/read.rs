@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{FilterConfig, ServiceConfig, VERSION};
+use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::BreakerPlan,
     reader::{ObjectReader, Problem, Problems, Reader},
@@ -12,7 +12,7 @@ use crate::{
     time::{CivilZone, parse_duration},
     timetable::Timetable,
     traffic_class::TrafficClass,
-    units::{ClassName, ServiceName, ZoneName},
+    units::{ClassName, ServiceName, UnitError, ZoneName, malformed},
 };
 
 /// Services are numbered with 16 bits.
@@ -87,6 +87,7 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .optional("debug_headers")
         .and_then(|debug| debug.boolean())
         .unwrap_or(false);
+    let service_from = text(&mut config, "service_from", service_source).unwrap_or_default();
     config.finish();
     let timetable = Timetable::new(timezone?, windows, festivals);
     for (index, class) in traffic_classes.iter().enumerate() {
@@ -101,7 +102,14 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         services,
         trust_canary_header,
         debug_headers,
+        service_from,
     })
+}
+
+fn service_source(text: &str) -> Result<ServiceSource, UnitError> {
+    let mut all = ServiceSource::ALL.into_iter();
+    let known = all.find(|source| source.as_str() == text);
+    known.ok_or_else(|| malformed("route, cluster or authority", text))
 }
 
 fn read_classes(reader: &Reader<'_>) -> Vec<TrafficClass> {

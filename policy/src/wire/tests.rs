@@ -29,6 +29,7 @@ fn full() -> Value {
             {"name": "plain"},
         ],
         "trust_canary_header": true,
+        "service_from": "cluster",
     })
 }
 
@@ -56,6 +57,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.services[0].class.as_str(), "silver");
     assert_eq!(config.services[0].breaker, BreakerPlan::default_for(None));
     assert!(!config.trust_canary_header);
+    assert_eq!(config.service_from, ServiceSource::Route);
 }
 
 #[test]
@@ -70,6 +72,7 @@ fn all_problems_are_told_at_once_with_their_paths() {
             {"name": "a", "timeout": "0s"},
             {"nmae": "b"},
         ],
+        "service_from": "port",
     }))
     .unwrap_err();
     let starts = [
@@ -81,6 +84,7 @@ fn all_problems_are_told_at_once_with_their_paths() {
         "services[2].name: must be given",
         "services[2].nmae: unknown field \"nmae\" (did you mean \"name\"?)",
         "services[1]: \"a\" is the name or cluster of services[0] too",
+        "service_from: \"port\" is not legal: must be route, cluster or authority",
         "servces: unknown field \"servces\" (did you mean \"services\"?)",
     ];
     for start in starts {

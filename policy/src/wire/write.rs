@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FilterConfig, ServiceConfig, VERSION};
+use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::{BreakerOverride, BreakerPlan},
     canary::{CanarySplit, Fallback},
@@ -63,6 +63,10 @@ impl FilterConfig {
         }
         if self.debug_headers {
             config.insert("debug_headers".into(), true.into());
+        }
+        if self.service_from != ServiceSource::default() {
+            let source = self.service_from.as_str();
+            config.insert("service_from".into(), source.into());
         }
         Value::Object(config)
     }

@@ -2,10 +2,11 @@
 //! never as `remote`, which Envoy calls unstable and which fails open in silence.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use policy::wire::ServiceSource;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Draft, NodeSpec};
+use super::{Draft, NodeSpec, Role};
 use crate::{
     mesh::{ClientOptions, Mesh},
     resource::ResourceType,
@@ -60,7 +61,12 @@ pub(super) fn filter(
     node: &NodeSpec,
     code: &FilterCode,
 ) -> Draft {
-    let configuration = mesh.filter_config(clients).to_json();
+    // As `route` makes them: a sidecar's virtual hosts are services; a gateway's clusters are.
+    let service_from = match node.role {
+        Role::Gateway(_) | Role::Unknown => ServiceSource::Cluster,
+        Role::Service(_) => ServiceSource::Authority,
+    };
+    let configuration = mesh.filter_config(clients, service_from).to_json();
     let body = json!({
         "name": FILTER_NAME,
         "typed_config": {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use policy::wire::{FilterConfig, ServiceSource};
 use serde_json::{Value, json};
 
 use super::{Draft, Encoder, FilterCode, NodeSpec, compile};
@@ -170,15 +171,24 @@ fn the_filter_comes_by_file_only_where_the_file_is_the_same() {
     assert_eq!(source("another"), json!({"inline_bytes": "AGFzbQ=="}));
 }
 
+/// As the routes are made: a gateway's clusters are services, a sidecar's virtual hosts are.
 #[test]
 fn the_filters_configuration_is_one_that_the_filter_takes() {
-    let drafts = drafts("edge", "edge");
-    let filter = body(&drafts, ResourceType::ExtensionConfig, "mumbai_mesh");
-    let text = filter["typed_config"]["config"]["configuration"]["value"]
-        .as_str()
-        .unwrap();
-    let config = policy::wire::FilterConfig::parse(text.as_bytes()).unwrap();
-    assert_eq!(config, mesh().filter_config(ClientOptions::default()));
+    for (node, source) in [
+        ("edge", ServiceSource::Cluster),
+        ("payment-service", ServiceSource::Authority),
+    ] {
+        let drafts = drafts(node, node);
+        let filter = body(&drafts, ResourceType::ExtensionConfig, "mumbai_mesh");
+        let text = filter["typed_config"]["config"]["configuration"]["value"]
+            .as_str()
+            .unwrap();
+        let config = FilterConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            config,
+            mesh().filter_config(ClientOptions::default(), source)
+        );
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use policy::{
     names,
     time::{CivilZone, WallTime},
     units::{ServiceName, ZoneName},
+    wire::ServiceSource,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -122,7 +123,7 @@ pub fn explain(
     };
     let (target, clients, mut reasons) = target(mesh, question)?;
     let headers = GivenHeaders::read(question)?;
-    let mut config = mesh.filter_config(clients);
+    let mut config = mesh.filter_config(clients, ServiceSource::default());
     config.zone = zone(question)?;
     let rules = Rules::new(config);
     let traffic = rules.traffic_at(at);

@@ -14,7 +14,7 @@ use policy::{
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
-    wire::{FilterConfig, ServiceConfig},
+    wire::{FilterConfig, ServiceConfig, ServiceSource},
 };
 
 /// One whole, consistent mesh. Deterministic order everywhere: equal files give equal resources.
@@ -156,8 +156,13 @@ impl Mesh {
         }
     }
 
-    /// What the filter must know; `clients` are those of the listener that it serves.
-    pub fn filter_config(&self, clients: ClientOptions) -> FilterConfig {
+    /// What the filter must know; `clients` are those of the listener that it serves, `service_from`
+    /// is what its routes tell.
+    pub fn filter_config(
+        &self,
+        clients: ClientOptions,
+        service_from: ServiceSource,
+    ) -> FilterConfig {
         let services = self
             .services
             .iter()
@@ -180,6 +185,7 @@ impl Mesh {
             services,
             trust_canary_header: clients.trust_canary_header,
             debug_headers: clients.debug_headers,
+            service_from,
         }
     }
 

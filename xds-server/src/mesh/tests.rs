@@ -1,6 +1,9 @@
 //! What the mesh file says, and what is said about a wrong one.
 
-use policy::units::{ServiceName, VersionLabel};
+use policy::{
+    units::{ServiceName, VersionLabel},
+    wire::ServiceSource,
+};
 
 use super::{ClientOptions, Defaults, Mesh, read};
 
@@ -177,7 +180,7 @@ traffic_classes:
         .map(|class| class.name.as_str())
         .collect();
     assert_eq!(names, ["zinc", "bronze", "gold"]);
-    let config = mesh.filter_config(ClientOptions::default());
+    let config = mesh.filter_config(ClientOptions::default(), ServiceSource::default());
     let text = config.to_json().to_string();
     assert_eq!(
         policy::wire::FilterConfig::parse(text.as_bytes()),
