@@ -8,7 +8,7 @@
 
 use std::ptr::null_mut;
 
-use policy::time::{MonoTime, WallTime};
+use policy::time::MonoTime;
 
 /// Status of the ABI.
 const OK: u32 = 0;
@@ -39,6 +39,7 @@ unsafe extern "C" {
         value: *mut *mut u8,
         value_size: *mut usize,
     ) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
         key: *const u8,
@@ -80,6 +81,7 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
 }
 
 // Envoy serves these to every module, whatever its target.
@@ -117,12 +119,12 @@ pub fn log(level: Level, message: &str) {
     unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
 }
 
-/// Wall time of Envoy's host.
-pub fn wall() -> WallTime {
+/// Wall time of Envoy's host, in nanoseconds since 1970.
+pub fn wall_nanos() -> u64 {
     let mut nanos = 0;
     // SAFETY: one live u64. On an error it stays 0: 1970, a time without windows.
     unsafe { proxy_get_current_time_nanoseconds(&raw mut nanos) };
-    WallTime::from_unix_millis(i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX))
+    nanos
 }
 
 /// Monotonic time, the same clock in all workers of this Envoy.
@@ -176,6 +178,18 @@ fn header(map: u32, name: &str) -> Option<Vec<u8>> {
             &raw mut data,
             &raw mut size,
         ) {
+            OK => Some(taken(data, size)),
+            _ => None,
+        }
+    }
+}
+
+/// All request headers, in the ABI's form; none when the host refuses.
+pub fn request_headers() -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: both outputs are live, and ours when the status is Ok.
+    unsafe {
+        match proxy_get_header_map_pairs(REQUEST_HEADERS, &raw mut data, &raw mut size) {
             OK => Some(taken(data, size)),
             _ => None,
         }
@@ -358,4 +372,12 @@ pub fn add(metric: u32, offset: i64) {
 pub fn record(metric: u32, value: u64) {
     // SAFETY: no pointers.
     unsafe { proxy_record_metric(metric, value) };
+}
+
+/// A counter's or gauge's value, over all workers.
+pub fn metric(metric: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: one live u64.
+    let status = unsafe { proxy_get_metric(metric, &raw mut value) };
+    (status == OK).then_some(value)
 }

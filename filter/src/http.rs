@@ -1,18 +1,15 @@
 //! One request: decided when its headers arrive, accounted once when it ends.
 
-use std::{borrow::Cow, cell::OnceCell, rc::Rc, str::FromStr, time::Duration};
+use std::{rc::Rc, str::FromStr, time::Duration};
 
 use policy::{
     breaker::{Admission, BreakerRules, Completion, RefusalReason, Ticket},
-    decision::{
-        CellId, Decision, Environment, Headers, LimitId, RequestView, ServiceId, Verdict, decide,
-    },
+    decision::{CellId, Decision, Environment, LimitId, RequestView, ServiceId, Verdict, decide},
     limit::Rate,
     names,
     outcome::{Outcome, ResponseFacts},
-    time::{MonoTime, Now},
+    time::MonoTime,
     timetable::Traffic,
-    traffic_class,
 };
 use proxy_wasm::{
     traits::{Context, HttpContext},
@@ -20,6 +17,7 @@ use proxy_wasm::{
 };
 
 use crate::{
+    headers::RequestHeaders,
     host,
     plugin::Plugin,
     shared::{End, Ruled},
@@ -38,8 +36,10 @@ pub struct Request {
 /// What was seen of the response as it passed.
 #[derive(Default)]
 struct Response {
+    status: Option<u16>,
     /// Its last part did.
     complete: bool,
+    body: bool,
     trailers: bool,
 }
 
@@ -48,30 +48,8 @@ struct Account {
     service: ServiceId,
     since: MonoTime,
     admitted: Option<(CellId, Ticket)>,
-    /// It asks for another protocol, a WebSocket for example.
-    upgrade: bool,
     /// What the client is told of the decision, where it is told.
     debug: Option<String>,
-}
-
-/// Headers of the current request. Path and method are looked at by every class of the list, so they
-/// are fetched once.
-#[derive(Default)]
-struct HostHeaders {
-    path: OnceCell<Option<Vec<u8>>>,
-    method: OnceCell<Option<Vec<u8>>>,
-}
-
-impl Headers for HostHeaders {
-    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let kept = match name {
-            traffic_class::PATH => &self.path,
-            traffic_class::METHOD => &self.method,
-            _ => return host::request_header(name).map(Cow::Owned),
-        };
-        let value = kept.get_or_init(|| host::request_header(name));
-        value.as_deref().map(Cow::Borrowed)
-    }
 }
 
 /// Breakers and randomness of this Envoy.
@@ -128,11 +106,9 @@ impl HttpContext for Request {
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
         };
-        let now = Now {
-            wall: host::wall(),
-            mono: host::monotonic(),
-        };
-        let service = plugin.service();
+        let now = plugin.now();
+        let headers = RequestHeaders::default();
+        let service = plugin.service(&headers);
         plugin.meters.begin(service);
         plugin.with_traffic(now.wall, |traffic| {
             let mut environment = HostEnvironment {
@@ -143,17 +119,16 @@ impl HttpContext for Request {
             };
             let request = RequestView {
                 service,
-                headers: &HostHeaders::default(),
+                headers: &headers,
             };
             let decision = decide(&plugin.rules, traffic, &request, &mut environment);
             plugin.meters.decided(&decision);
-            let (action, admitted) = apply(&decision, traffic);
+            let (action, admitted) = apply(&decision, traffic, &headers);
             self.account = Some(Account {
                 service,
                 since: now.mono,
                 admitted,
                 debug: (plugin.rules.debug_headers()).then(|| decision.summary(traffic)),
-                upgrade: admitted.is_some() && host::request_header("upgrade").is_some(),
             });
             action
         })
@@ -162,6 +137,8 @@ impl HttpContext for Request {
     /// Upgrades and event streams last as long as they are used: their breaker judges them by how they
     /// began.
     fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+        let status = host::response_header(":status");
+        self.response.status = status.as_deref().and_then(number);
         self.response.complete = end;
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
@@ -170,31 +147,25 @@ impl HttpContext for Request {
             host::set_response_header(names::HEADER_DECISION, decision);
         }
         if let Some((id, ticket)) = account.admitted
-            && is_open_ended(plugin, account.upgrade, id, ticket)
+            && self.response.is_open_ended(plugin, id, ticket)
         {
             account.admitted = None;
-            settle(
-                plugin,
-                account.service,
-                (id, ticket),
-                &ResponseFacts::begun(),
-                None,
-                host::monotonic(),
-            );
+            let begun = ResponseFacts::begun();
+            let now = host::monotonic();
+            settle(plugin, account.service, (id, ticket), &begun, None, now);
         }
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, _size: usize, end: bool) -> Action {
+    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+        self.response.body |= size > 0;
         self.response.complete = end;
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.response = Response {
-            complete: true,
-            trailers: true,
-        };
+        self.response.trailers = true;
+        self.response.complete = true;
         Action::Continue
     }
 
@@ -207,18 +178,21 @@ impl HttpContext for Request {
         let facts = self.response.facts();
         let now = host::monotonic();
         let time = now.saturating_since(account.since);
-        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        plugin
-            .meters
-            .end(account.service, facts.status_label(), milliseconds);
         if let Some(admitted) = account.admitted {
             settle(plugin, account.service, admitted, &facts, Some(time), now);
         }
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let status = facts.status_label();
+        plugin.meters.end(account.service, status, milliseconds);
     }
 }
 
 /// Carries a decision out.
-fn apply(decision: &Decision<'_>, traffic: &Traffic) -> (Action, Option<(CellId, Ticket)>) {
+fn apply(
+    decision: &Decision<'_>,
+    traffic: &Traffic,
+    client: &RequestHeaders,
+) -> (Action, Option<(CellId, Ticket)>) {
     match &decision.verdict {
         Verdict::Refuse {
             status,
@@ -242,14 +216,20 @@ fn apply(decision: &Decision<'_>, traffic: &Traffic) -> (Action, Option<(CellId,
         }
         Verdict::Proceed { cell, ticket } => {
             // A client's copies go, whether or not we have a value of our own.
-            host::remove_request_header(names::HEADER_CANARY);
+            let forged = client.may_hold_ours();
+            let forget = |name| {
+                if forged {
+                    host::remove_request_header(name);
+                }
+            };
+            forget(names::HEADER_CANARY);
             for name in names::REQUEST_HEADERS {
                 let ours = decision
                     .request_headers(traffic)
                     .find(|(ours, _)| *ours == name);
                 match ours {
                     Some((_, value)) => host::set_request_header(name, value),
-                    None => host::remove_request_header(name),
+                    None => forget(name),
                 }
             }
             (Action::Continue, (*cell).zip(*ticket))
@@ -287,28 +267,30 @@ fn settle(
     });
 }
 
-/// Whether a response is the beginning of something that lasts. Looked at only where it matters: a
-/// header costs more than all the rest.
-fn is_open_ended(plugin: &Plugin, upgrade: bool, id: CellId, ticket: Ticket) -> bool {
-    if upgrade {
-        let status = host::response_header(":status");
-        return status.is_some_and(|status| status == b"101" || status.starts_with(b"2"));
-    }
-    let times_count = plugin.rules.cell(id).is_some_and(|cell| {
-        plugin.with_known_traffic(|traffic| cell.rules.at(traffic).slow_calls.is_some())
-    });
-    if !times_count && !ticket.is_probe() {
-        return false;
-    }
-    let kind = host::response_header("content-type");
-    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
-}
-
 impl Response {
-    /// How it went. Headers cost less than Envoy's attributes, which also know of responses that never
-    /// came.
+    /// Whether it is the beginning of something that lasts: Envoy shows an upgrade that was agreed to
+    /// as 101, whatever the protocol. The content type is looked at only where it matters.
+    fn is_open_ended(&self, plugin: &Plugin, id: CellId, ticket: Ticket) -> bool {
+        if self.status == Some(101) {
+            return true;
+        }
+        let times_count = plugin.rules.cell(id).is_some_and(|cell| {
+            plugin.with_known_traffic(|traffic| cell.rules.at(traffic).slow_calls.is_some())
+        });
+        if !times_count && !ticket.is_probe() {
+            return false;
+        }
+        let kind = host::response_header("content-type");
+        kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+    }
+
+    /// How it went. What was seen of it costs less than Envoy's attributes, which also know of
+    /// responses that never came, or that Envoy replaced.
     fn facts(&self) -> ResponseFacts {
-        let status = host::response_header(":status").and_then(|status| number(&status));
+        let status = match self.complete {
+            true => self.status,
+            false => None,
+        };
         let status = status.or_else(|| {
             let code = host::integer_property(RESPONSE_CODE)?;
             u16::try_from(code).ok()
@@ -329,14 +311,19 @@ impl Response {
         }
     }
 
-    /// The status that a gRPC response says of itself. Envoy's own attribute is derived from the HTTP
-    /// status when there is none, so it is no witness.
+    /// The status that a gRPC response says of itself: in its trailers, or in its headers when nothing
+    /// follows them. Envoy's own attribute is derived from the HTTP status when there is none, so it is
+    /// no witness.
     fn grpc_status(&self) -> Option<u32> {
         let in_trailers = self
             .trailers
             .then(|| host::response_trailer("grpc-status"))
             .flatten();
-        let status = in_trailers.or_else(|| host::response_header("grpc-status"))?;
+        let in_headers = || {
+            let alone = !self.body && self.status.is_some();
+            alone.then(|| host::response_header("grpc-status"))?
+        };
+        let status = in_trailers.or_else(in_headers)?;
         let kind = host::request_header("content-type")?;
         if !kind.starts_with(b"application/grpc") {
             return None;

@@ -2,6 +2,7 @@
 //!
 //! `root` holds the configuration in force, `http` walks one request through it, `shared` keeps the
 //! circuit breakers in Envoy's shared data, `meters` its metrics, and `host` makes every call to Envoy.
+//! Those calls are what a request pays for, so `headers`, `clock`, `tally` and `memory` spare them.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,12 +12,16 @@
     missing_docs
 )]
 
+mod clock;
+mod headers;
 mod host;
 mod http;
+mod memory;
 mod meters;
 mod plugin;
 mod root;
 mod shared;
+mod tally;
 
 /// Called by Envoy when a VM starts.
 #[allow(unsafe_code, reason = "the ABI finds its entry by name")]

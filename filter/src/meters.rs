@@ -1,6 +1,6 @@
 //! Metrics, each defined once per VM.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::{Cell, RefCell};
 
 use policy::{
     breaker::{BreakerState, Transition},
@@ -11,12 +11,18 @@ use policy::{
     units::ZoneName,
 };
 
-use crate::host::{self, Metric};
+use crate::{
+    host::{self, Metric},
+    tally::{ByStatus, Labelled, Sum, Values},
+};
 
 /// Ids of this VM's metrics. A metric that the host refuses is left out; requests go on.
 pub struct Meters {
     /// By index of the configuration; the last one is for requests of no configured service.
     services: Vec<ServiceMeters>,
+    /// Those of them of which something waits to be told.
+    waiting: RefCell<Vec<ServiceId>>,
+    in_flight: Cell<u64>,
     states: [(TrafficState, Option<u32>); 3],
     /// In the order of the timetable's zones.
     multipliers: Vec<Option<u32>>,
@@ -25,32 +31,25 @@ pub struct Meters {
 
 struct ServiceMeters {
     label: String,
-    active: Option<u32>,
-    time: Option<u32>,
+    active: Sum,
+    time: Values,
     breaker: Option<u32>,
     canary_breaker: Option<u32>,
-    /// By status: at most as many as there are status codes.
-    requests: RefCell<BTreeMap<u16, Option<u32>>>,
-    /// Counters with one more label, whose values come from the configuration: defined when they
-    /// first count.
-    /// Sorted by value, then metric: the values differ sooner.
-    others: RefCell<Vec<Labelled>>,
+    requests: ByStatus,
+    others: Labelled,
+    /// Something of it waits to be told to Envoy.
+    waits: Cell<bool>,
 }
-
-/// A label's value, the metric's name, its id.
-type Labelled = (Box<str>, &'static str, Option<u32>);
 
 impl ServiceMeters {
     fn new(label: &str, has_breaker: bool, canary: Option<&str>) -> Self {
-        let define = |kind, name| {
-            let labels = [(names::LABEL_SERVICE, label)];
-            host::define(kind, &names::metric_name(&labels, name))
-        };
+        let labels = [(names::LABEL_SERVICE, label)];
+        let name = |name| names::metric_name(&labels, name);
         Self {
-            active: define(Metric::Gauge, names::METRIC_ACTIVE_CONNECTIONS),
-            time: define(Metric::Histogram, names::METRIC_RESPONSE_TIME_MILLISECONDS),
+            active: Sum::new(Metric::Gauge, &name(names::METRIC_ACTIVE_CONNECTIONS)),
+            time: Values::new(&name(names::METRIC_RESPONSE_TIME_MILLISECONDS)),
             breaker: has_breaker
-                .then(|| define(Metric::Gauge, names::METRIC_CIRCUIT_BREAKER_STATE))
+                .then(|| host::define(Metric::Gauge, &name(names::METRIC_CIRCUIT_BREAKER_STATE)))
                 .flatten(),
             canary_breaker: canary.and_then(|version| {
                 let labels = [
@@ -60,45 +59,23 @@ impl ServiceMeters {
                 let name = names::metric_name(&labels, names::METRIC_CANARY_BREAKER_STATE);
                 host::define(Metric::Gauge, &name)
             }),
-            requests: RefCell::default(),
-            others: RefCell::default(),
+            requests: ByStatus::default(),
+            others: Labelled::default(),
             label: label.to_owned(),
+            waits: Cell::new(false),
         }
     }
 
     /// Adds one to a counter of this service with one more label.
     fn count(&self, metric: &'static str, label: &str, value: &str) {
-        let mut others = self.others.borrow_mut();
-        let place =
-            others.binary_search_by(|(known, name, _)| (&**known, *name).cmp(&(value, metric)));
-        let id = match place {
-            Ok(place) => others.get(place).and_then(|(_, _, id)| *id),
-            Err(place) => {
-                let labels = [(names::LABEL_SERVICE, self.label.as_str()), (label, value)];
-                let id = host::define(Metric::Counter, &names::metric_name(&labels, metric));
-                others.insert(place, (value.into(), metric, id));
-                id
-            }
-        };
-        add(id, 1);
+        self.others.count(&self.label, metric, label, value);
     }
 
-    fn requests(&self, status: u16) -> Option<u32> {
-        *self.requests.borrow_mut().entry(status).or_insert_with(|| {
-            let status = status.to_string();
-            let labels = [
-                (names::LABEL_SERVICE, self.label.as_str()),
-                (names::LABEL_STATUS, status.as_str()),
-            ];
-            let name = names::metric_name(&labels, names::METRIC_REQUESTS_TOTAL);
-            host::define(Metric::Counter, &name)
-        })
-    }
-}
-
-fn add(metric: Option<u32>, offset: i64) {
-    if let Some(metric) = metric {
-        host::add(metric, offset);
+    fn flush(&self) {
+        self.active.flush();
+        self.time.flush();
+        self.requests.flush();
+        self.others.flush();
     }
 }
 
@@ -140,6 +117,8 @@ impl Meters {
         });
         Self {
             services,
+            waiting: RefCell::default(),
+            in_flight: Cell::new(0),
             states: [
                 state(TrafficState::Normal),
                 state(TrafficState::PeakHour),
@@ -157,24 +136,51 @@ impl Meters {
         }
     }
 
-    /// A request reached us.
-    pub fn begin(&self, service: ServiceId) {
-        add(self.service(service).and_then(|meters| meters.active), 1);
+    /// The meters of a service, of which something will wait from now on.
+    fn change(&self, id: ServiceId) -> Option<&ServiceMeters> {
+        let meters = self.service(id)?;
+        if !meters.waits.replace(true) {
+            self.waiting.borrow_mut().push(id);
+        }
+        Some(meters)
     }
 
-    /// It ended. Unit of `milliseconds` as in the metric's name.
-    pub fn end(&self, service: ServiceId, status: u16, milliseconds: u64) {
-        if let Some(meters) = self.service(service) {
-            add(meters.active, -1);
-            add(meters.requests(status), 1);
-            record(meters.time, milliseconds);
+    /// Tells Envoy what waits. At each tick; and whenever no request is under way any more, so that
+    /// one request alone is seen at once, and a VM that a new one replaced leaves nothing behind.
+    pub fn flush(&self) {
+        for id in self.waiting.borrow_mut().drain(..) {
+            if let Some(meters) = self.service(id) {
+                meters.waits.set(false);
+                meters.flush();
+            }
+        }
+    }
+
+    /// A request reached us.
+    pub fn begin(&self, service: ServiceId) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        if let Some(meters) = self.change(service) {
+            meters.active.add(1);
+        }
+    }
+
+    /// It ended, after so many milliseconds.
+    pub fn end(&self, service: ServiceId, status: u16, milliseconds: u32) {
+        if let Some(meters) = self.change(service) {
+            meters.active.add(-1);
+            meters.requests.count(&meters.label, status);
+            meters.time.record(milliseconds);
+        }
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        if self.in_flight.get() == 0 {
+            self.flush();
         }
     }
 
     /// Counts what a decision says beyond its status: refusals and near refusals by reason, canary
     /// versions, classes.
     pub fn decided(&self, decision: &Decision<'_>) {
-        let Some(meters) = self.service(decision.service) else {
+        let Some(meters) = self.change(decision.service) else {
             return;
         };
         let class = decision.class.as_str();
@@ -226,7 +232,7 @@ impl Meters {
 
     /// Counts a transition of one of this service's breakers.
     pub fn transition(&self, service: ServiceId, transition: Transition) {
-        if let Some(meters) = self.service(service) {
+        if let Some(meters) = self.change(service) {
             let to = match transition {
                 Transition::Opened | Transition::Reopened => BreakerState::Open,
                 Transition::HalfOpened => BreakerState::HalfOpen,

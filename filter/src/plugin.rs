@@ -4,15 +4,16 @@ use std::cell::RefCell;
 
 use policy::{
     breaker::Transition,
-    decision::{CellRules, Rules, ServiceId},
+    decision::{CellRules, Headers, Rules, ServiceId},
     names,
-    time::WallTime,
+    time::{Now, WallTime},
     timetable::Traffic,
     units::{VersionLabel, ZoneName},
-    wire::FilterConfig,
+    wire::{FilterConfig, ServiceSource},
 };
 
 use crate::{
+    clock::Clock,
     host::{self, Level},
     meters::Meters,
     shared::Cells,
@@ -27,13 +28,16 @@ pub struct Plugin {
     pub rules: Rules,
     pub meters: Meters,
     pub cells: Cells,
+    clock: Clock,
     /// Kept until it ends: most requests find the answer here.
     traffic: RefCell<Traffic>,
 }
 
 impl Plugin {
     /// Puts a configuration in force. Its zone, when it names none, is the node's.
-    pub fn new(mut config: FilterConfig, now: WallTime) -> Self {
+    pub fn new(mut config: FilterConfig) -> Self {
+        let clock = Clock::new();
+        let Now { wall: now, .. } = clock.now();
         if config.zone.is_none() {
             config.zone = host::property(NODE_ZONE)
                 .and_then(|zone| String::from_utf8(zone).ok())
@@ -48,6 +52,7 @@ impl Plugin {
             rules,
             meters,
             cells,
+            clock,
             traffic: RefCell::new(traffic),
         };
         plugin.with_known_traffic(|traffic| {
@@ -56,6 +61,21 @@ impl Plugin {
             }
         });
         plugin
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// What waited for others to know of it is told: successes to the breakers, counts to Envoy.
+    /// And both clocks are looked at.
+    pub fn tick(&self) {
+        let now = self.clock.look();
+        self.with_traffic(now.wall, |traffic| {
+            self.cells.flush(&self.rules, traffic, now.mono);
+        });
+        self.meters.flush();
     }
 
     /// Calls `use_it` with the traffic at `now`, evaluated anew only when the last answer ended.
@@ -114,19 +134,22 @@ impl Plugin {
         }
     }
 
-    /// The service that the current request is for: what its route says, else its cluster, else its
-    /// authority.
-    pub fn service(&self) -> ServiceId {
-        if let Some(service) = host::property(ROUTE_SERVICE) {
+    /// The service that the current request is for.
+    pub fn service(&self, headers: &impl Headers) -> ServiceId {
+        let source = self.rules.service_from();
+        if source == ServiceSource::Route
+            && let Some(service) = host::property(ROUTE_SERVICE)
+        {
             return self.rules.resolve_service(Some(&service), None, None);
         }
-        let cluster = host::property(CLUSTER);
-        match self.rules.resolve_service(None, cluster.as_deref(), None) {
-            ServiceId::Other => {
-                let authority = host::request_header(":authority");
-                self.rules.resolve_service(None, None, authority.as_deref())
+        if source != ServiceSource::Authority {
+            let cluster = host::property(CLUSTER);
+            let known = self.rules.resolve_service(None, cluster.as_deref(), None);
+            if known != ServiceId::Other {
+                return known;
             }
-            known @ ServiceId::Known(_) => known,
         }
+        let authority = headers.get(":authority");
+        self.rules.resolve_service(None, None, authority.as_deref())
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     plugin::Plugin,
 };
 
-/// Successes wait at most this long until the other workers know of them.
+/// Successes wait at most this long until the other workers know of them, and counts until Envoy does.
 const TICK_MILLISECONDS: u32 = 50;
 
 /// Holds the configuration in force.
@@ -23,7 +23,22 @@ pub struct Root {
     plugin: Option<Rc<Plugin>>,
 }
 
-impl Context for Root {}
+impl Root {
+    fn tick(&self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.tick();
+        }
+    }
+}
+
+impl Context for Root {
+    /// Another configuration took this one's place, and its last request has ended: no tick comes any
+    /// more.
+    fn on_done(&mut self) -> bool {
+        self.tick();
+        true
+    }
+}
 
 impl RootContext for Root {
     /// A configuration that is refused leaves the one before in force; Envoy answers its sender with
@@ -38,18 +53,16 @@ impl RootContext for Root {
                 return false;
             }
         };
-        let plugin = Plugin::new(config, host::wall());
+        let plugin = Plugin::new(config);
         host::tick_every(TICK_MILLISECONDS);
+        // Envoy begins each configuration with a root of its own; a host that does not loses nothing.
+        self.tick();
         self.plugin = Some(Rc::new(plugin));
         true
     }
 
     fn on_tick(&mut self) {
-        if let Some(plugin) = &self.plugin {
-            plugin.with_traffic(host::wall(), |traffic| {
-                plugin.cells.flush(&plugin.rules, traffic);
-            });
-        }
+        self.tick();
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {

@@ -1,6 +1,9 @@
 //! Circuit breakers in Envoy's shared data: one cell for all workers, kept across configurations.
 
-use std::cell::Cell as Slot;
+use std::{
+    cell::{Cell as Slot, RefCell},
+    time::Duration,
+};
 
 use policy::{
     breaker::{
@@ -13,9 +16,11 @@ use policy::{
     time::MonoTime,
     timetable::Traffic,
 };
-use std::time::Duration;
 
-use crate::host::{self, Level, Swap};
+use crate::{
+    host::{self, Level, Swap},
+    memory::MemoryVersion,
+};
 
 /// Workers that write one cell at the same moment take turns: each loss means that another won, so
 /// this many in a row do not happen with fewer workers than that.
@@ -23,7 +28,21 @@ const ATTEMPTS: u32 = 64;
 
 /// Cells beyond these are made by their first change. Two workers that make the same one at the same
 /// moment may lose one of two failures; a large mesh is not worth a slow start.
-const MADE_BEFOREHAND_MAX: usize = 4_096;
+const MADE_BEFOREHAND_MAX: u32 = 4_096;
+
+/// What was read of a breaker is believed no longer than successes wait, whatever its version says.
+const BELIEVED_FOR: Duration = Duration::from_millis(50);
+
+/// A simply closed breaker, as this worker last read it.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    glance: Glance,
+    /// Of the rules that it was read under.
+    fingerprint: u64,
+    /// Of its memory, before it was read.
+    version: u64,
+    at: MonoTime,
+}
 
 /// What this worker knows of a breaker beside the shared cell.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,27 +91,61 @@ pub struct End {
 }
 
 /// The breakers of one configuration, as one worker sees them.
+///
+/// Each admission reads the shared cell, or sees by its service's [`MemoryVersion`] that reading it
+/// would tell what it told before.
 pub struct Cells {
     pending: Vec<Slot<Pending>>,
-    any_pending: Slot<bool>,
+    readings: Vec<Slot<Option<Reading>>>,
+    /// By cell: its service's.
+    versions: Vec<MemoryVersion>,
+    /// Those with successes that the shared cell does not know yet.
+    waiting: RefCell<Vec<CellId>>,
 }
 
 impl Cells {
     /// Makes the cells that do not exist yet. The first VM of a configuration does it on the main
     /// thread, before workers have theirs.
     pub fn new(rules: &Rules, traffic: &Traffic) -> Self {
-        for (index, cell) in rules.cells().iter().enumerate() {
+        let count = rules.cells().len();
+        let cells = Self {
+            pending: vec![Slot::default(); count],
+            readings: vec![Slot::default(); count],
+            versions: versions(rules),
+            waiting: RefCell::default(),
+        };
+        for (index, cell) in (0..).zip(rules.cells()) {
+            let id = CellId(index);
             let (bytes, cas) = host::shared(&cell.shared_key);
             if !bytes.is_empty() {
-                adopt(cell, traffic);
+                cells.adopt(id, cell, traffic);
             } else if index < MADE_BEFOREHAND_MAX {
                 let closed = Cell::closed(cell.rules.at(traffic));
-                host::shared_swap(&cell.shared_key, &closed.encode(), cas);
+                cells.write(id, cell, &closed, cas);
             }
         }
-        Self {
-            pending: vec![Slot::default(); rules.cells().len()],
-            any_pending: Slot::new(false),
+        cells
+    }
+
+    /// Takes over a cell that counts by another configuration's rules: its state stays, its counts
+    /// begin anew. Once for a configuration, whichever of its VMs comes first.
+    fn adopt(&self, id: CellId, cell: &CellRules, traffic: &Traffic) {
+        for _ in 0..ATTEMPTS {
+            let (bytes, cas) = host::shared(&cell.shared_key);
+            if !Cell::is_foreign(&bytes, &cell.rules) {
+                return;
+            }
+            let ours = Cell::decode(&bytes, cell.rules.at(traffic));
+            if self.write(id, cell, &ours, cas) != Swap::Lost {
+                return;
+            }
+        }
+    }
+
+    fn write(&self, id: CellId, cell: &CellRules, state: &Cell, cas: u32) -> Swap {
+        match at(&self.versions, id) {
+            Some(version) => version.write(&cell.shared_key, &state.encode(), cas),
+            None => Swap::Failed,
         }
     }
 
@@ -127,8 +180,7 @@ impl Cells {
         now: MonoTime,
     ) -> (Admission, Option<Transition>) {
         // Closed is the case that must cost little.
-        let (bytes, _) = host::shared(&cell.cell.shared_key);
-        if let Some(glance) = Glance::at(&bytes, cell.rules) {
+        if let Some(glance) = self.glance(id, cell, now) {
             self.saw(id, glance.success_may_wait);
             return (Admission::Admitted(glance.ticket), None);
         }
@@ -143,6 +195,28 @@ impl Cells {
                 None,
             ),
         }
+    }
+
+    /// The cell, if it is simply closed.
+    fn glance(&self, id: CellId, cell: Ruled<'_>, now: MonoTime) -> Option<Glance> {
+        let version = at(&self.versions, id)?.settled();
+        let fingerprint = cell.rules.fingerprint();
+        let slot = at(&self.readings, id)?;
+        if let Some(reading) = slot.get()
+            && (Some(reading.version), reading.fingerprint) == (version, fingerprint)
+            && now.saturating_since(reading.at) < BELIEVED_FOR
+        {
+            return Some(reading.glance);
+        }
+        let (bytes, _) = host::shared(&cell.cell.shared_key);
+        let glance = Glance::at(&bytes, cell.rules);
+        slot.set(glance.zip(version).map(|(glance, version)| Reading {
+            glance,
+            fingerprint,
+            version,
+            at: now,
+        }));
+        glance
     }
 
     /// Tells a breaker how an admitted request ended.
@@ -184,26 +258,26 @@ impl Cells {
         if slot.get().successes > 0 && slot.get().generation != ticket.generation() {
             self.flush_one(id, cell, now);
         }
+        if slot.get().successes == 0 {
+            self.waiting.borrow_mut().push(id);
+        }
         slot.set(Pending {
             generation: ticket.generation(),
             successes: slot.get().successes.saturating_add(1),
             ..slot.get()
         });
-        self.any_pending.set(true);
     }
 
     fn pending(&self, id: CellId) -> Option<&Slot<Pending>> {
-        self.pending.get(usize::try_from(id.0).ok()?)
+        at(&self.pending, id)
     }
 
     /// Publishes this worker's successes.
-    pub fn flush(&self, rules: &Rules, traffic: &Traffic) {
-        if !self.any_pending.replace(false) {
-            return;
-        }
-        let now = host::monotonic();
-        for (index, cell) in (0..).zip(rules.cells()) {
-            self.flush_one(CellId(index), Ruled::at(cell, traffic), now);
+    pub fn flush(&self, rules: &Rules, traffic: &Traffic, now: MonoTime) {
+        for id in self.waiting.borrow_mut().drain(..) {
+            if let Some(cell) = rules.cell(id) {
+                self.flush_one(id, Ruled::at(cell, traffic), now);
+            }
         }
     }
 
@@ -260,7 +334,7 @@ impl Cells {
             let mut state = Cell::decode_shared(&bytes, cell.rules, &cell.cell.rules);
             let step = step(&mut state);
             let swap = match step.changed {
-                true => host::shared_swap(key, &state.encode(), cas),
+                true => self.write(id, cell.cell, &state, cas),
                 false => Swap::Done,
             };
             match swap {
@@ -280,17 +354,19 @@ impl Cells {
     }
 }
 
-/// Takes over a cell that counts by another configuration's rules: its state stays, its counts begin
-/// anew. Once for a configuration, whichever of its VMs comes first.
-fn adopt(cell: &CellRules, traffic: &Traffic) {
-    for _ in 0..ATTEMPTS {
-        let (bytes, cas) = host::shared(&cell.shared_key);
-        if !Cell::is_foreign(&bytes, &cell.rules) {
-            return;
-        }
-        let ours = Cell::decode(&bytes, cell.rules.at(traffic));
-        if host::shared_swap(&cell.shared_key, &ours.encode(), cas) != Swap::Lost {
-            return;
-        }
+fn at<T>(of: &[T], id: CellId) -> Option<&T> {
+    of.get(usize::try_from(id.0).ok()?)
+}
+
+/// By cell: its service's.
+fn versions(rules: &Rules) -> Vec<MemoryVersion> {
+    let mut versions = Vec::with_capacity(rules.cells().len());
+    for service in rules.services() {
+        let canary = service.canary.as_ref();
+        let cells =
+            service.stable_cells().count() + canary.map_or(0, |canary| canary.cells().count());
+        let version = MemoryVersion::of(service.name.as_str());
+        versions.extend(std::iter::repeat_n(version, cells));
     }
+    versions
 }

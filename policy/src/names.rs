@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// Begins every header of ours in requests.
+pub const HEADER_PREFIX: &str = "x-mumbai-";
+
 /// To the upstream: `normal`, `peak_hour` or `festival`.
 pub const HEADER_TRAFFIC_STATE: &str = "x-mumbai-traffic-state";
 /// To the upstream: the festival's and the window's names, e.g. `Diwali,evening`.
@@ -100,6 +103,9 @@ pub const METRIC_OBSERVED_REFUSALS_TOTAL: &str = "mumbai_mesh_observed_refusals_
 pub const METRIC_CLASS_REQUESTS_TOTAL: &str = "mumbai_mesh_class_requests_total";
 /// Counter, by service and state entered: transitions of its breakers.
 pub const METRIC_BREAKER_TRANSITIONS_TOTAL: &str = "mumbai_mesh_circuit_breaker_transitions_total";
+/// Gauge, by service: by it workers know whether its breakers' shared memory was written. The number
+/// means nothing by itself.
+pub const METRIC_BREAKER_MEMORY_VERSION: &str = "mumbai_mesh_circuit_breaker_memory_version";
 /// Gauge, by service and version: state of the canary's worst class.
 pub const METRIC_CANARY_BREAKER_STATE: &str = "mumbai_mesh_canary_breaker_state";
 
@@ -118,6 +124,12 @@ pub fn metric_name(labels: &[(&str, &str)], name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_headers_of_ours_begin_alike() {
+        let ours = REQUEST_HEADERS.iter().chain([&HEADER_CANARY]);
+        assert!(ours.into_iter().all(|name| name.starts_with(HEADER_PREFIX)));
+    }
 
     #[test]
     fn labels_stand_before_the_name_in_envoys_and_istios_encoding() {

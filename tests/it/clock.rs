@@ -53,6 +53,18 @@ fn watch(edge: &Edge, clock: &Clock, clients: &mut [Client]) -> Result<()> {
 fn watch_once(edge: &Edge, clock: &Clock, clients: &mut [Client]) -> Result<Vec<(u32, u32)>> {
     let at = millis(edge.at)?;
     clock.set_now(at - AROUND_MILLIS)?;
+    // A worker learns at its next tick that the clock was moved; the edge itself it sees by itself.
+    for client in clients.iter_mut() {
+        wait_for("the worker to see that the clock was moved", BOUND, || {
+            let answer = client.get("/orders", &[]);
+            let state = answer.and_then(|answer| seen(&answer, "x-mumbai-traffic-state"));
+            let late = clock.now_millis().map_err(|error| error.to_string())? >= at;
+            match state {
+                Ok(Some(state)) if late || state == edge.before => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+    }
     let mut judged = vec![(0, 0); clients.len()];
     while clock.now_millis()? < at + AROUND_MILLIS {
         for (client, judged) in clients.iter_mut().zip(&mut judged) {

@@ -18,3 +18,4 @@ mod robustness;
 mod server;
 mod sidecar;
 mod wasm_host;
+mod workers;

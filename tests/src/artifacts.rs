@@ -44,3 +44,9 @@ fn variable(name: &str) -> Result<PathBuf> {
     );
     Ok(path)
 }
+
+/// The policy of which a benchmark wants the calls counted.
+#[expect(clippy::disallowed_methods, reason = "tests are told what to count")]
+pub fn bench_policy() -> Option<String> {
+    std::env::var("MUMBAI_MESH_BENCH_POLICY").ok()
+}

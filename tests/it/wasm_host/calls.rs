@@ -2,7 +2,10 @@
 
 use wasmtime::{Caller, Extern, Linker, Result};
 
-use super::vm::{Local, State};
+use super::{
+    Header,
+    vm::{Local, State},
+};
 
 const OK: i32 = 0;
 const NOT_FOUND: i32 = 1;
@@ -15,7 +18,8 @@ type Call<'c> = Caller<'c, State>;
 fn begin(caller: &Call<'_>, name: &'static str) -> Option<i32> {
     caller.data().host.world(|world| {
         *world.calls.entry(name).or_default() += 1;
-        world.failing
+        let this_one = world.failing_calls.get(name).copied();
+        world.failing.or(this_one)
     })
 }
 
@@ -171,6 +175,17 @@ fn headers(linker: &mut Linker<State>) -> Result<()> {
     )?;
     linker.func_wrap(
         "env",
+        "proxy_get_header_map_pairs",
+        |mut caller: Call<'_>, map: i32, at: i32, size: i32| -> Result<i32> {
+            or_fail!(caller, "get_headers");
+            let mut bytes = packed(caller.data_mut().headers(map));
+            let cut = caller.data().host.world(|world| world.headers_cut);
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            give(&mut caller, &bytes, at, size)
+        },
+    )?;
+    linker.func_wrap(
+        "env",
         "proxy_replace_header_map_value",
         |mut caller: Call<'_>,
          map: i32,
@@ -240,6 +255,23 @@ fn headers(linker: &mut Linker<State>) -> Result<()> {
 }
 
 /// The ABI's form of a header map.
+fn packed(headers: &[Header]) -> Vec<u8> {
+    let word = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = word(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(word(name.len()));
+        bytes.extend(word(value.len()));
+    }
+    for (name, value) in headers {
+        for text in [name.as_bytes(), value] {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+/// What [`packed`] packed.
 fn pairs(bytes: &[u8]) -> Vec<(String, String)> {
     let number = |index: usize| -> usize {
         let word = bytes
@@ -303,14 +335,23 @@ fn shared(linker: &mut Linker<State>) -> Result<()> {
             let key = text(&mut caller, key, key_size)?;
             let value = read(&mut caller, at, size)?;
             let cas = cas.cast_unsigned();
-            Ok(caller.data().host.world(|world| {
+            let host = caller.data().host.clone();
+            // Not while this one is looked at: others look at the world, too.
+            if let Some(others) = host.world(|world| world.before_write.take()) {
+                others();
+            }
+            let status = host.world(|world| {
                 let number = world.data.get(&key).map_or(0, |(_, number)| *number);
                 if cas != 0 && cas != number {
                     return CAS_MISMATCH;
                 }
                 world.data.insert(key, (value, number + 1));
                 OK
-            }))
+            });
+            if let Some(others) = host.world(|world| world.after_write.take()) {
+                others();
+            }
+            Ok(status)
         },
     )?;
     Ok(())
@@ -342,6 +383,22 @@ fn metrics(linker: &mut Linker<State>) -> Result<()> {
     )?;
     linker.func_wrap(
         "env",
+        "proxy_get_metric",
+        |mut caller: Call<'_>, id: i32, out: i32| -> Result<i32> {
+            or_fail!(caller, "metric_get");
+            let value = caller.data().host.world(|world| {
+                let (_, name) = world.ids.get(id.cast_unsigned() as usize)?;
+                world.metrics.get(name).copied()
+            });
+            let Some(value) = value else {
+                return Ok(NOT_FOUND);
+            };
+            write(&mut caller, out, &value.to_le_bytes())?;
+            Ok(OK)
+        },
+    )?;
+    linker.func_wrap(
+        "env",
         "proxy_record_metric",
         |caller: Call<'_>, id: i32, value: i64| -> Result<i32> {
             or_fail!(caller, "metric");
@@ -361,7 +418,9 @@ fn change(caller: &Call<'_>, id: i32, new: impl FnOnce(u32, i64) -> i64) -> i32 
             return NOT_FOUND;
         };
         let value = world.metrics.entry(name).or_default();
-        *value = new(kind, *value);
+        if !world.metrics_kept_out {
+            *value = new(kind, *value);
+        }
         OK
     })
 }

@@ -20,6 +20,9 @@ pub use vm::{Answer, Local, Vm};
 /// Header name and value.
 pub type Header = (String, Vec<u8>);
 
+/// What happens elsewhere at that moment.
+pub type Meanwhile = Box<dyn FnOnce()>;
+
 /// What all VMs of one Envoy share.
 #[derive(Default)]
 pub struct World {
@@ -38,6 +41,15 @@ pub struct World {
     ids: Vec<(u32, String)>,
     /// Every call answers with this status.
     pub failing: Option<i32>,
+    /// These calls answer with these statuses.
+    pub failing_calls: BTreeMap<&'static str, i32>,
+    /// So many bytes are missing at the end of the headers that are given all at once.
+    pub headers_cut: usize,
+    /// Metrics can be defined, and stand still: Envoy's bootstrap keeps them out.
+    pub metrics_kept_out: bool,
+    /// What happens in other workers just before the next write of shared data, and just after it.
+    pub before_write: Option<Meanwhile>,
+    pub after_write: Option<Meanwhile>,
     /// How often each call was made.
     pub calls: BTreeMap<&'static str, u64>,
     /// Lines of the log.

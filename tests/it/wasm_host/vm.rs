@@ -138,6 +138,13 @@ impl Vm {
         self.call::<i32, ()>("proxy_on_tick", ROOT)
     }
 
+    /// Another configuration takes this one's place; its last request has ended.
+    pub fn retire(&mut self) -> Result<()> {
+        self.store.data_mut().current = ROOT;
+        self.call::<i32, i32>("proxy_on_done", ROOT)?;
+        self.call::<i32, ()>("proxy_on_delete", ROOT)
+    }
+
     /// A request's headers arrive; gives its number as well.
     pub fn request(&mut self, service: &str, headers: &[Header]) -> Result<(i32, Answer)> {
         let context = self.next;
@@ -148,6 +155,7 @@ impl Vm {
         let path = "xds\0route_metadata\0filter_metadata\0mumbai_mesh\0service";
         let properties = &mut state.stream().properties;
         properties.insert(path.into(), service.into());
+        properties.insert("xds\0cluster_name".into(), service.into());
         self.call::<(i32, i32), ()>("proxy_on_context_create", (context, ROOT))?;
         let count = i32::try_from(headers.len())?;
         let parameters = (context, count, 1);

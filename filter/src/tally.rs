@@ -1,0 +1,140 @@
+//! Metrics that are counted here first. A call of Envoy costs a busy request more than the counting,
+//! and as much for a thousand requests as for one.
+
+use std::cell::{Cell, RefCell};
+
+use policy::names;
+
+use crate::host::{self, Metric};
+
+/// A counter, or a gauge that is only added to.
+#[derive(Debug)]
+pub struct Sum {
+    id: Option<u32>,
+    pending: Cell<i64>,
+}
+
+impl Sum {
+    /// Defines it, or goes on with the one of that name. One that the host refuses is left out.
+    pub fn new(kind: Metric, name: &str) -> Self {
+        Self {
+            id: host::define(kind, name),
+            pending: Cell::new(0),
+        }
+    }
+
+    pub fn add(&self, offset: i64) {
+        self.pending.set(self.pending.get() + offset);
+    }
+
+    /// Tells Envoy.
+    pub fn flush(&self) {
+        let pending = self.pending.take();
+        if let (Some(id), true) = (self.id, pending != 0) {
+            host::add(id, pending);
+        }
+    }
+}
+
+/// A histogram.
+#[derive(Debug)]
+pub struct Values {
+    id: Option<u32>,
+    pending: RefCell<Vec<u32>>,
+}
+
+impl Values {
+    /// As many wait for the next tick at most.
+    const PENDING_MAX: usize = 4_096;
+
+    pub fn new(name: &str) -> Self {
+        Self {
+            id: host::define(Metric::Histogram, name),
+            pending: RefCell::default(),
+        }
+    }
+
+    pub fn record(&self, value: u32) {
+        let mut pending = self.pending.borrow_mut();
+        pending.push(value);
+        if pending.len() >= Self::PENDING_MAX {
+            drop(pending);
+            self.flush();
+        }
+    }
+
+    /// Tells Envoy.
+    pub fn flush(&self) {
+        for value in self.pending.borrow_mut().drain(..) {
+            if let Some(id) = self.id {
+                host::record(id, u64::from(value));
+            }
+        }
+    }
+}
+
+/// Counters of one service that differ in one more label, whose values come from the configuration:
+/// each is defined when it first counts.
+#[derive(Debug, Default)]
+pub struct Labelled {
+    /// Sorted by value, then metric: the values differ sooner.
+    counters: RefCell<Vec<(Box<str>, &'static str, Sum)>>,
+}
+
+impl Labelled {
+    /// Adds one to `metric{service, label="value"}`.
+    pub fn count(&self, service: &str, metric: &'static str, label: &str, value: &str) {
+        let mut counters = self.counters.borrow_mut();
+        let place =
+            counters.binary_search_by(|(known, name, _)| (&**known, *name).cmp(&(value, metric)));
+        let place = place.unwrap_or_else(|place| {
+            let labels = [(names::LABEL_SERVICE, service), (label, value)];
+            let sum = Sum::new(Metric::Counter, &names::metric_name(&labels, metric));
+            counters.insert(place, (value.into(), metric, sum));
+            place
+        });
+        if let Some((_, _, sum)) = counters.get(place) {
+            sum.add(1);
+        }
+    }
+
+    /// Tells Envoy.
+    pub fn flush(&self) {
+        for (_, _, sum) in self.counters.borrow().iter() {
+            sum.flush();
+        }
+    }
+}
+
+/// Requests of one service by status: at most as many counters as there are status codes.
+#[derive(Debug, Default)]
+pub struct ByStatus {
+    counters: RefCell<Vec<(u16, Sum)>>,
+}
+
+impl ByStatus {
+    pub fn count(&self, service: &str, status: u16) {
+        let mut counters = self.counters.borrow_mut();
+        let known = counters.iter().find(|(known, _)| *known == status);
+        if let Some((_, sum)) = known {
+            sum.add(1);
+            return;
+        }
+        let text = status.to_string();
+        let labels = [
+            (names::LABEL_SERVICE, service),
+            (names::LABEL_STATUS, text.as_str()),
+        ];
+        let name = names::metric_name(&labels, names::METRIC_REQUESTS_TOTAL);
+        let sum = Sum::new(Metric::Counter, &name);
+        sum.add(1);
+        counters.push((status, sum));
+    }
+
+    /// Tells Envoy.
+    pub fn flush(&self) {
+        for (_, sum) in self.counters.borrow().iter() {
+            sum.flush();
+        }
+    }
+}

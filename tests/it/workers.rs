@@ -1,0 +1,232 @@
+//! Workers of one Envoy that share what they know, in a host that lets them come between each other's
+//! steps: the very `.wasm`.
+
+use std::{cell::RefCell, rc::Rc};
+
+use anyhow::{Context, Result, ensure};
+use policy::names;
+use serde_json::{Value, json};
+
+use crate::wasm_host::{Answer, Header, Meanwhile, Vm, WasmHost};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A breaker that its first failure opens.
+fn config() -> Value {
+    json!({
+        "version": 1,
+        "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
+        "peak_hours": {"evening": {"start": 17, "end": 22}},
+        "services": [{"name": "pay",
+            "circuit_breaker": {"consecutive_failures": 1, "open_for": "60s"},
+            "canary": {"version": "v2", "weight": 0}}],
+    })
+}
+
+fn host() -> WasmHost {
+    let host = WasmHost::default();
+    host.world(|world| world.mono = SECOND);
+    host
+}
+
+fn refuses(worker: &mut Vm) -> Result<bool> {
+    let (context, answer) = worker.request("pay", &[])?;
+    let refused = matches!(answer, Answer::Refused(_));
+    let status = if refused { 503 } else { 200 };
+    worker.finish(context, Some(status), 0, None)?;
+    Ok(refused)
+}
+
+fn fail(worker: &mut Vm) -> Result<()> {
+    let (context, answer) = worker.request("pay", &[])?;
+    ensure!(matches!(answer, Answer::Forwarded(_)), "{answer:?}");
+    worker.finish(context, Some(500), 0, None)
+}
+
+/// The value that a header goes on with.
+fn forwarded(worker: &mut Vm, headers: &[Header], name: &str) -> Result<Option<Vec<u8>>> {
+    let (context, answer) = worker.request("pay", headers)?;
+    worker.finish(context, Some(200), 0, None)?;
+    let Answer::Forwarded(headers) = answer else {
+        anyhow::bail!("{answer:?}");
+    };
+    let mut named = headers.into_iter().filter(|(known, _)| known == name);
+    let value = named.next().map(|(_, value)| value);
+    ensure!(named.next().is_none(), "{name} goes on twice");
+    Ok(value)
+}
+
+#[test]
+fn a_breaker_that_one_worker_opens_is_open_for_all_at_once() -> Result<()> {
+    let host = host();
+    let text = config().to_string();
+    let (mut one, mut two) = (Vm::new(&host, &text)?, Vm::new(&host, &text)?);
+    // Both know it as closed.
+    ensure!(!refuses(&mut one)? && !refuses(&mut two)?);
+    fail(&mut one)?;
+    ensure!(refuses(&mut two)? && refuses(&mut one)?);
+    Ok(())
+}
+
+/// The old configuration's last requests and the new one's first share the breaker, too.
+#[test]
+fn a_breaker_that_a_new_configuration_opens_is_open_in_the_old_one() -> Result<()> {
+    let host = host();
+    let mut old = Vm::new(&host, &config().to_string())?;
+    ensure!(!refuses(&mut old)?);
+    let mut another = config();
+    another["festivals"] = json!(["2050-01-01"]);
+    let mut new = Vm::new(&host, &another.to_string())?;
+    fail(&mut new)?;
+    ensure!(refuses(&mut old)? && refuses(&mut new)?);
+    Ok(())
+}
+
+#[test]
+fn no_moment_of_a_write_hides_it_from_another_worker() -> Result<()> {
+    for (before, after) in [(true, false), (false, true), (true, true)] {
+        let host = host();
+        let text = config().to_string();
+        let mut writer = Vm::new(&host, &text)?;
+        let reader = Rc::new(RefCell::new(Vm::new(&host, &text)?));
+        ensure!(!refuses(&mut reader.borrow_mut())?);
+        let answers = Rc::new(RefCell::new(Vec::new()));
+        let ask = || -> Meanwhile {
+            let (reader, answers) = (Rc::clone(&reader), Rc::clone(&answers));
+            Box::new(move || {
+                let refused = refuses(&mut reader.borrow_mut());
+                answers.borrow_mut().push(refused);
+            })
+        };
+        let (context, _) = writer.request("pay", &[])?;
+        host.world(|world| {
+            world.before_write = before.then(ask);
+            world.after_write = after.then(ask);
+        });
+        writer.finish(context, Some(500), 0, None)?;
+        let answers: Result<Vec<bool>> = answers.take().into_iter().collect();
+        let expected = [before.then_some(false), after.then_some(true)];
+        let expected: Vec<bool> = expected.into_iter().flatten().collect();
+        ensure!(answers? == expected, "before {before}, after {after}");
+        // What it read in between is not kept.
+        ensure!(refuses(&mut reader.borrow_mut())?);
+    }
+    Ok(())
+}
+
+/// As Istio's bootstraps do, unless they are told otherwise.
+#[test]
+fn a_breaker_is_shared_where_envoys_bootstrap_keeps_our_statistics_out() -> Result<()> {
+    let host = host();
+    host.world(|world| world.metrics_kept_out = true);
+    let text = config().to_string();
+    let (mut one, mut two) = (Vm::new(&host, &text)?, Vm::new(&host, &text)?);
+    ensure!(!refuses(&mut one)? && !refuses(&mut two)?);
+    fail(&mut one)?;
+    ensure!(refuses(&mut two)? && refuses(&mut one)?);
+    Ok(())
+}
+
+#[test]
+fn a_clients_copies_of_our_headers_go_also_when_not_all_headers_can_be_read() -> Result<()> {
+    let forged = |name: &str| (name.to_string(), b"forged".to_vec());
+    let sent = [
+        forged("x-user-id"),
+        forged(names::HEADER_WINDOW),
+        forged(names::HEADER_WINDOW),
+        forged(names::HEADER_CANARY),
+        forged(names::HEADER_CLASS),
+    ];
+    // As it should be; the call fails; its answer breaks off in a text, among the sizes, in the count.
+    for (failing, cut) in [
+        (None, 0),
+        (Some(10), 0),
+        (None, 1),
+        (None, 130),
+        (None, 150),
+    ] {
+        let host = host();
+        let mut worker = Vm::new(&host, &config().to_string())?;
+        host.world(|world| {
+            let failing = failing.map(|status| ("get_headers", status));
+            world.failing_calls = failing.into_iter().collect();
+            world.headers_cut = cut;
+        });
+        let mut goes_on = |name| forwarded(&mut worker, &sent, name);
+        let case = format!("{failing:?}, {cut} bytes cut");
+        ensure!(goes_on(names::HEADER_WINDOW)?.is_none(), "{case}");
+        ensure!(goes_on(names::HEADER_CANARY)?.is_none(), "{case}");
+        ensure!(goes_on(names::HEADER_CLASS)?.is_some_and(|class| class == b"silver"));
+        ensure!(goes_on("x-user-id")?.is_some_and(|user| user == b"forged"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_window_begins_at_its_nanosecond_and_a_step_of_the_clock_at_the_next_tick() -> Result<()> {
+    // 2026-11-24T17:00:00+05:30.
+    const EDGE: u64 = 1_795_519_800 * SECOND;
+    let host = host();
+    let set = |wall: u64, mono: u64| {
+        host.world(|world| (world.wall, world.mono) = (wall, mono));
+    };
+    set(EDGE - 30_000_001, SECOND);
+    let mut worker = Vm::new(&host, &config().to_string())?;
+    let state = |worker: &mut Vm| -> Result<String> {
+        let state = forwarded(worker, &[], names::HEADER_TRAFFIC_STATE)?;
+        Ok(String::from_utf8(state.context("no state")?)?)
+    };
+    set(EDGE - 1, SECOND + 30_000_000);
+    ensure!(state(&mut worker)? == "normal");
+    set(EDGE, SECOND + 30_000_001);
+    ensure!(state(&mut worker)? == "peak_hour");
+    // An hour back.
+    set(EDGE - 3_600 * SECOND, SECOND + 40_000_000);
+    worker.tick()?;
+    ensure!(state(&mut worker)? == "normal");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_that_goes_leaves_nothing_uncounted() -> Result<()> {
+    let host = host();
+    let mut worker = Vm::new(&host, &config().to_string())?;
+    let (one, _) = worker.request("pay", &[])?;
+    let (two, _) = worker.request("pay", &[])?;
+    worker.finish(one, Some(200), 0, None)?;
+    worker.tick()?;
+    let sums = || {
+        host.world(|world| {
+            let names = [
+                "mumbai_mesh_requests_total",
+                "mumbai_mesh_active_connections",
+            ];
+            names.map(|name| world.sum(name))
+        })
+    };
+    ensure!(sums() == [1, 1], "{:?}", sums());
+    worker.finish(two, Some(200), 0, None)?;
+    worker.retire()?;
+    ensure!(sums() == [2, 0], "{:?}", sums());
+    Ok(())
+}
+
+#[test]
+fn what_succeeded_in_a_configuration_that_goes_speaks_for_the_service() -> Result<()> {
+    let host = host();
+    let mut config = config();
+    config["services"][0]["circuit_breaker"] = json!({
+        "error_rate": {"percent": 50, "minimum_requests": 4, "window": "10s"}, "open_for": "60s"});
+    let mut old = Vm::new(&host, &config.to_string())?;
+    for _ in 0..3 {
+        ensure!(!refuses(&mut old)?);
+    }
+    old.retire()?;
+    let mut new = Vm::new(&host, &config.to_string())?;
+    // One of four, two of five, three of six.
+    for _ in 0..3 {
+        fail(&mut new)?;
+    }
+    ensure!(refuses(&mut new)?);
+    Ok(())
+}
