@@ -20,12 +20,20 @@ impl RequestHeaders {
         self.fetched.get_or_init(fetched).as_deref().map(Pairs::of)
     }
 
-    /// Whether the client may have sent headers of ours; no only if all were seen and none is.
-    pub fn may_hold_ours(&self) -> bool {
+    /// Whether one of them may be like this; no only if all were seen and none is.
+    fn may_hold(&self, like: impl Fn((&[u8], &[u8])) -> bool) -> bool {
         let fetched = self.fetched.get().and_then(Option::as_deref);
-        fetched.is_none_or(|bytes| {
-            Pairs::of(bytes).any(|(name, _)| name.starts_with(names::HEADER_PREFIX.as_bytes()))
-        })
+        fetched.is_none_or(|bytes| Pairs::of(bytes).any(like))
+    }
+
+    /// Whether the client may have sent headers of ours.
+    pub fn may_hold_ours(&self) -> bool {
+        self.may_hold(|(name, _)| name.starts_with(names::HEADER_PREFIX.as_bytes()))
+    }
+
+    /// Whether the request may be a call of gRPC.
+    pub fn may_be_grpc(&self) -> bool {
+        self.may_hold(|(name, value)| name == b"content-type" && is_grpc(value))
     }
 }
 
@@ -45,6 +53,11 @@ impl Headers for RequestHeaders {
         }
         Some(value)
     }
+}
+
+/// Whether a content type is one of gRPC's.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.starts_with(b"application/grpc")
 }
 
 /// The ABI's form of a header map: the count, the sizes of each name and value, then each name and

@@ -17,7 +17,7 @@ use proxy_wasm::{
 };
 
 use crate::{
-    headers::RequestHeaders,
+    headers::{RequestHeaders, is_grpc},
     host,
     plugin::Plugin,
     shared::{End, Ruled},
@@ -48,6 +48,7 @@ struct Account {
     service: ServiceId,
     since: MonoTime,
     admitted: Option<(CellId, Ticket)>,
+    may_be_grpc: bool,
     /// What the client is told of the decision, where it is told.
     debug: Option<String>,
 }
@@ -128,6 +129,7 @@ impl HttpContext for Request {
                 service,
                 since: now.mono,
                 admitted,
+                may_be_grpc: headers.may_be_grpc(),
                 debug: (plugin.rules.debug_headers()).then(|| decision.summary(traffic)),
             });
             action
@@ -175,7 +177,7 @@ impl HttpContext for Request {
         let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
             return;
         };
-        let facts = self.response.facts();
+        let facts = self.response.facts(account.may_be_grpc);
         let now = host::monotonic();
         let time = now.saturating_since(account.since);
         if let Some(admitted) = account.admitted {
@@ -286,7 +288,7 @@ impl Response {
 
     /// How it went. What was seen of it costs less than Envoy's attributes, which also know of
     /// responses that never came, or that Envoy replaced.
-    fn facts(&self) -> ResponseFacts {
+    fn facts(&self, may_be_grpc: bool) -> ResponseFacts {
         let status = match self.complete {
             true => self.status,
             false => None,
@@ -295,7 +297,7 @@ impl Response {
             let code = host::integer_property(RESPONSE_CODE)?;
             u16::try_from(code).ok()
         });
-        let grpc_status = self.grpc_status();
+        let grpc_status = may_be_grpc.then(|| self.grpc_status()).flatten();
         // Whatever happened after the last part of an answer had passed, the upstream had given it in
         // full. An error may be Envoy's own.
         let no_error = status.is_some_and(|status| status < 500) && grpc_status.is_none();
@@ -325,10 +327,7 @@ impl Response {
         };
         let status = in_trailers.or_else(in_headers)?;
         let kind = host::request_header("content-type")?;
-        if !kind.starts_with(b"application/grpc") {
-            return None;
-        }
-        number(&status)
+        is_grpc(&kind).then(|| number(&status))?
     }
 }
 
