@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +19,11 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use crate::door1::{BOUND, config_with, filter_config, wasm_filter};
+use crate::{
+    breaker::upgrade,
+    door1::{BOUND, config_with, filter_config, wasm_filter},
+    http2,
+};
 
 /// What the upstream does with a request, by its path.
 fn upstream() -> Result<u16> {
@@ -32,6 +37,10 @@ fn upstream() -> Result<u16> {
     });
     Ok(port)
 }
+
+const SLOW: Duration = Duration::from_millis(300);
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
 
 static FLAKED: AtomicBool = AtomicBool::new(false);
 
@@ -52,6 +61,22 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             "/reset" => return Ok(()),
             "/silent" => {
                 // Until Envoy gives up.
+                let _ = stream.read(&mut [0])?;
+                return Ok(());
+            }
+            "/slow" => {
+                // Nothing comes: the client waits for its answer.
+                stream.set_read_timeout(Some(SLOW))?;
+                let _ = stream.read(&mut [0]);
+                stream.set_read_timeout(None)?;
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_string()
+            }
+            "/socket" => {
+                stream.write_all(SWITCHED)?;
+                let mut ping = [0; 4];
+                stream.read_exact(&mut ping)?;
+                stream.write_all(&ping)?;
+                // Until the client ends it.
                 let _ = stream.read(&mut [0])?;
                 return Ok(());
             }
@@ -108,6 +133,7 @@ fn gateway(breaker: &Value, upstream: Option<u16>) -> Result<Gateway> {
         .context("the connection manager")?;
     // gRPC answers carry trailers; a short timeout keeps the table short.
     manager["http_protocol_options"] = json!({"enable_trailers": true});
+    manager["http2_protocol_options"] = json!({"allow_connect": true});
     let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut();
     for route in routes.context("routes")? {
         route["route"]["timeout"] = "3s".into();
@@ -159,26 +185,33 @@ impl Gateway {
 }
 
 /// Sends one request; what comes back is the row's business, and may be nothing.
-fn send(port: u16, method: &str, path: &str) {
-    if method == "EXPECT" {
-        let request = b"PUT / HTTP/1.1\r\nhost: edge\r\nexpect: 100-continue\r\n\
-            content-length: 4\r\nconnection: close\r\n\r\nbody";
-        let _ = raw(([127, 0, 0, 1], port).into(), request);
-        return;
+fn send(port: u16, how: &str, path: &str) -> Result<()> {
+    match how {
+        "EXPECT" => {
+            let request = b"PUT / HTTP/1.1\r\nhost: edge\r\nexpect: 100-continue\r\n\
+                content-length: 4\r\nconnection: close\r\n\r\nbody";
+            let _ = raw(([127, 0, 0, 1], port).into(), request);
+        }
+        "SOCKET" => drop(upgrade(port)?),
+        "H2" => drop(http2::get(port, path)),
+        "H2 SOCKET" => http2::socket(port, path)?,
+        method => {
+            let kind = if path.starts_with("/grpc") {
+                "application/grpc"
+            } else {
+                "text/plain"
+            };
+            let headers = [("content-type", kind.as_bytes())];
+            let _ = Client::new(([127, 0, 0, 1], port).into()).send(method, path, &headers);
+        }
     }
-    let kind = if path.starts_with("/grpc") {
-        "application/grpc"
-    } else {
-        "text/plain"
-    };
-    let headers = [("content-type", kind.as_bytes())];
-    let _ = Client::new(([127, 0, 0, 1], port).into()).send(method, path, &headers);
+    Ok(())
 }
 
 #[test]
 fn every_way_of_ending_is_counted_once_and_judged_as_it_should_be() -> Result<()> {
     let upstream = Some(upstream()?);
-    // Method, path, status counted, whether the breaker opens. Envoy tries once more after a 5xx or a
+    // How, path, status counted, whether the breaker opens. Envoy tries once more after a 5xx or a
     // reset: the filter sees the end only.
     let rows = [
         ("GET", "/", "200", false),
@@ -194,11 +227,20 @@ fn every_way_of_ending_is_counted_once_and_judged_as_it_should_be() -> Result<()
         ("GET", "/grpc-not-found", "200", false),
         ("GET", "/grpc-unavailable", "200", true),
         ("GET", "/grpc-trailers-only", "200", true),
+        ("GET", "/slow", "200", false),
+        ("SOCKET", "/socket", "101", false),
+        ("H2", "/", "200", false),
+        ("H2", "/500", "500", true),
+        ("H2", "/truncated", "200", true),
+        ("H2", "/grpc-ok", "200", false),
+        ("H2", "/grpc-unavailable", "200", true),
+        ("H2", "/grpc-trailers-only", "200", true),
+        ("H2 SOCKET", "/socket", "101", false),
     ];
     let breaker = json!({"consecutive_failures": 1, "open_for": "60s"});
     let row = |(method, path, status, opens): (&str, &str, &str, bool)| -> Result<()> {
         let gateway = gateway(&breaker, upstream)?;
-        send(gateway.port, method, path);
+        send(gateway.port, method, path).with_context(|| format!("{method} {path}"))?;
         let expected = vec![(status.to_string(), 1)];
         wait_for("the request to be counted", BOUND, || {
             match gateway.counted() {
@@ -243,6 +285,26 @@ fn a_client_that_leaves_is_counted_as_such_and_proves_nothing() -> Result<()> {
     )?;
     ensure!(gateway.stat("mumbai_mesh_circuit_breaker_state") == Some(0));
     ensure!(gateway.stat("mumbai_mesh_active_connections") == Some(0));
+    Ok(())
+}
+
+/// Of HTTP/2 a client gives up one stream, and its connection goes on.
+#[test]
+fn a_stream_that_its_client_gives_up_is_counted_as_such_and_proves_nothing() -> Result<()> {
+    let breaker = json!({"consecutive_failures": 1, "open_for": "60s"});
+    let gateway = gateway(&breaker, Some(upstream()?))?;
+    let active = |expected: i64| {
+        wait_for("so many requests in flight", BOUND, || {
+            match gateway.stat("mumbai_mesh_active_connections") {
+                Some(found) if found == expected => Ok(()),
+                other => Err(format!("{other:?} instead of {expected}")),
+            }
+        })
+    };
+    http2::give_up(gateway.port, "/silent", || active(1), || active(0))?;
+    let counted = gateway.counted()?;
+    ensure!(counted == [("0".to_string(), 1)], "{counted:?}");
+    ensure!(gateway.stat("mumbai_mesh_circuit_breaker_state") == Some(0));
     Ok(())
 }
 

@@ -335,7 +335,7 @@ fn slow_calls_open_it_and_an_upgrade_is_never_slow() -> Result<()> {
 }
 
 /// A WebSocket that is open, and has lived for longer than a slow call.
-fn upgrade(port: u16) -> Result<std::net::TcpStream> {
+pub fn upgrade(port: u16) -> Result<std::net::TcpStream> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(BOUND))?;
