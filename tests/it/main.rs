@@ -18,5 +18,6 @@ mod reload;
 mod robustness;
 mod server;
 mod sidecar;
+mod simulation;
 mod wasm_host;
 mod workers;

@@ -15,6 +15,7 @@ use harness::{
 use serde_json::{Value, json};
 
 use crate::{
+    breaker::upgrade,
     door1::{BOUND, config_with, filter_config, sum},
     robustness::write_ecds,
 };
@@ -155,6 +156,34 @@ fn requests_under_way_are_counted_once_and_leave_the_gauge_at_nothing() -> Resul
         "{total} requests counted instead of 7"
     );
     Ok(())
+}
+
+/// What lasts in an old configuration keeps it alive, and what ends there is told all the same.
+#[test]
+fn a_websocket_that_outlives_its_configuration_hides_no_count() -> Result<()> {
+    let rules = json!({"consecutive_failures": 5});
+    let stage = Stage::start(&rules)?;
+    let socket = upgrade(stage.port)?;
+    let total = |expected: f64| {
+        wait_for("the requests to be counted", BOUND, || {
+            let page = stage
+                .envoy
+                .prometheus()
+                .map_err(|error| error.to_string())?;
+            match sum(&page, "mumbai_mesh_requests_total") {
+                Ok(total) if (total - expected).abs() < 0.5 => Ok(()),
+                other => Err(format!("{other:?} instead of {expected}")),
+            }
+        })
+    };
+    stage.under_way(3, &[("x-demo-delay-ms", b"1500")], || {
+        stage.reload(&rules, &another_calendar())
+    })?;
+    total(3.0)?;
+    stage.wait(ACTIVE, 1)?;
+    drop(socket);
+    total(4.0)?;
+    stage.wait(ACTIVE, 0)
 }
 
 #[test]
