@@ -107,6 +107,8 @@ unsafe fn taken(data: *mut u8, size: usize) -> Vec<u8> {
 /// Severity of a line in Envoy's log (logger `wasm`).
 #[derive(Debug, Clone, Copy)]
 pub enum Level {
+    /// For whoever measures.
+    Debug = 1,
     /// What happened, for whoever reads the log later.
     Info = 2,
     /// Something that did not work.

@@ -19,6 +19,8 @@ pub struct Options<'c> {
     pub clock: Option<&'c Clock>,
     /// Port of its admin interface on 127.0.0.1, as its configuration says.
     pub admin_port: u16,
+    /// How much its loggers say.
+    pub log_level: &'c str,
 }
 
 impl Default for Options<'_> {
@@ -28,6 +30,7 @@ impl Default for Options<'_> {
             concurrency: 2,
             clock: None,
             admin_port: 0,
+            log_level: "info",
         }
     }
 }
@@ -73,7 +76,7 @@ impl Envoy {
             // Without hot restart Envoys share no memory and no socket, so those started together cannot
             // collide, and one that is killed leaves nothing behind in /dev/shm.
             .arg("--disable-hot-restart")
-            .args(["--log-level", "info"]);
+            .args(["--log-level", options.log_level]);
         if let Some(clock) = options.clock {
             clock.apply(&mut command);
         }

@@ -11,7 +11,7 @@ use harness::{
 };
 
 use super::{
-    cpu, hello,
+    configuration, cpu, hello, memory,
     rows::{self, Row},
     table::{Measured, table},
 };
@@ -24,11 +24,15 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// What a person may choose.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Rounds; each measures every row once
+    /// How often all Envoys are started afresh: where code and memory lie is luck, and changes a
+    /// row's cost by some percent
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    starts: u32,
+    /// Rounds of each start; each measures every row once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How long each row is under load in a round
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// End a row's turn after so many requests, if that is sooner
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
@@ -37,12 +41,15 @@ pub struct Options {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: u32,
     /// Only these rows, by their ids, besides `none`: native, hello, lua-headers, lua-decisions,
-    /// mumbai-mesh, one-class
+    /// mumbai-mesh, gateway, large
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     only: Vec<String>,
     /// Also measure this other build of the filter, with the full policy; may be given more than once
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
+    /// Instead of the table: an Envoy's memory over a million requests
+    #[arg(long)]
+    memory: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -83,15 +90,65 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
         rows.push(rows::another_build(number, &file));
     }
     let upstream = bench.upstream()?;
-    let mut proxies = Vec::new();
-    for row in rows {
-        proxies.push(bench.start(row, &built, upstream.address.port())?);
+    let port = upstream.address.port();
+    if options.memory {
+        return memory::watch(&mut bench, &rows, &built, port);
     }
-    bench.measure(&mut proxies)?;
-    check(&proxies)?;
+    let mut measured: Vec<Measured> = rows.iter().map(|row| Measured::of(&row.title)).collect();
+    for start in 1..=options.starts {
+        let starts = options.starts;
+        progress.step(format!("Starting the Envoys, {start} of {starts}."));
+        let mut proxies = Vec::new();
+        for row in &rows {
+            proxies.push(bench.start(row, &built, port, "info")?);
+        }
+        bench.measure(&mut proxies)?;
+        check(&proxies)?;
+        for (all, proxy) in measured.iter_mut().zip(proxies) {
+            all.add(proxy.measured);
+        }
+    }
     let version = run::text(Command::new(&built.envoy).arg("--version"))?;
-    bench.print(&proxies, &version);
+    bench.print(&measured, &version);
+    println!("\nCalls from the filter to Envoy per request");
+    for (id, source) in rows::POLICIES {
+        println!("{id:<12} {}", host_calls(workspace, &built, source)?);
+    }
+    if let Some(large) = rows.iter().find(|row| row.id == rows::LARGE) {
+        configuration::measure(&bench, large, &built, port)?;
+    }
+    let size = fs::metadata(&built.wasm)?.len();
+    println!("\nThe filter has {size} bytes.");
     Ok(())
+}
+
+/// Counted by a host whose every call the integration tests see.
+fn host_calls(
+    workspace: &Workspace,
+    built: &artifacts::Artifacts,
+    service_from: &str,
+) -> Result<String> {
+    let mut test = run::cargo();
+    test.current_dir(&workspace.root)
+        .args([
+            "test",
+            "--package",
+            "mumbai-mesh-tests",
+            "--test",
+            "it",
+            "--",
+        ])
+        .args(["artifact::a_request_costs_few_calls_of_the_host", "--exact"])
+        .arg("--nocapture")
+        .env(
+            "MUMBAI_MESH_BENCH_POLICY",
+            rows::policy(service_from).to_string(),
+        )
+        .envs(built.environment());
+    let said = run::text(&mut test)?;
+    let mut lines = said.lines();
+    let line = lines.find_map(|line| line.split_once("host calls: "));
+    Ok(line.context("no count of the calls")?.1.to_string())
 }
 
 fn choose(rows: &mut Vec<Row>, only: &[String]) -> Result<()> {
@@ -112,12 +169,12 @@ struct Cores {
     proxies: usize,
 }
 
-struct Bench<'a> {
-    progress: &'a Progress,
+pub(super) struct Bench<'a> {
+    pub progress: &'a Progress,
     options: &'a Options,
     load: PathBuf,
     cores: Cores,
-    dir: PathBuf,
+    pub dir: PathBuf,
     turns: u64,
 }
 
@@ -127,9 +184,9 @@ struct Upstream {
 }
 
 /// An Envoy that is measured.
-struct Proxy {
-    row: Row,
-    envoy: Envoy,
+pub(super) struct Proxy<'r> {
+    row: &'r Row,
+    pub envoy: Envoy,
     address: SocketAddr,
     measured: Measured,
 }
@@ -148,26 +205,27 @@ impl Bench<'_> {
         })
     }
 
-    fn start(&self, row: Row, built: &artifacts::Artifacts, upstream: u16) -> Result<Proxy> {
-        self.progress
-            .step(format!("Starting Envoy: {}.", row.title));
+    pub fn start<'r>(
+        &self,
+        row: &'r Row,
+        built: &artifacts::Artifacts,
+        upstream: u16,
+        log_level: &str,
+    ) -> Result<Proxy<'r>> {
         let (port, admin_port) = (free_port(), free_port());
-        let config = rows::bootstrap(&row, port, admin_port, upstream);
+        let config = rows::bootstrap(row, port, admin_port, upstream);
         let options = envoy::Options {
             name: &row.id,
             concurrency: 1,
             admin_port,
+            log_level,
             ..envoy::Options::default()
         };
         let config = config.to_string();
         let mut envoy = Envoy::start(&built.for_harness(), &self.dir, &config, &options)?;
         cpu::pin(envoy.process().pid(), self.cores.proxies)?;
         Ok(Proxy {
-            measured: Measured {
-                title: row.title.clone(),
-                nanos: Vec::new(),
-                requests: 0,
-            },
+            measured: Measured::of(&row.title),
             row,
             envoy,
             address: ([127, 0, 0, 1], port).into(),
@@ -175,7 +233,7 @@ impl Bench<'_> {
     }
 
     /// The order changes from round to round, so that no row always follows the same one.
-    fn measure(&mut self, proxies: &mut [Proxy]) -> Result<()> {
+    fn measure(&mut self, proxies: &mut [Proxy<'_>]) -> Result<()> {
         self.progress.step("Warming up.");
         for proxy in proxies.iter_mut() {
             self.turn(proxy, WARM_UP.as_secs_f64())?;
@@ -196,8 +254,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Puts one Envoy under load. CPU time that it spent, and requests that it answered.
-    fn turn(&mut self, proxy: &mut Proxy, seconds: f64) -> Result<(Duration, u64)> {
+    fn turn(&mut self, proxy: &mut Proxy<'_>, seconds: f64) -> Result<(Duration, u64)> {
+        self.load(proxy, seconds, self.options.requests)
+    }
+
+    /// Puts one Envoy under load, until so many seconds or requests are over. CPU time that it spent, and
+    /// requests that it answered.
+    pub fn load(
+        &mut self,
+        proxy: &mut Proxy<'_>,
+        seconds: f64,
+        requests: u64,
+    ) -> Result<(Duration, u64)> {
         self.turns += 1;
         let mut command = Command::new(&self.load);
         command
@@ -205,7 +273,7 @@ impl Bench<'_> {
             .arg(proxy.address.to_string())
             .arg(self.options.connections.to_string())
             .arg(seconds.to_string())
-            .arg(self.options.requests.to_string());
+            .arg(requests.to_string());
         let pid = proxy.envoy.process().pid();
         let before = cpu::spent(pid)?;
         let mut load = Process::spawn("load", command, &self.dir.join("load.log"))?;
@@ -225,11 +293,11 @@ impl Bench<'_> {
         Ok((spent, answered))
     }
 
-    fn print(&self, proxies: &[Proxy], version: &str) {
+    fn print(&self, measured: &[Measured], version: &str) {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let measured: Vec<&Measured> = proxies.iter().map(|proxy| &proxy.measured).collect();
         let requests: u64 = measured.iter().map(|row| row.requests).sum();
         let Options {
+            starts,
             rounds,
             seconds,
             connections,
@@ -237,10 +305,10 @@ impl Bench<'_> {
         } = self.options;
         let Cores { others, proxies } = self.cores;
         println!("CPU time of an Envoy with one worker per proxied request\n");
-        print!("{}", table(&measured));
+        print!("{}", table(measured));
         println!(
             "\nhost {host}, {model}; proxies on core {proxies}, load and upstream on core {others}\n\
-             {rounds} rounds of {seconds} s per row, {connections} connections, {requests} requests, none failed\n\
+             {starts} starts of {rounds} rounds of {seconds} s per row, {connections} connections, {requests} requests, none failed\n\
              {version}",
             host = host.trim(),
             model = cpu::model(),
@@ -250,7 +318,7 @@ impl Bench<'_> {
 }
 
 /// Numbers of a filter that did not do its work would say nothing.
-fn check(proxies: &[Proxy]) -> Result<()> {
+fn check(proxies: &[Proxy<'_>]) -> Result<()> {
     for Proxy { row, envoy, .. } in proxies {
         let canary = envoy.stat(rows::CANARY_REQUESTS).unwrap_or(0);
         ensure!(

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: what the mesh costs, as ratios that another machine can repeat.
 
+mod configuration;
 mod cpu;
 mod filter;
 mod hello;
+mod memory;
 mod rows;
 mod table;
 

@@ -56,36 +56,52 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
             true,
         ),
         row(
-            "mumbai-mesh",
+            FILTER,
             "mumbai-mesh, full policy",
-            Some(wasm_filter(wasm, &policy(true).to_string())),
+            Some(wasm_filter(wasm, &policy(OF_SIDECARS).to_string())),
             true,
         ),
         row(
-            "one-class",
-            "mumbai-mesh, no class by path",
-            Some(wasm_filter(wasm, &policy(false).to_string())),
+            "gateway",
+            "mumbai-mesh, by cluster",
+            Some(wasm_filter(wasm, &policy(OF_GATEWAYS).to_string())),
+            true,
+        ),
+        row(
+            LARGE,
+            "mumbai-mesh, 1,000 services",
+            Some(wasm_filter(wasm, &large_policy().to_string())),
             true,
         ),
     ]
 }
+
+/// Id of the row whose policy is that of a large mesh.
+pub const LARGE: &str = "large";
+/// Id of the row that stands for the filter.
+pub const FILTER: &str = "mumbai-mesh";
 
 /// A filter that was built elsewhere, or before a change, with the full policy.
 pub fn another_build(number: u32, wasm: &Path) -> Row {
     Row {
         id: format!("also-{number}"),
         title: wasm.file_name().unwrap_or_default().display().to_string(),
-        filter: Some(wasm_filter(wasm, &policy(true).to_string())),
+        filter: Some(wasm_filter(wasm, &policy(OF_SIDECARS).to_string())),
         splits: true,
     }
 }
 
-/// Windows, a festival, a class, a sticky canary and breakers; and, if `by_path`, the class by path
-/// and method instead of the service's own.
-fn policy(by_path: bool) -> Value {
-    let classes =
-        json!([{"name": "gold", "match": [{"path_prefix": "/orders/", "method": "GET"}]}]);
-    let mut policy = json!({
+/// By what the server lets the filter know a request's service: at a sidecar, whose virtual hosts are
+/// services, and at a gateway, whose routes choose by path.
+const OF_SIDECARS: &str = "authority";
+const OF_GATEWAYS: &str = "cluster";
+
+/// Rows with the filter, and by what it knows a request's service.
+pub const POLICIES: [(&str, &str); 2] = [(FILTER, OF_SIDECARS), ("gateway", OF_GATEWAYS)];
+
+/// Windows, a festival, a class by path and method, a sticky canary and breakers.
+pub fn policy(service_from: &str) -> Value {
+    json!({
         "version": 1,
         "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
         "peak_hours": {
@@ -94,18 +110,38 @@ fn policy(by_path: bool) -> Value {
         },
         "festivals": [
             {"name": "Diwali", "start": "2020-01-01", "end": "2060-01-01", "factor": 2.0}],
+        "service_from": service_from,
+        "traffic_classes": [
+            {"name": "gold", "match": [{"path_prefix": "/orders/", "method": "GET"}]}],
         "services": [{
             "name": SERVICE,
-            "class": if by_path { "silver" } else { "gold" },
             "canary": {"version": "v2", "weight": 10, "sticky_by": {"header": "x-user-id"}},
             "circuit_breaker": {
                 "consecutive_failures": 5,
                 "error_rate": {"percent": 50, "minimum_requests": 20, "window": "10s"},
             },
         }],
+    })
+}
+
+/// The same for the service that is called, among a thousand services and a hundred windows.
+fn large_policy() -> Value {
+    let mut policy = policy(OF_SIDECARS);
+    let services = (1..1_000).map(|number| {
+        json!({
+            "name": format!("service-{number:03}"),
+            "timeout": "2s",
+            "circuit_breaker": {"consecutive_failures": 5, "open_for": "5s"},
+        })
     });
-    if by_path {
-        policy["traffic_classes"] = classes;
+    // The one that is called comes last.
+    let called = policy["services"].take();
+    let services = services.chain(called.as_array().cloned().unwrap_or_default());
+    policy["services"] = services.collect();
+    for number in 0..98 {
+        let (start, end) = (number % 24, number % 24 + 1);
+        policy["peak_hours"][format!("window-{number:02}")] =
+            json!({"start": start, "end": end, "days": ["sun"], "multiplier": 1.1});
     }
     policy
 }

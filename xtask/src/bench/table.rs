@@ -10,9 +10,26 @@ pub struct Measured {
     pub requests: u64,
 }
 
+impl Measured {
+    /// Nothing yet.
+    pub fn of(title: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            nanos: Vec::new(),
+            requests: 0,
+        }
+    }
+
+    /// Adds what was measured of the same row.
+    pub fn add(&mut self, other: Self) {
+        self.nanos.extend(other.nanos);
+        self.requests += other.requests;
+    }
+}
+
 /// A line per row. A ratio is to the first row: of the same round for the median, of the minima for
 /// the minimum.
-pub fn table(rows: &[&Measured]) -> String {
+pub fn table(rows: &[Measured]) -> String {
     let mut text = format!(
         "{:<32}{:>12}{:>12}{:>14}{:>14}{:>12}\n",
         "", "ns, median", "ns, minimum", "ratio, median", "ratio, min.", "requests"
@@ -74,7 +91,7 @@ mod tests {
         // The third round was slow for both.
         let base = row("base", &[100.0, 110.0, 200.0]);
         let ours = row("ours", &[150.0, 165.0, 300.0]);
-        let text = table(&[&base, &ours]);
+        let text = table(&[base, ours]);
         let ours: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
         assert_eq!(ours, ["ours", "165", "150", "1.50", "1.50", "7"]);
     }
