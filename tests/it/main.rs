@@ -11,6 +11,7 @@ mod cli;
 mod clock;
 mod door1;
 mod gateway;
+mod grpcurl;
 mod http2;
 mod mesh;
 mod raw;

@@ -85,6 +85,16 @@ impl Mesh {
         clock: Option<&Clock>,
         change: impl FnOnce(&mut MeshFile),
     ) -> Result<Self> {
+        Self::start_served(variant, clock, &[], change)
+    }
+
+    /// With more arguments of the server.
+    pub fn start_served(
+        variant: Variant,
+        clock: Option<&Clock>,
+        arguments: &[&str],
+        change: impl FnOnce(&mut MeshFile),
+    ) -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
         let dir = tempfile::tempdir()?;
         let stable = DemoService::start(&artifacts, dir.path(), "order-service", "v1")?;
@@ -100,6 +110,7 @@ impl Mesh {
         change(&mut file);
         let options = server::Options {
             clock,
+            arguments,
             ..server::Options::default()
         };
         let server = Server::start(&artifacts, dir.path(), &file.text(), &options)?;

@@ -32,6 +32,14 @@ impl Artifacts {
     }
 }
 
+/// A stock grpcurl.
+///
+/// # Errors
+/// As [`Artifacts::from_env`].
+pub fn grpcurl() -> Result<PathBuf> {
+    variable("GRPCURL_BIN")
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
 fn variable(name: &str) -> Result<PathBuf> {
     const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";

@@ -25,6 +25,8 @@ pub struct Options<'c> {
     pub api_port: u16,
     /// The folder of `--resources`.
     pub resources: Option<&'c Path>,
+    /// More arguments of `serve`.
+    pub arguments: &'c [&'c str],
 }
 
 /// A server that serves.
@@ -62,7 +64,8 @@ impl Server {
             .arg("--state-dir")
             .arg(dir.join("state"))
             .arg("--filter")
-            .arg(&artifacts.wasm);
+            .arg(&artifacts.wasm)
+            .args(options.arguments);
         if let Some(folder) = options.resources {
             command.arg("--resources").arg(folder);
         }
