@@ -130,6 +130,24 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/redact",
+        may_use: Some(&["resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/load_reports",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/proxies",
+        may_use: Some(&["discovery", "fleet", "metrics", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/explain",
         may_use: Some(&["compile", "mesh", "resource"]),
         never: WORLD,
