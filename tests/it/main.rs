@@ -22,3 +22,4 @@ mod sidecar;
 mod simulation;
 mod wasm_host;
 mod workers;
+mod xds_rules;

@@ -11,3 +11,4 @@ pub mod ports;
 pub mod process;
 pub mod server;
 pub mod wait;
+pub mod xds;
