@@ -122,6 +122,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         code,
         redactor: Arc::clone(&redactor),
         raw: resources.states(),
+        published: publisher.published(),
         resource_problems: resources.problems(),
         resources,
     };

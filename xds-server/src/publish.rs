@@ -114,6 +114,8 @@ struct State {
 /// What every node is sent now.
 pub struct Publisher {
     state: Mutex<State>,
+    /// Revision of the raw resources that every node is sent.
+    published: watch::Sender<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -127,6 +129,7 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> Self {
         metrics.published(revision.number);
+        let published = watch::Sender::new(raw.revision());
         let snapshot = Snapshot {
             revision,
             raw,
@@ -142,8 +145,14 @@ impl Publisher {
                 number: 0,
                 feeds: HashMap::new(),
             }),
+            published,
             metrics,
         }
+    }
+
+    /// Revision of the raw resources that whoever asks from now on is sent.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
     }
 
     /// Follows what a node is sent, until the subscription is dropped.
@@ -214,6 +223,7 @@ impl Publisher {
             snapshot.bases_before.clear();
             snapshot.encoder.forget_unused();
         }
+        self.published.send_replace(snapshot.raw.revision());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -445,7 +445,7 @@ fn clients_that_do_not_read_delay_nobody_and_hold_bounded_memory() -> Result<()>
     node.set(&[(Kind::Endpoints, "a", &mark(0))])?;
     let mut slow = Vec::new();
     for number in 0..SLOW {
-        let connection = Connection::open(world.server.xds)?;
+        let connection = Connection::open_with(world.server.xds, Connection::small_windows)?;
         let variant = Variant::BOTH[number % 2];
         let mut stream = Stream::open(&connection, variant, Service::Ads, &node.id);
         stream.subscribe(Kind::Endpoints, &["a"]);

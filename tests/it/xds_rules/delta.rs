@@ -1,7 +1,7 @@
 //! The incremental variant. Rules 17 to 22, and 5.
 
 use anyhow::{Result, ensure};
-use harness::xds::{Kind, Request, Response, Service, Stream, Variant};
+use harness::xds::{Connection, Kind, Request, Response, Service, Stream, Variant};
 
 use super::world::{Node, World, expect};
 
@@ -364,7 +364,8 @@ fn a_slow_client_gets_the_newest_and_not_every_one_between() -> Result<()> {
     // Larger than what HTTP/2 lets a server send ahead.
     let mark = |number: usize| format!("{number}-{}", "x".repeat(200_000));
     node.set(&[(kind, "a", &mark(0))])?;
-    let mut stream = node.ads(Variant::Delta);
+    let small = Connection::open_with(world.server.xds, Connection::small_windows)?;
+    let mut stream = Stream::open(&small, Variant::Delta, Service::Ads, &node.id);
     stream.subscribe(kind, &["a"]);
     stream.take(kind)?;
     stream.stop_reading();

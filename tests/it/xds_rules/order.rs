@@ -14,6 +14,8 @@ use Kind::{Cluster, Endpoints, Extension, Listener, Route, Secret};
 /// names.
 struct Proxy {
     stream: Stream,
+    /// It has a whole configuration: from now on nothing may be missing from it.
+    is_whole: bool,
     /// What came: its type, and the names in it or what it took away.
     log: Vec<(Kind, Vec<String>)>,
 }
@@ -29,6 +31,7 @@ impl Proxy {
         stream.subscribe(Extension, &["old", "new"]);
         Self {
             stream,
+            is_whole: false,
             log: Vec::new(),
         }
     }
@@ -56,6 +59,7 @@ impl Proxy {
             })?;
             self.stream.ack(&response);
         }
+        self.is_whole = true;
         Ok(())
     }
 
@@ -70,6 +74,10 @@ impl Proxy {
                 "{name} names no cluster that is there; {:?}",
                 self.log
             );
+        }
+        if !self.is_whole {
+            // Envoy asks for these when it has the listener.
+            return Ok(());
         }
         let ends = [Extension, Secret].map(|kind| self.stream.has(kind));
         for (name, listener) in self.stream.has(Listener) {

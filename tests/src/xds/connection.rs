@@ -83,6 +83,14 @@ impl Connection {
         Ok(Self { channel })
     }
 
+    /// An option for [`open_with`](Self::open_with): the server may send no more ahead than HTTP/2's
+    /// default, so that a client that does not read is felt at once.
+    pub fn small_windows(endpoint: Endpoint) -> Endpoint {
+        const BYTES: u32 = 65_535;
+        let endpoint = endpoint.initial_stream_window_size(BYTES);
+        endpoint.initial_connection_window_size(BYTES)
+    }
+
     /// Calls a streaming method with these request headers besides gRPC's.
     pub fn call(&self, path: &str, headers: &[(&str, &str)]) -> Events {
         let (out, frames) = channel::unbounded_channel::<Bytes>();

@@ -53,6 +53,8 @@ pub struct State {
     pub resources: Arc<RawResources>,
     /// Those in force.
     pub raw: watch::Receiver<Arc<RawState>>,
+    /// Revision of those that Envoys are sent.
+    pub published: watch::Receiver<u64>,
     /// What is wrong with the files of `--resources`.
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }

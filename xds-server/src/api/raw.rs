@@ -74,6 +74,9 @@ async fn apply(
     let resources = Arc::clone(&state.resources);
     match tokio::task::spawn_blocking(move || resources.apply(&body, mode)).await {
         Ok(Ok(Applied { revision, .. })) if mode == Mode::Apply => {
+            // Who connects after the answer is sent what was applied. An error is the server's end.
+            let mut published = state.published.clone();
+            let _ = published.wait_for(|published| *published >= revision).await;
             Json(json!({"revision": revision})).into_response()
         }
         Ok(Ok(Applied { revision, changes })) => {

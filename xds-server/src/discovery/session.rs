@@ -198,12 +198,13 @@ impl Session {
         let first = !track.status.position.has_begun();
         let answers_newest = !first && nonce == Some(track.nonce);
         let was_waiting = track.status.waiting;
+        // A rejection said once more asks for nothing.
+        let repeated = answers_newest && !was_waiting && request.error.is_none();
         let answer = match answers_newest && was_waiting {
             true => track.answered(request.error),
             false => Answer::None,
         };
         let asked = request.asked;
-        let repeated = answers_newest && !was_waiting;
         let changes = match variant {
             // A request that answers an older response was overtaken: a newer one follows.
             Variant::StateOfTheWorld if !(first || answers_newest || request.nonce.is_empty()) => {
@@ -234,7 +235,12 @@ impl Session {
             self.warming.clear();
             self.phase = Phase::Use;
             for kind in USED {
-                self.tell(kind, Removals::Tell, out);
+                // A filter goes when the listener that used it has changed: that comes after it here.
+                let removals = match kind {
+                    ExtensionConfig => Removals::Hold,
+                    _ => Removals::Tell,
+                };
+                self.tell(kind, removals, out);
             }
         }
         let used = self.others.used && self.answered(&ResourceType::IN_ORDER);
@@ -242,7 +248,7 @@ impl Session {
             self.phase = Phase::Break;
         }
         if self.phase == Phase::Break {
-            for kind in MADE {
+            for kind in MADE.into_iter().chain([ExtensionConfig]) {
                 self.tell(kind, Removals::Tell, out);
             }
             self.phase = Phase::Settled;

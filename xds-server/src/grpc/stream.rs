@@ -107,12 +107,7 @@ impl Stream {
             self.discovery.fleet.metrics().cut(Cut::Stopping);
             return Poll::Ready(Err(Status::unavailable("the server is stopping")));
         }
-        match Pin::new(&mut self.requests).poll_next(context) {
-            Poll::Ready(Some(Ok(request))) => return Poll::Ready(self.take(request)),
-            Poll::Ready(Some(Err(status))) => return Poll::Ready(Err(self.broken(status))),
-            Poll::Ready(None) => return Poll::Ready(Err(Status::ok("the client is done"))),
-            Poll::Pending => {}
-        }
+        // A request that follows a change is answered from what holds after it.
         if let Some(open) = &mut self.open {
             match open.poll_update(context) {
                 Poll::Ready(Some(update)) => {
@@ -129,6 +124,12 @@ impl Stream {
                 self.set_deadline();
                 return Poll::Ready(Ok(()));
             }
+        }
+        match Pin::new(&mut self.requests).poll_next(context) {
+            Poll::Ready(Some(Ok(request))) => return Poll::Ready(self.take(request)),
+            Poll::Ready(Some(Err(status))) => return Poll::Ready(Err(self.broken(status))),
+            Poll::Ready(None) => return Poll::Ready(Err(Status::ok("the client is done"))),
+            Poll::Pending => {}
         }
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
