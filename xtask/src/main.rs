@@ -137,7 +137,8 @@ enum Bench {
                       lua-headers    a Lua script that sets the headers to fixed values\n  \
                       lua-decisions  a Lua script that decides as the filter does, with state of its worker alone and no metrics\n  \
                       mumbai-mesh    the filter: windows, festival, class by path, sticky canary, breakers, metrics\n  \
-                      one-class      the same, but the class is the service's, so that path and method are not looked at"
+                      gateway        the same where the cluster tells the service: one more look at Envoy\n  \
+                      large          the same among 1,000 services and 100 windows"
     )]
     Filter(bench::FilterOptions),
 }
