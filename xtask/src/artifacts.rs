@@ -24,14 +24,13 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// The variables by which tests find them, and the tools that only tests use.
-    pub fn environment<'a>(&'a self, grpcurl: &'a Path) -> [(&'static str, &'a Path); 5] {
+    /// The variables by which tests find them.
+    pub fn environment(&self) -> [(&'static str, &Path); 4] {
         [
             ("MUMBAI_MESH_WASM", &self.wasm),
             ("ENVOY_BIN", &self.envoy),
             ("MUMBAI_MESH_BIN", &self.server),
             ("MUMBAI_MESH_DEMO_SERVICE", &self.demo_service),
-            ("GRPCURL_BIN", grpcurl),
         ]
     }
 

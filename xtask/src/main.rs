@@ -175,7 +175,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Build => {
             let artifacts = artifacts::all(&workspace, &progress)?;
             let grpcurl = GRPCURL.find_or_fetch(&workspace, &progress)?;
-            for (name, path) in artifacts.environment(&grpcurl) {
+            let grpcurl = (GRPCURL.variable, grpcurl.as_path());
+            for (name, path) in artifacts.environment().into_iter().chain([grpcurl]) {
                 println!("export {name}='{}'", path.display());
             }
         }

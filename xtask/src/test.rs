@@ -19,7 +19,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
         .current_dir(&workspace.root)
         .args(["test", "--workspace"])
         .args(args)
-        .envs(artifacts.environment(&grpcurl));
+        .envs(artifacts.environment())
+        .env(GRPCURL.variable, &grpcurl);
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()

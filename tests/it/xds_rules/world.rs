@@ -100,6 +100,7 @@ impl Node {
     }
 
     /// One transaction of whole resources.
+    #[expect(clippy::needless_pass_by_value, reason = "stories read better")]
     pub fn apply(&self, set: Vec<Value>, remove: Names<'_>) -> Result<()> {
         let remove = remove.iter();
         let remove = remove.map(|(kind, name)| json!({"type": kind.url(), "name": name}));
@@ -214,6 +215,7 @@ pub fn on_ads(story: impl Fn(&Node, Variant) -> Result<()>) -> Result<()> {
 }
 
 /// Says what differs.
+#[expect(clippy::needless_pass_by_value, reason = "stories read better")]
 pub fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<()> {
     ensure!(found == expected, "{what}: {found:?}, not {expected:?}");
     Ok(())
