@@ -142,22 +142,26 @@ impl Node {
 
     /// Proves that nothing is on its way to a stream, and that nothing came that was not taken: a change
     /// of another resource comes alone, and when that is accepted, another change comes alone again.
-    /// On ADS it is one of RTDS; elsewhere the stream must know `sentinel` of its type.
+    /// On ADS it is one of a type that the stream does not use; elsewhere the stream must know `sentinel`
+    /// of its type.
     pub fn is_quiet(&self, stream: &mut Stream, service: Service) -> Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let (kind, name) = match service {
-            Service::Ads => (Kind::Runtime, "sentinel"),
-            Service::Only(kind) => (kind, "sentinel"),
+        const NAME: &str = "sentinel";
+        let kind = match service {
+            Service::Ads => unused(stream),
+            Service::Only(kind) => kind,
         };
-        for round in 0..2 {
+        let mut names = stream.wants(kind).to_vec();
+        for round in 0..3 {
             let mark = format!("quiet-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-            self.set(&[(kind, name, &mark)])?;
-            let is_new = service == Service::Ads && !stream.has(kind).contains_key(name);
-            if is_new {
-                stream.subscribe(kind, &[name]);
+            self.set(&[(kind, NAME, &mark)])?;
+            if !names.iter().any(|name| name == NAME) {
+                names.push(NAME.into());
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                stream.subscribe(kind, &names);
             }
             let response = stream.next_any()?;
-            let expected = format!("{name}={mark}");
+            let expected = format!("{NAME}={mark}");
             let marks = response.marks();
             ensure!(
                 response.kind == kind && marks.contains(&expected),
@@ -171,6 +175,13 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// A type of which a stream wants nothing but the sentinel, if there is one.
+fn unused(stream: &Stream) -> Kind {
+    let wanted = |kind: &Kind| stream.wants(*kind).iter().any(|name| name != "sentinel");
+    let mut kinds = [Kind::Runtime, Kind::Secret].into_iter();
+    kinds.find(|kind| !wanted(kind)).unwrap_or(Kind::Runtime)
 }
 
 /// The name of a type's service, as the API says it.

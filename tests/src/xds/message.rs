@@ -109,6 +109,28 @@ impl Request {
         Self { error, ..self }
     }
 
+    /// The type that it is about, if there is such a one.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.url() == self.type_url)
+    }
+
+    /// Changes what is wanted as it says.
+    pub(super) fn note(&self, variant: Variant, wanted: &mut Vec<String>) {
+        match variant {
+            Variant::Sotw => wanted.clone_from(&self.names),
+            Variant::Delta => {
+                wanted.retain(|name| !self.unsubscribe.contains(name));
+                for name in &self.names {
+                    if !wanted.contains(name) {
+                        wanted.push(name.clone());
+                    }
+                }
+            }
+        }
+    }
+
     /// As it is sent.
     pub fn encode(self, variant: Variant) -> Vec<u8> {
         let error_detail = self.error.map(|message| Status {

@@ -98,6 +98,10 @@ impl Stream {
     /// Sends a request as it is.
     pub fn send_plain(&mut self, request: Request) {
         self.said_who = true;
+        if let Some(kind) = request.kind() {
+            let track = self.tracks.entry(kind).or_default();
+            request.note(self.variant, &mut track.names);
+        }
         self.send_bytes(&request.encode(self.variant));
     }
 
@@ -138,16 +142,15 @@ impl Stream {
     pub fn subscribe(&mut self, kind: Kind, names: &[&str]) {
         let variant = self.variant;
         let track = self.tracks.entry(kind).or_default();
-        let before = std::mem::replace(&mut track.names, owned(names));
         let request = match variant {
             Variant::Sotw => Request::of(kind)
                 .names(names)
                 .version(&track.version)
                 .nonce(&track.nonce),
             Variant::Delta => {
-                let was = |name: &str| before.iter().any(|before| before == name);
+                let was = |name: &str| track.names.iter().any(|before| before == name);
                 let new: Vec<&str> = names.iter().copied().filter(|name| !was(name)).collect();
-                let gone = before.iter().map(String::as_str);
+                let gone = track.names.iter().map(String::as_str);
                 let gone: Vec<&str> = gone.filter(|name| !names.contains(name)).collect();
                 Request::of(kind).names(&new).unsubscribe(&gone)
             }
@@ -254,6 +257,11 @@ impl Stream {
         track.map(|track| track.has.clone()).unwrap_or_default()
     }
 
+    /// The names of a type that it said it wants.
+    pub fn wants(&self, kind: Kind) -> &[String] {
+        self.tracks.get(&kind).map_or(&[], |track| &track.names)
+    }
+
     /// How the stream ends; responses before that are passed over.
     ///
     /// # Errors
@@ -315,8 +323,4 @@ impl Stream {
         track.has.extend(response.resources.clone());
         Ok(response)
     }
-}
-
-fn owned(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).into()).collect()
 }

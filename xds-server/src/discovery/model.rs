@@ -90,7 +90,9 @@ struct Client {
     nonces: BTreeSet<String>,
     /// Version of the newest response that it accepted, by type.
     versions: HashMap<ResourceType, String>,
-    /// What the newest response said, where that was rejected.
+    /// What responses said that the client rejected, by nonce.
+    refused: HashMap<String, Vec<(String, String)>>,
+    /// What the newest response said, where the server knows that it was rejected.
     rejected: HashMap<ResourceType, Vec<(String, String)>>,
     /// A connection's first route is answered at once; later ones wait for what they need.
     routed: bool,
@@ -105,6 +107,7 @@ impl Client {
             asked: BTreeSet::new(),
             nonces: BTreeSet::new(),
             versions: HashMap::new(),
+            refused: HashMap::new(),
             rejected: HashMap::new(),
             routed: false,
             requests: VecDeque::new(),
@@ -118,6 +121,7 @@ impl Client {
     fn come_back(&mut self) {
         self.requests.clear();
         self.nonces.clear();
+        self.refused.clear();
         self.rejected.clear();
         let asked: Vec<Name> = self.asked.iter().map(|name| (**name).into()).collect();
         let wanted = [
@@ -148,12 +152,47 @@ impl Client {
         }
     }
 
-    /// "The server should not send the rejected version again" until something changed.
-    fn is_not_rejected_again(&self, response: &Response) -> Result<(), TestCaseError> {
-        let said = said(&response.payload);
-        let kind = response.payload.kind;
-        let is_last = self.rejected.get(&kind) == Some(&said);
-        prop_assert!(!is_last, "{kind:?} {said:?} was rejected already");
+    /// The server handles a request, which may be a rejection of its newest response.
+    fn served(
+        &mut self,
+        request: Request,
+        session: &mut Session,
+        in_flight: &mut VecDeque<Response>,
+    ) -> Result<(), TestCaseError> {
+        let kind = request.kind;
+        let nonce = String::from_utf8_lossy(&request.nonce).into_owned();
+        let is_rejection = request.error.is_some();
+        if nonce.is_empty() {
+            // It asks, and what it asks for it is told.
+            self.rejected.remove(&kind);
+        }
+        let mut responses = Vec::new();
+        session.on_request(request, &mut responses).unwrap();
+        let is_newest = session
+            .status_of(kind)
+            .is_some_and(|status| status.nack.is_some());
+        if let Some(said) = self.refused.remove(&nonce)
+            && is_rejection
+            && is_newest
+        {
+            self.rejected.insert(kind, said);
+        }
+        self.are_not_rejected_again(&responses)?;
+        in_flight.extend(responses);
+        Ok(())
+    }
+
+    /// What was rejected is not sent again until something changed.
+    fn are_not_rejected_again(&mut self, responses: &[Response]) -> Result<(), TestCaseError> {
+        for response in responses {
+            let said = said(&response.payload);
+            let kind = response.payload.kind;
+            let rejected = self.rejected.remove(&kind);
+            prop_assert!(
+                rejected.as_ref() != Some(&said),
+                "{kind:?} {said:?} was rejected already"
+            );
+        }
         Ok(())
     }
 
@@ -192,11 +231,10 @@ impl Client {
         prop_assert_eq!(names.len(), response.resources.len(), "a name twice");
         prop_assert!(self.nonces.insert(nonce.clone()), "a nonce twice");
         if reject {
-            self.rejected.insert(response.kind, said(response));
+            self.refused.insert(nonce.clone(), said(response));
             self.request(response.kind, &nonce, Some("rejected"), &[], &[]);
             return Ok(());
         }
-        self.rejected.remove(&response.kind);
         self.versions
             .insert(response.kind, response.version.to_string());
         let known = self.known.entry(response.kind).or_default();
@@ -291,7 +329,7 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
     // The connection's first requests are handled before the world moves.
     for _ in 0..2 {
         if let Some(request) = client.requests.pop_front() {
-            session.on_request(request, &mut in_flight).unwrap();
+            client.served(request, &mut session, &mut in_flight)?;
         }
     }
     let mut lost_patience = false;
@@ -305,12 +343,11 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
             }
             Event::Serve => {
                 if let Some(request) = client.requests.pop_front() {
-                    session.on_request(request, &mut in_flight).unwrap();
+                    client.served(request, &mut session, &mut in_flight)?;
                 }
             }
             Event::Deliver { reject } => {
                 if let Some(response) = in_flight.pop_front() {
-                    client.is_not_rejected_again(&response)?;
                     rejected |= reject;
                     if !rejected && !lost_patience {
                         client.route_leads_somewhere(&response)?;
@@ -341,7 +378,7 @@ fn play(variant: Variant, first: &State, events: Vec<Event>) -> Result<(), TestC
         if let Some(response) = in_flight.pop_front() {
             client.deliver(&response, false)?;
         } else if let Some(request) = client.requests.pop_front() {
-            session.on_request(request, &mut in_flight).unwrap();
+            client.served(request, &mut session, &mut in_flight)?;
         } else if session.is_waiting() {
             session.on_patience_over(&mut in_flight);
         } else {

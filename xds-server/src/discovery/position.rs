@@ -154,6 +154,7 @@ impl Position {
         let newly_wild = wildcard && !was_wild;
         let mut newly_named = false;
         let names = &self.names;
+        let same = *names == before && wildcard == was_wild;
         if *names != before {
             newly_named = names.iter().any(|name| !before.contains(name));
             // Named anew is told anew.
@@ -165,7 +166,7 @@ impl Position {
         let wants_some = wildcard || !names.is_empty();
         // The same names once more, with nothing to answer: Envoy warms a changed cluster or listener
         // and waits to be told again what it needs.
-        if repeated && !newly_named && !newly_wild {
+        if repeated && same {
             self.known.clear();
             self.owed = full_state && wants_some;
         }
