@@ -1,4 +1,4 @@
-//! The fourth door: a real grpcurl at the xDS port, and what the fleet's windows show of what it says.
+//! The fourth door: a real grpcurl at the xDS port.
 
 use std::{
     fs::{self, File},
@@ -9,21 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{
-    artifacts::{self, Artifacts},
-    http::Client,
-    server::{self, Server},
-    wait::wait_for,
-};
+use harness::{artifacts, wait::wait_for};
 use serde_json::{Value, json};
 
-use crate::{
-    door1::BOUND,
-    mesh::{Mesh, Variant},
-};
+use crate::{door1::BOUND, mesh::Mesh};
 
-const ADS: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
-const CSDS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
+pub const ADS: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+pub const CSDS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
 /// The commands of one section of README, each as it stands there.
 fn commands_of_readme(section: &str) -> Result<Vec<String>> {
@@ -47,7 +39,7 @@ fn commands_of_readme(section: &str) -> Result<Vec<String>> {
 }
 
 /// Runs a command of README against that server, with `grpcurl` on the path.
-fn run(command: &str, xds: &str, path: &Path) -> Result<String> {
+pub fn run(command: &str, xds: &str, path: &Path) -> Result<String> {
     let output = Command::new("sh")
         .args(["-c", &command.replace("127.0.0.1:18000", xds)])
         .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
@@ -59,7 +51,7 @@ fn run(command: &str, xds: &str, path: &Path) -> Result<String> {
 }
 
 /// A folder in which the stock grpcurl is `grpcurl`.
-fn folder_of_grpcurl(dir: &Path) -> Result<PathBuf> {
+pub fn folder_of_grpcurl(dir: &Path) -> Result<PathBuf> {
     let folder = dir.join("bin");
     fs::create_dir(&folder)?;
     symlink(artifacts::grpcurl()?, folder.join("grpcurl"))?;
@@ -144,13 +136,13 @@ fn the_commands_of_readme_do_what_it_says() -> Result<()> {
 }
 
 /// A grpcurl that is told what to say, one message after the other.
-struct Conversation {
+pub struct Conversation {
     child: Child,
     heard: PathBuf,
 }
 
 impl Conversation {
-    fn open(dir: &Path, xds: &str, method: &str) -> Result<Self> {
+    pub fn open(dir: &Path, xds: &str, method: &str) -> Result<Self> {
         let heard = dir.join("heard.json");
         let child = Command::new(artifacts::grpcurl()?)
             .args(["-plaintext", "-d", "@", xds, method])
@@ -161,14 +153,14 @@ impl Conversation {
         Ok(Self { child, heard })
     }
 
-    fn say(&mut self, message: &Value) -> Result<()> {
+    pub fn say(&mut self, message: &Value) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("its stdin is gone")?;
         writeln!(stdin, "{message}")?;
         Ok(stdin.flush()?)
     }
 
     /// The first answer.
-    fn hear(&self) -> Result<Value> {
+    pub fn hear(&self) -> Result<Value> {
         wait_for("grpcurl to hear something", BOUND, || {
             let heard = fs::read(&self.heard).map_err(|error| error.to_string())?;
             let mut messages = serde_json::Deserializer::from_slice(&heard).into_iter();
@@ -186,220 +178,4 @@ impl Drop for Conversation {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A server without Envoys.
-fn serve(dir: &Path, mesh: &str, resources: Option<&Path>) -> Result<Server> {
-    let options = server::Options {
-        resources,
-        ..server::Options::default()
-    };
-    Server::start(&Artifacts::from_env()?, dir, mesh, &options)
-}
-
-fn status_of(server: &Server, dir: &Path) -> Result<Value> {
-    let path = folder_of_grpcurl(dir)?;
-    let command = format!(
-        "grpcurl -plaintext -d '{{}}' {} {CSDS}/FetchClientStatus",
-        server.xds
-    );
-    Ok(serde_json::from_str(&run(&command, "", &path)?)?)
-}
-
-fn proxy_status(server: &Server, extra: &[&str]) -> Result<String> {
-    let output = Command::new(&Artifacts::from_env()?.server)
-        .args([
-            "proxy",
-            "status",
-            "--server",
-            &format!("http://{}", server.api),
-        ])
-        .args(extra)
-        .output()?;
-    ensure!(output.status.success(), "{output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-#[test]
-fn a_rejection_is_seen_in_every_window_with_its_words() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let mesh = "timezone: Asia/Kolkata\ngateways:\n  edge: {listen: 127.0.0.1:1}\n";
-    let server = serve(dir.path(), mesh, None)?;
-    let method = format!("{ADS}/StreamAggregatedResources");
-    let mut stream = Conversation::open(dir.path(), &server.xds.to_string(), &method)?;
-    let listeners = "type.googleapis.com/envoy.config.listener.v3.Listener";
-    let node = json!({"id": "edge-1", "cluster": "edge"});
-    stream.say(&json!({"node": node, "type_url": listeners}))?;
-    let offered = stream.hear()?;
-    let words = "error adding listener 'edge': Permission denied";
-    stream.say(&json!({
-        "type_url": listeners, "response_nonce": offered["nonce"],
-        "error_detail": {"code": 13, "message": words},
-    }))?;
-
-    let proxy = wait_for("the rejection at the API", BOUND, || {
-        let page = server.api_get("/api/v1/proxies?node=edge-1");
-        let mut page = page.map_err(|error| error.to_string())?;
-        match page["proxies"][0]["state"] == "REJECTED" {
-            true => Ok(page["proxies"][0].take()),
-            false => Err(page.to_string()),
-        }
-    })?;
-    let stream_shown = &proxy["streams"][0];
-    ensure!(
-        stream_shown["service"] == "ADS" && stream_shown["variant"] == "sotw",
-        "{proxy}"
-    );
-    let nack = &stream_shown["types"][0]["nack"];
-    ensure!(nack["message"] == words, "{proxy}");
-    ensure!(nack["version"] == offered["versionInfo"], "{proxy}");
-    ensure!(
-        nack["at"].as_str().is_some_and(|at| at.ends_with("+05:30")),
-        "{proxy}"
-    );
-
-    let table = proxy_status(&server, &[])?;
-    ensure!(
-        table.contains("edge-1") && table.contains("REJECTED"),
-        "{table}"
-    );
-    ensure!(table.contains(&format!("\n    {words}\n")), "{table}");
-    let yaml = proxy_status(&server, &["edge-1", "-o", "yaml"])?;
-    ensure!(yaml.contains("state: REJECTED"), "{yaml}");
-
-    let metrics = String::from_utf8(Client::new(server.api).get("/metrics", &[])?.body)?;
-    for line in [
-        "xds_nacks_total{type=\"LDS\"} 1",
-        "xds_rejecting_streams{type=\"LDS\"} 1",
-        "xds_streams{service=\"ADS\",variant=\"sotw\"} 1",
-        "xds_nodes 1",
-    ] {
-        ensure!(
-            metrics.lines().any(|shown| shown == line),
-            "{line}\n{metrics}"
-        );
-    }
-    let status = status_of(&server, dir.path())?;
-    let config = &status["config"][0]["genericXdsConfigs"][0];
-    ensure!(config["configStatus"] == "ERROR", "{status}");
-    ensure!(config["errorState"]["details"] == words, "{status}");
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("rejected (NACK)"));
-    let line = line.context("no line in the log")?;
-    for part in ["WARN", "node=\"edge-1\"", "type=\"LDS\"", words] {
-        ensure!(line.contains(part), "{part}: {line}");
-    }
-    drop(stream);
-    wait_for("the stream to be forgotten", BOUND, || {
-        let page = server.api_get("/api/v1/proxies");
-        let page = page.map_err(|error| error.to_string())?;
-        match page["proxies"] == json!([]) {
-            true => Ok(()),
-            false => Err(page.to_string()),
-        }
-    })
-}
-
-#[test]
-fn a_private_key_reaches_its_node_and_nobody_else() -> Result<()> {
-    const KEY: &str = "known-canary";
-    let dir = tempfile::tempdir()?;
-    let resources = dir.path().join("resources");
-    fs::create_dir(&resources)?;
-    let secrets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-    let secret = json!({
-        "@type": secrets, "name": "orders", "tls_certificate": {
-            "certificate_chain": {"inline_string": "public chain"},
-            "private_key": {"inline_string": KEY},
-        },
-    });
-    fs::write(resources.join("secret.json"), secret.to_string())?;
-    let server = serve(dir.path(), "{}", Some(&resources))?;
-    let method = format!("{ADS}/DeltaAggregatedResources");
-    let mut stream = Conversation::open(dir.path(), &server.xds.to_string(), &method)?;
-    let node = json!({"id": "orders-1", "cluster": "orders"});
-    let subscribe = json!(["orders"]);
-    stream
-        .say(&json!({"node": node, "type_url": secrets, "resource_names_subscribe": subscribe}))?;
-    let offered = stream.hear()?.to_string();
-    ensure!(offered.contains(KEY), "the node needs it: {offered}");
-
-    let status = status_of(&server, dir.path())?;
-    let config = &status["config"][0]["genericXdsConfigs"][0];
-    let certificate = &config["xdsConfig"]["tlsCertificate"];
-    ensure!(
-        certificate["privateKey"]["inlineString"] == "[redacted]",
-        "{status}"
-    );
-    ensure!(
-        certificate["certificateChain"]["inlineString"] == "public chain",
-        "{status}"
-    );
-    let get = |path: &str| -> Result<String> {
-        Ok(String::from_utf8(
-            Client::new(server.api).get(path, &[])?.body,
-        )?)
-    };
-    let windows = [
-        ("CSDS", status.to_string()),
-        ("log", server.log()),
-        ("proxies", get("/api/v1/proxies")?),
-        ("resources", get("/api/v1/resources?full=true")?),
-        ("metrics", get("/metrics")?),
-    ];
-    for (window, shown) in windows {
-        ensure!(!shown.contains(KEY), "{window}: {shown}");
-    }
-    Ok(())
-}
-
-/// What the gateway reported of one cluster, once `is_enough` says so of its total.
-fn reported(mesh: &Mesh, what: &str, is_enough: impl Fn(&Value) -> bool) -> Result<Value> {
-    wait_for(what, BOUND, || {
-        let loads = mesh.server.api_get("/api/v1/loads?cluster=order-service");
-        let mut loads = loads.map_err(|error| error.to_string())?;
-        match is_enough(&loads["loads"][0]["clusters"][0]["total"]) {
-            true => Ok(loads["loads"][0].take()),
-            false => Err(loads.to_string()),
-        }
-    })
-}
-
-#[test]
-fn envoys_report_what_they_sent_to_each_cluster() -> Result<()> {
-    const REQUESTS: u64 = 40;
-    let every_second = ["--load-report-interval", "1s"];
-    let mesh = Mesh::start_served(Variant::Delta, None, &every_second, |file| {
-        file.weight = "0";
-    })?;
-    // An Envoy counts a cluster from the report period on that begins after it came.
-    let first = reported(&mesh, "the gateway's first report", |total| {
-        total["reports"].as_u64() > Some(0)
-    })?;
-    let before = first["clusters"][0]["total"]["issued"].as_u64();
-    let expected = before.context("nothing issued")? + REQUESTS;
-    let mut client = mesh.client();
-    for _ in 0..REQUESTS {
-        ensure!(client.get("/orders", &[])?.status == 200);
-    }
-    let node = reported(&mesh, "the gateway to report all requests", |total| {
-        total["issued"].as_u64() >= Some(expected)
-    })?;
-    ensure!(
-        node["node"] == "edge" && node["connected"] == true,
-        "{node}"
-    );
-    let total = &node["clusters"][0]["total"];
-    ensure!(total["issued"] == expected, "{expected}: {node}");
-    ensure!(
-        total["successful"] == expected && total["error"] == 0,
-        "{node}"
-    );
-    let metrics = Client::new(mesh.server.api).get("/metrics", &[])?.body;
-    let metrics = String::from_utf8(metrics)?;
-    ensure!(
-        metrics.contains("\nxds_load_report_streams 1\n"),
-        "{metrics}"
-    );
-    Ok(())
 }

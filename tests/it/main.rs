@@ -10,6 +10,7 @@ mod classes;
 mod cli;
 mod clock;
 mod door1;
+mod fleet;
 mod gateway;
 mod grpcurl;
 mod http2;

@@ -129,7 +129,13 @@ impl Open {
             .extend(told.map(|response| response.payload.kind));
     }
 
-    pub(super) fn answered(&mut self, kind: ResourceType, answer: Answer, discovery: &Discovery) {
+    pub(super) fn answered(
+        &mut self,
+        kind: ResourceType,
+        answer: Answer,
+        nonce: &[u8],
+        discovery: &Discovery,
+    ) {
         let Some(status) = self.session.status_of(kind) else {
             return;
         };
@@ -152,7 +158,8 @@ impl Open {
                         cluster = self.node.cluster,
                         r#type = kind.api(),
                         version = &*nack.version,
-                        message = nack.message,
+                        nonce = %String::from_utf8_lossy(nonce),
+                        reason = nack.message,
                         "rejected (NACK): it keeps what it had"
                     );
                 }

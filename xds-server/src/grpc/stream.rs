@@ -184,12 +184,14 @@ impl Stream {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        let took = message
-            .into_request(kind)
-            .and_then(|request| open.session.on_request(request, &mut self.responses));
+        let took = message.into_request(kind).and_then(|request| {
+            let nonce = request.nonce.clone();
+            let answer = open.session.on_request(request, &mut self.responses)?;
+            Ok((answer, nonce))
+        });
         match took {
-            Ok(answer) => {
-                open.answered(kind, answer, &self.discovery);
+            Ok((answer, nonce)) => {
+                open.answered(kind, answer, &nonce, &self.discovery);
                 self.set_deadline();
                 Ok(())
             }
