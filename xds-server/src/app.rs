@@ -1,6 +1,11 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use prometheus::{Registry, process_collector::ProcessCollector};
@@ -76,13 +81,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         }
     }
     warn!("DEVELOPMENT MODE: plaintext and unauthenticated, on loopback addresses only");
-    let filter = std::fs::read(&settings.filter).with_context(|| {
-        format!(
-            "the filter {} cannot be read; build it with `cargo xtask wasm` or name it with --filter",
-            settings.filter.display()
-        )
-    })?;
-    let code = Arc::new(FilterCode::new(filter.into()));
+    let code = Arc::new(read_filter(&settings.filter)?);
     let last_good = LastGood::in_dir(&settings.state_dir)
         .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
     let path = settings.config.path();
@@ -138,6 +137,16 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         follower: source::Follower::new(path, defaults, catalog, last_good),
         resources_folder: settings.resources.clone(),
     })
+}
+
+fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
+    let code = std::fs::read(path).with_context(|| {
+        format!(
+            "the filter {} cannot be read; build it with `cargo xtask wasm` or name it with --filter",
+            path.display()
+        )
+    })?;
+    Ok(FilterCode::new(code.into()))
 }
 
 fn open_resources(

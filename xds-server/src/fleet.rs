@@ -12,7 +12,7 @@ use std::{
 use policy::time::WallTime;
 
 use crate::{
-    discovery::{self, Variant},
+    discovery::{self, Position, Variant},
     metrics::{Metrics, OpenStream, Refused, Service},
     resource::{Resource, ResourceType},
 };
@@ -67,9 +67,21 @@ pub struct TypeStatus {
     /// How many resources it has or was offered, also those kept from an earlier stream.
     pub known: usize,
     /// What it was sent on this stream and has, or was offered.
-    pub resources: Vec<Arc<Resource>>,
+    pub resources: Resources,
     /// The newest response waits for its answer.
     pub waiting: bool,
+}
+
+/// Resources of one type that a node has; shared with its stream, so that looking at thousands of nodes
+/// copies none of them.
+#[derive(Debug, Clone, Default)]
+pub struct Resources(Option<Arc<Position>>);
+
+impl Resources {
+    /// Each, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.0.iter().flat_map(|position| position.resources())
+    }
 }
 
 /// Times beside what the protocol's core knows.
@@ -217,7 +229,7 @@ impl Entry {
             wildcard: status.position.is_wildcard(),
             names: status.position.names(),
             known: status.position.known(),
-            resources: status.position.resources().cloned().collect(),
+            resources: Resources(Some(status.position)),
             waiting: status.waiting,
         }
     }

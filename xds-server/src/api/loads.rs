@@ -1,13 +1,12 @@
 //! `GET /api/v1/loads`.
 
 use axum::{
-    Json,
     extract::{Query, State as Extract, rejection::QueryRejection},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 
-use super::{State, problem};
+use super::{State, made_apart, problem};
 use crate::{clock, load_reports::view::Wanted};
 
 /// The load that each node reported, or those that the query wants, a page at a time.
@@ -26,7 +25,10 @@ pub(super) async fn loads(
         let detail = format!("limit: {limit} is not from 1 to {maximum}; use after for more");
         return problem(StatusCode::BAD_REQUEST, &detail);
     }
-    let revision = state.revisions.borrow().clone();
-    let zone = revision.mesh.timetable.zone();
-    Json(state.loads.page(&wanted, zone, clock::now())).into_response()
+    made_apart(move || {
+        let revision = state.revisions.borrow().clone();
+        let zone = revision.mesh.timetable.zone();
+        state.loads.page(&wanted, zone, clock::now())
+    })
+    .await
 }

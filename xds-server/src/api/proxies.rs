@@ -1,13 +1,12 @@
 //! `GET /api/v1/proxies`.
 
 use axum::{
-    Json,
     extract::{Query, State as Extract, rejection::QueryRejection},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 
-use super::{State, problem};
+use super::{State, made_apart, problem};
 use crate::proxies::{self, Wanted};
 
 /// Every connected node, or those that the query wants, a page at a time.
@@ -26,7 +25,10 @@ pub(super) async fn proxies(
         let detail = format!("limit: {limit} is not from 1 to {maximum}; use after for more");
         return problem(StatusCode::BAD_REQUEST, &detail);
     }
-    let revision = state.revisions.borrow().clone();
-    let zone = revision.mesh.timetable.zone();
-    Json(proxies::page(&state.fleet.streams(), &wanted, zone)).into_response()
+    made_apart(move || {
+        let revision = state.revisions.borrow().clone();
+        let zone = revision.mesh.timetable.zone();
+        proxies::page(&state.fleet.streams(), &wanted, zone)
+    })
+    .await
 }

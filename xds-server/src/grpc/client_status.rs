@@ -215,9 +215,6 @@ fn type_configs(
         }),
         ..GenericXdsConfig::default()
     };
-    if status.resources.is_empty() {
-        return vec![all];
-    }
     let one = |resource: &Arc<Resource>| GenericXdsConfig {
         name: resource.name.to_string(),
         version_info: match variant {
@@ -227,7 +224,8 @@ fn type_configs(
         xds_config: shown.any(kind, resource),
         ..all.clone()
     };
-    status.resources.iter().map(one).collect()
+    let each: Vec<GenericXdsConfig> = status.resources.iter().map(one).collect();
+    if each.is_empty() { vec![all] } else { each }
 }
 
 fn node(info: &NodeInfo) -> Node {

@@ -26,6 +26,14 @@ impl Wanted {
     pub const LIMIT: usize = 100;
     /// Nodes of the largest page.
     pub const LIMIT_MAX: usize = 1_000;
+
+    fn wants(&self, reporter: &Reporter, node: &Node) -> bool {
+        let about = |cluster: &String| node.clusters.keys().any(|(name, _)| name == cluster);
+        let after = |after: &String| reporter.id > *after;
+        self.node.as_ref().is_none_or(|id| *id == reporter.id)
+            && self.after.as_ref().is_none_or(after)
+            && self.cluster.as_ref().is_none_or(about)
+    }
 }
 
 /// Nodes in the order of their ids.
@@ -109,36 +117,43 @@ impl From<Counts> for Requests {
 impl LoadReports {
     /// The reports that are wanted, with times as clocks of this zone show them.
     pub fn page(&self, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Page {
-        let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
-        let mut state = self.lock();
-        state.forget(now);
-        let nodes = state.nodes.iter().filter(|(reporter, node)| {
-            let about = |cluster: &String| node.clusters.keys().any(|(name, _)| name == cluster);
-            wanted.node.as_ref().is_none_or(|id| *id == reporter.id)
-                && wanted
-                    .after
-                    .as_ref()
-                    .is_none_or(|after| reporter.id > *after)
-                && wanted.cluster.as_ref().is_none_or(about)
-        });
-        let mut loads: Vec<NodeLoads> = Vec::new();
-        let mut left_off = 0;
-        for (reporter, node) in nodes {
-            // A page ends between two ids, so that `after` loses nobody.
-            let same_id = loads.last().is_some_and(|last| last.node == reporter.id);
-            if left_off > 0 || (loads.len() >= limit && !same_id) {
-                left_off += 1;
-            } else {
+        let (reporters, left_off) = self.reporters(wanted, now);
+        let mut loads = Vec::new();
+        for reporter in &reporters {
+            // Locked anew for each: nobody who reports waits for a whole page.
+            if let Some(node) = self.lock().nodes.get(reporter) {
                 loads.push(node_loads(reporter, node, wanted.cluster.as_deref(), zone));
             }
         }
-        let next = loads.last().filter(|_| left_off > 0);
+        let next = reporters.last().filter(|_| left_off > 0);
         Page {
             interval: format_duration(self.interval),
-            next: next.map(|last| last.node.clone()),
+            next: next.map(|last| last.id.clone()),
             loads,
             left_off,
         }
+    }
+
+    /// Who is on the page, and how many come after it.
+    fn reporters(&self, wanted: &Wanted, now: WallTime) -> (Vec<Reporter>, usize) {
+        let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
+        let mut state = self.lock();
+        state.forget(now);
+        let mut reporters: Vec<Reporter> = Vec::new();
+        let mut left_off = 0;
+        for (reporter, node) in &state.nodes {
+            if !wanted.wants(reporter, node) {
+                continue;
+            }
+            // A page ends between two ids, so that `after` loses nobody.
+            let same_id = reporters.last().is_some_and(|last| last.id == reporter.id);
+            if left_off > 0 || (reporters.len() >= limit && !same_id) {
+                left_off += 1;
+            } else {
+                reporters.push(reporter.clone());
+            }
+        }
+        (reporters, left_off)
     }
 }
 

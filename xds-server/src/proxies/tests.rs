@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    fleet::Nack,
+    fleet::{Nack, Resources},
     resource::{Resource, ResourceType, View},
 };
 
@@ -34,7 +34,7 @@ fn accepted() -> TypeStatus {
         wildcard: true,
         names: 0,
         known: 1,
-        resources: Vec::new(),
+        resources: Resources::default(),
         waiting: false,
     }
 }
