@@ -112,6 +112,12 @@ impl<'v> Reader<'v> {
         });
     }
 
+    /// How many problems of the tree were found so far: what could not be read is no reason for further
+    /// ones.
+    pub fn found(&self) -> usize {
+        self.problems.0.borrow().len()
+    }
+
     /// The fields of an object.
     pub fn object(&self) -> Option<ObjectReader<'v>> {
         match self.value {

@@ -275,7 +275,7 @@ fn problems_of_classes_and_limits_are_told() {
         ),
         (
             json!([{"name": "a", "match": [{"path_prefix": "x"}]}]),
-            "must begin with /",
+            "begins with /",
         ),
         (
             json!([{"name": "a", "match": [{"method": "post"}]}]),

@@ -6,7 +6,7 @@ use crate::{
     reader::{ObjectReader, Reader},
     timetable::Timetable,
     traffic_class::{PathMatch, RefusalBody, RequestMatch, Shed, ShedWhen, TrafficClass},
-    units::{BasisPoints, ClassName, DisplayName, HeaderName},
+    units::{BasisPoints, ClassName, DisplayName, HeaderName, UnitError, malformed},
 };
 
 /// Most classes of one list: each costs a look at every request.
@@ -101,6 +101,7 @@ pub(super) fn read_mode(object: &mut ObjectReader<'_>) -> bool {
 }
 
 fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
+    let before = reader.found();
     let mut matched = reader.object()?;
     let prefix = matched.optional("path_prefix");
     let exact = matched.optional("path");
@@ -129,7 +130,8 @@ fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
         headers,
         grpc_service,
     };
-    if found == RequestMatch::default() {
+    // What was given and could not be read is told already.
+    if found == RequestMatch::default() && reader.found() == before {
         reader.problem(
             "must name path_prefix, path, method, header or grpc_service",
             Some("path_prefix: / is every request".into()),
@@ -138,10 +140,11 @@ fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
     Some(found)
 }
 
-fn absolute_path(path: &str) -> Result<Box<str>, &'static str> {
+fn absolute_path(path: &str) -> Result<Box<str>, UnitError> {
     let clean = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     if !path.starts_with('/') || !path.bytes().all(clean) {
-        return Err("must begin with / and hold no spaces, ? or #");
+        let rule = "a path that begins with / and holds no spaces, ? or #";
+        return Err(malformed(rule, path));
     }
     // `/upi/` and `/upi` are one prefix: whole segments are matched.
     let trimmed = path.trim_end_matches('/');
@@ -152,20 +155,24 @@ fn absolute_path(path: &str) -> Result<Box<str>, &'static str> {
     })
 }
 
-fn method(method: &str) -> Result<Box<str>, &'static str> {
+fn method(method: &str) -> Result<Box<str>, UnitError> {
     if (1..=20).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase()) {
         Ok(method.into())
     } else {
-        Err("must be a method in capital letters, such as POST")
+        Err(malformed(
+            "a method in capital letters, such as POST",
+            method,
+        ))
     }
 }
 
-fn grpc_service(service: &str) -> Result<Box<str>, &'static str> {
+fn grpc_service(service: &str) -> Result<Box<str>, UnitError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
     if (1..=255).contains(&service.len()) && service.bytes().all(legal) {
         Ok(service.into())
     } else {
-        Err("must be the full name of a gRPC service, such as upi.v1.Payments")
+        let rule = "the full name of a gRPC service, such as upi.v1.Payments";
+        Err(malformed(rule, service))
     }
 }
 
@@ -206,14 +213,19 @@ fn read_refusal(reader: &Reader<'_>) -> Option<RefusalBody> {
             if (1..=100).contains(&kind.len()) && kind.bytes().all(legal) {
                 Ok(Box::<str>::from(kind))
             } else {
-                Err("must be a media type such as application/json")
+                let rule = "a media type of at most 100 characters, such as application/json";
+                Err(malformed(rule, kind))
             }
         })
     });
     let body = refusal.required("body").and_then(|body| {
         let text = body.string()?;
         if text.len() > BODY_BYTES_MAX {
-            body.problem(format!("must be at most {BODY_BYTES_MAX} bytes"), None);
+            let size = text.len();
+            body.problem(
+                format!("must be at most {BODY_BYTES_MAX} bytes, not {size}"),
+                None,
+            );
         }
         Some(text.into())
     });

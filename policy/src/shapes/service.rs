@@ -121,7 +121,7 @@ fn read_share(reader: &Reader<'_>) -> Option<BasisPoints> {
     let share = number(reader, BasisPoints::from_percent)?;
     if share == BasisPoints::ZERO {
         reader.problem(
-            "must be more than 0 percent, or every request would trip it",
+            "must be more than 0 percent and at most 100, not 0: every request would trip it",
             None,
         );
     }

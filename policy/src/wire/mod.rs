@@ -89,4 +89,6 @@ pub struct ServiceConfig {
 }
 
 #[cfg(test)]
+mod field_tests;
+#[cfg(test)]
 mod tests;

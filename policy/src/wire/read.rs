@@ -67,12 +67,14 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         Some(timezone) => read_timezone(&timezone),
         None => Some(CivilZone::utc()),
     };
+    let before = root.found();
     let windows = config
         .optional("peak_hours")
         .map_or_else(Vec::new, shapes::read_peak_hours);
     let festivals = config
         .optional("festivals")
         .map_or_else(Vec::new, shapes::read_festivals);
+    let calendar_is_whole = root.found() == before;
     let traffic_classes = config
         .optional("traffic_classes")
         .map_or_else(Vec::new, |classes| read_classes(&classes));
@@ -90,7 +92,8 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
     let service_from = text(&mut config, "service_from", service_source).unwrap_or_default();
     config.finish();
     let timetable = Timetable::new(timezone?, windows, festivals);
-    for (index, class) in traffic_classes.iter().enumerate() {
+    let classes = traffic_classes.iter().enumerate();
+    for (index, class) in classes.filter(|_| calendar_is_whole) {
         let path = format!("traffic_classes[{index}]");
         shapes::check_shed_names(root, &path, class, &timetable);
     }
@@ -137,12 +140,15 @@ fn read_classes(reader: &Reader<'_>) -> Vec<TrafficClass> {
 
 fn read_timezone(reader: &Reader<'_>) -> Option<CivilZone> {
     let mut timezone = reader.object()?;
-    let name = timezone.required("name").and_then(|name| name.string());
-    let posix = timezone.required("posix").and_then(|posix| posix.string());
+    // Each by itself, so that what is wrong has its own path.
+    let legal_name = |name: &str| CivilZone::new(name, "UTC0").map(|_| name.to_owned());
+    let legal_posix = |posix: &str| CivilZone::new("UTC", posix).map(|_| posix.to_owned());
+    let name = timezone.required("name");
+    let name = name.and_then(|name| name.parsed(legal_name));
+    let posix = timezone.required("posix");
+    let posix = posix.and_then(|posix| posix.parsed(legal_posix));
     timezone.finish();
-    CivilZone::new(name?, posix?)
-        .map_err(|error| reader.problem(error.to_string(), None))
-        .ok()
+    CivilZone::new(&name?, &posix?).ok()
 }
 
 fn read_services(reader: &Reader<'_>) -> Vec<ServiceConfig> {
@@ -213,7 +219,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
 fn read_timeout(reader: &Reader<'_>) -> Option<Duration> {
     let timeout = reader.parsed(parse_duration)?;
     if timeout.is_zero() {
-        reader.problem("must be longer than 0", None);
+        reader.problem("must be longer than 0, not 0s", None);
     }
     Some(timeout)
 }
@@ -228,12 +234,10 @@ fn read_texts(object: &mut ObjectReader<'_>, field: &str) -> Vec<String> {
         .collect()
 }
 
-fn short_text(text: &str) -> Result<String, String> {
+fn short_text(text: &str) -> Result<String, UnitError> {
     if (1..=TEXT_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(text.to_string())
     } else {
-        Err(format!(
-            "must be 1 to {TEXT_MAX} bytes without control characters"
-        ))
+        Err(malformed("1 to 255 bytes without control characters", text))
     }
 }

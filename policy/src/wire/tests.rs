@@ -77,7 +77,7 @@ fn all_problems_are_told_at_once_with_their_paths() {
     .unwrap_err();
     let starts = [
         "version: must be a whole number from 1 to 1, not 2",
-        "timezone: \"nonsense\" is not a POSIX TZ rule",
+        "timezone.posix: \"nonsense\" is not a POSIX TZ rule",
         "peak_hours.morning.end: \"7:0\"",
         "services[0].canary.weight: must be 0 to 100 percent",
         "services[1].timeout: must be longer than 0",
