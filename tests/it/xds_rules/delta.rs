@@ -3,18 +3,13 @@
 use anyhow::{Result, ensure};
 use harness::xds::{Connection, Kind, Request, Response, Service, Stream, Variant};
 
-use super::world::{Node, World, expect};
+use super::world::{Node, World, expect, through_doors};
 
 /// Runs a story in delta, on ADS and on the type's own service.
-fn tell(kinds: &[Kind], story: impl Fn(&Node, Service, Kind) -> Result<()>) -> Result<()> {
-    let world = World::shared()?;
-    for kind in kinds {
-        for service in [Service::Ads, Service::Only(*kind)] {
-            let story = story(&world.node(), service, *kind);
-            story.map_err(|error| error.context(format!("{kind:?}, {service:?}")))?;
-        }
-    }
-    Ok(())
+fn tell(kinds: &[Kind], story: impl Fn(&Node, Service, Kind) -> Result<()> + Sync) -> Result<()> {
+    through_doors(&[Variant::Delta], kinds, |node, _, service, kind| {
+        story(node, service, kind)
+    })
 }
 
 fn open(node: &Node, service: Service) -> Stream {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use harness::xds::{Kind, Request, Service, Stream, Variant};
+use harness::xds::{Kind, Request, Service, Variant};
 use tonic::Code;
 
 use super::world::{World, expect, on_ads, through_every_door};
@@ -332,75 +332,4 @@ fn a_nonce_of_another_type_or_stream_is_no_answer() -> Result<()> {
             found["state"] == "STALE" && found["nack"].is_null()
         })
     })
-}
-
-/// Rule 10.
-#[test]
-fn two_streams_of_one_node_are_told_alike_and_answer_for_themselves() -> Result<()> {
-    through_every_door(&Kind::ALL, |node, variant, service, kind| {
-        node.set(&[(kind, "a", "one")])?;
-        let mut streams = [node.stream(variant, service), node.stream(variant, service)];
-        for stream in &mut streams {
-            stream.subscribe(kind, &["a"]);
-            expect("first", stream.take(kind)?.marks(), vec!["a=one".into()])?;
-        }
-        node.set(&[(kind, "a", "two")])?;
-        let [one, two] = &mut streams;
-        let rejected = one.next(kind)?;
-        one.nack(&rejected, "not here");
-        expect("the other", two.take(kind)?.marks(), vec!["a=two".into()])?;
-        node.set(&[(kind, "a", "three")])?;
-        for stream in &mut streams {
-            expect("both", stream.take(kind)?.marks(), vec!["a=three".into()])?;
-        }
-        Ok(())
-    })
-}
-
-/// Rule 10: many nodes behind one configuration.
-#[test]
-fn five_hundred_nodes_of_one_cluster_are_told_a_change_each() -> Result<()> {
-    let world = World::shared()?;
-    let fleet = world.node();
-    let set = |mark| {
-        world.api.apply(&serde_json::json!({
-            "set": [harness::xds::set_of(Kind::Cluster, "shared", mark)],
-            "nodes": {"cluster": fleet.id},
-        }))
-    };
-    set("one")?;
-    let connections = [
-        harness::xds::Connection::open(world.server.xds)?,
-        harness::xds::Connection::open(world.server.xds)?,
-    ];
-    let mut streams = Vec::new();
-    for number in 0..500_usize {
-        let variant = Variant::BOTH[number % 2];
-        let id = format!("{}-{number}", fleet.id);
-        let connection = &connections[number * 2 / 500];
-        let mut stream = Stream::open(connection, variant, Service::Ads, &id);
-        let node = envoy_types::pb::envoy::config::core::v3::Node {
-            id,
-            cluster: fleet.id.clone(),
-            ..Default::default()
-        };
-        stream.send_plain(Request::of(Kind::Cluster).whole_node(node));
-        streams.push(stream);
-    }
-    for stream in &mut streams {
-        expect(
-            "first",
-            stream.take(Kind::Cluster)?.marks(),
-            vec!["shared=one".into()],
-        )?;
-    }
-    set("two")?;
-    for stream in &mut streams {
-        expect(
-            "change",
-            stream.take(Kind::Cluster)?.marks(),
-            vec!["shared=two".into()],
-        )?;
-    }
-    Ok(())
 }

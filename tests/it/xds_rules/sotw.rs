@@ -3,20 +3,13 @@
 use anyhow::{Result, ensure};
 use harness::xds::{Kind, Request, Service, Stream, Variant};
 
-use super::world::{Node, World, expect};
-
-const BOTH_DOORS: fn(Kind) -> [Service; 2] = |kind| [Service::Ads, Service::Only(kind)];
+use super::world::{Node, World, expect, through_doors};
 
 /// Runs a story in the state of the world, on ADS and on the type's own service.
-fn tell(kinds: &[Kind], story: impl Fn(&Node, Service, Kind) -> Result<()>) -> Result<()> {
-    let world = World::shared()?;
-    for kind in kinds {
-        for service in BOTH_DOORS(*kind) {
-            let story = story(&world.node(), service, *kind);
-            story.map_err(|error| error.context(format!("{kind:?}, {service:?}")))?;
-        }
-    }
-    Ok(())
+fn tell(kinds: &[Kind], story: impl Fn(&Node, Service, Kind) -> Result<()> + Sync) -> Result<()> {
+    through_doors(&[Variant::Sotw], kinds, |node, _, service, kind| {
+        story(node, service, kind)
+    })
 }
 
 fn open(node: &Node, service: Service) -> Stream {

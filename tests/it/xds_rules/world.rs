@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use harness::{
     artifacts::Artifacts,
     server::{Options, Server},
@@ -198,22 +198,38 @@ pub fn api_of(kind: Kind) -> &'static str {
 }
 
 /// Runs a story through every door that leads to a type: both variants, on ADS and on its own service,
-/// each with a fresh node.
+/// each with a fresh node, all at once.
 pub fn through_every_door(
     kinds: &[Kind],
-    story: impl Fn(&Node, Variant, Service, Kind) -> Result<()>,
+    story: impl Fn(&Node, Variant, Service, Kind) -> Result<()> + Sync,
+) -> Result<()> {
+    through_doors(&Variant::BOTH, kinds, story)
+}
+
+/// As [`through_every_door`], in these variants.
+pub fn through_doors(
+    variants: &[Variant],
+    kinds: &[Kind],
+    story: impl Fn(&Node, Variant, Service, Kind) -> Result<()> + Sync,
 ) -> Result<()> {
     let world = World::shared()?;
-    for kind in kinds {
-        for variant in Variant::BOTH {
-            for service in [Service::Ads, Service::Only(*kind)] {
-                let node = world.node();
-                story(&node, variant, service, *kind)
-                    .with_context(|| format!("{kind:?}, {variant:?}, {service:?}"))?;
+    let (world, story) = (&world, &story);
+    std::thread::scope(|scope| {
+        let mut told = Vec::new();
+        for kind in kinds.iter().copied() {
+            for variant in variants.iter().copied() {
+                for service in [Service::Ads, Service::Only(kind)] {
+                    let told_here = scope.spawn(move || {
+                        story(&world.node(), variant, service, kind)
+                            .with_context(|| format!("{kind:?}, {variant:?}, {service:?}"))
+                    });
+                    told.push(told_here);
+                }
             }
         }
-    }
-    Ok(())
+        let mut told = told.into_iter().map(|story| story.join());
+        told.try_for_each(|story| story.unwrap_or_else(|_| bail!("a story panicked")))
+    })
 }
 
 /// Runs a story on ADS in both variants, each with a fresh node.

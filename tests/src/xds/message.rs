@@ -1,6 +1,6 @@
 //! Requests and responses of both variants, as one type each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use envoy_types::pb::{
@@ -121,12 +121,11 @@ impl Request {
         match variant {
             Variant::Sotw => wanted.clone_from(&self.names),
             Variant::Delta => {
-                wanted.retain(|name| !self.unsubscribe.contains(name));
-                for name in &self.names {
-                    if !wanted.contains(name) {
-                        wanted.push(name.clone());
-                    }
-                }
+                let gone: HashSet<&String> = self.unsubscribe.iter().collect();
+                wanted.retain(|name| !gone.contains(name));
+                wanted.extend(self.names.iter().cloned());
+                wanted.sort_unstable();
+                wanted.dedup();
             }
         }
     }
