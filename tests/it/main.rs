@@ -21,6 +21,7 @@ mod robustness;
 mod server;
 mod sidecar;
 mod simulation;
+mod transactions;
 mod wasm_host;
 mod workers;
 mod xds_rules;

@@ -10,5 +10,6 @@ pub mod load;
 pub mod ports;
 pub mod process;
 pub mod server;
+pub mod settings;
 pub mod wait;
 pub mod xds;
