@@ -66,6 +66,16 @@ pub fn all_with_tests(workspace: &Workspace, progress: &Progress) -> Result<Arti
     make(workspace, progress, &["--workspace", "--bins", "--tests"])
 }
 
+/// The server alone, as users build it.
+pub fn release_server(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    progress.step("Building mumbai-mesh in release.");
+    let selection = ["--release", "--package", "mumbai-mesh", "--bins"];
+    let programs = programs(workspace, &selection)?;
+    let is_server = |path: &PathBuf| path.file_name().is_some_and(|file| file == "mumbai-mesh");
+    let server = programs.into_iter().find(is_server);
+    server.context("cargo built no program `mumbai-mesh`")
+}
+
 fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Result<Artifacts> {
     let filter = wasm::build(workspace, progress)?;
     filter.refuse_if_too_large()?;

@@ -141,6 +141,19 @@ enum Bench {
                       large          the same among 1,000 services and 100 windows"
     )]
     Filter(bench::FilterOptions),
+    /// What it costs to serve a thousand proxies, beside a server that only sends bytes encoded before
+    ///
+    /// Builds the server in release, pins it to one core and the load to another, gives it clusters with endpoints by
+    /// `resources:apply`, and lets the client open streams, change one cluster's endpoints again and again, drop all
+    /// connections and come back. The limit server, with the same content, takes turns with it. Each figure stands beside
+    /// what it is compared with and what is promised. CPU per stream and the ratios travel; on a machine that does other
+    /// work, times do not. `base` is an earlier figure of ours where a promise compares with that.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server\n  \
+                      cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server --only flat --rounds 1\n  \
+                      cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server --streams 200 --changes 20 --churn-secs 5"
+    )]
+    Xds(bench::XdsOptions),
 }
 
 fn main() -> ExitCode {
@@ -185,6 +198,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Bench(Bench::Filter(options)) => {
             bench::run_filter(&workspace, &progress, &options)?;
         }
+        Command::Bench(Bench::Xds(options)) => bench::run_xds(&workspace, &progress, &options)?,
         Command::Tidy => return tidy::run(&workspace, &progress),
     }
     Ok(ExitCode::SUCCESS)

@@ -7,5 +7,7 @@ mod hello;
 mod memory;
 mod rows;
 mod table;
+mod xds;
 
 pub use filter::{Options as FilterOptions, run as run_filter};
+pub use xds::{Options as XdsOptions, run as run_xds};
