@@ -8,6 +8,7 @@ mod abuse;
 mod crowds;
 mod delta;
 mod every;
+mod names;
 mod order;
 mod restart;
 mod sotw;

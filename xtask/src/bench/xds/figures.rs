@@ -39,7 +39,7 @@ impl Figure {
 
     fn is_kept(&self) -> bool {
         // Nothing measured is nothing kept.
-        self.judged() <= self.most
+        self.judged() <= self.most + 1e-9
     }
 }
 
