@@ -147,7 +147,7 @@ enum Bench {
     /// `resources:apply`, and lets the client open streams, change one cluster's endpoints again and again, drop all
     /// connections and come back. The limit server, with the same content, takes turns with it. Each figure stands beside
     /// what it is compared with and what is promised. CPU per stream and the ratios travel; on a machine that does other
-    /// work, times do not. `base` is an earlier figure of ours where a promise compares with that.
+    /// work, times do not. `before` is an earlier figure of ours, where a promise compares with that.
     #[command(
         after_help = "Examples:\n  cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server\n  \
                       cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server --only flat --rounds 1\n  \

@@ -24,37 +24,53 @@ fn a_star_is_a_wildcard_of_every_type() -> Result<()> {
 /// comes and goes.
 #[test]
 fn a_name_beside_a_wildcard_is_told_while_it_does_not_exist() -> Result<()> {
-    through_doors(&[Variant::Delta], &Kind::FULL_STATE, |node, _, service, kind| {
-        node.set(&[(kind, "a", "one"), (kind, "sentinel", "s")])?;
-        let mut stream = node.stream(Variant::Delta, service);
-        stream.send(Request::of(kind).names(&["*", "none", "sentinel"]));
-        let first = stream.take(kind)?;
-        expect("there", first.names(), vec!["a", "sentinel"])?;
-        expect("absent", first.removed(), vec!["none"])?;
-        node.set(&[(kind, "none", "one")])?;
-        expect("it comes", stream.take(kind)?.marks(), vec!["none=one".into()])?;
-        node.remove(&[(kind, "none")])?;
-        expect("it goes", stream.take(kind)?.removed(), vec!["none"])?;
-        node.is_quiet(&mut stream, service)
-    })
+    through_doors(
+        &[Variant::Delta],
+        &Kind::FULL_STATE,
+        |node, _, service, kind| {
+            node.set(&[(kind, "a", "one"), (kind, "sentinel", "s")])?;
+            let mut stream = node.stream(Variant::Delta, service);
+            stream.send(Request::of(kind).names(&["*", "none", "sentinel"]));
+            let first = stream.take(kind)?;
+            expect("there", first.names(), vec!["a", "sentinel"])?;
+            expect("absent", first.removed(), vec!["none"])?;
+            node.set(&[(kind, "none", "one")])?;
+            expect(
+                "it comes",
+                stream.take(kind)?.marks(),
+                vec!["none=one".into()],
+            )?;
+            node.remove(&[(kind, "none")])?;
+            expect("it goes", stream.take(kind)?.removed(), vec!["none"])?;
+            node.is_quiet(&mut stream, service)
+        },
+    )
 }
 
 /// Rule 18: what is given up is not told of, for clusters and listeners as well.
 #[test]
 fn a_cluster_or_listener_given_up_by_name_is_not_told_of() -> Result<()> {
-    through_doors(&[Variant::Delta], &Kind::FULL_STATE, |node, _, service, kind| {
-        node.set(&[(kind, "a", "one"), (kind, "b", "one"), (kind, "sentinel", "s")])?;
-        let mut stream = node.stream(Variant::Delta, service);
-        stream.subscribe(kind, &["a", "b", "sentinel"]);
-        stream.take(kind)?;
-        stream.send(Request::of(kind).unsubscribe(&["b"]));
-        node.is_quiet(&mut stream, service)?;
-        node.change(&[(kind, "a", "two")], &[(kind, "b")])?;
-        let response = stream.take(kind)?;
-        expect("a alone", response.marks(), vec!["a=two".into()])?;
-        expect("no removal", response.removed(), vec![])?;
-        node.is_quiet(&mut stream, service)
-    })
+    through_doors(
+        &[Variant::Delta],
+        &Kind::FULL_STATE,
+        |node, _, service, kind| {
+            node.set(&[
+                (kind, "a", "one"),
+                (kind, "b", "one"),
+                (kind, "sentinel", "s"),
+            ])?;
+            let mut stream = node.stream(Variant::Delta, service);
+            stream.subscribe(kind, &["a", "b", "sentinel"]);
+            stream.take(kind)?;
+            stream.send(Request::of(kind).unsubscribe(&["b"]));
+            node.is_quiet(&mut stream, service)?;
+            node.change(&[(kind, "a", "two")], &[(kind, "b")])?;
+            let response = stream.take(kind)?;
+            expect("a alone", response.marks(), vec!["a=two".into()])?;
+            expect("no removal", response.removed(), vec![])?;
+            node.is_quiet(&mut stream, service)
+        },
+    )
 }
 
 /// Nobody is told anything twice for having asked twice.
@@ -98,8 +114,12 @@ fn a_first_request_may_carry_what_an_earlier_stream_left() -> Result<()> {
         node.set(&[(kind, "a", "one")])?;
         for left in [
             Request::of(kind).nonce("of-another-life"),
-            Request::of(kind).nonce("of-another-life").version("unknown"),
-            Request::of(kind).nonce("of-another-life").error("it was bad"),
+            Request::of(kind)
+                .nonce("of-another-life")
+                .version("unknown"),
+            Request::of(kind)
+                .nonce("of-another-life")
+                .error("it was bad"),
             Request::of(kind).error("it was bad"),
         ] {
             let mut stream = node.stream(variant, service);
@@ -127,9 +147,16 @@ fn equal_content_has_one_version_on_every_stream() -> Result<()> {
             Ok((response.version, versions))
         };
         let first = version(&["a", "b"])?;
-        expect("asked in another order", version(&["b", "a"])?, first.clone())?;
+        expect(
+            "asked in another order",
+            version(&["b", "a"])?,
+            first.clone(),
+        )?;
         node.set(&[(kind, "a", "two")])?;
-        ensure!(version(&["a", "b"])? != first, "another content, one version");
+        ensure!(
+            version(&["a", "b"])? != first,
+            "another content, one version"
+        );
         node.set(&[(kind, "a", "one")])?;
         expect("back again", version(&["a", "b"])?, first)
     })
@@ -151,7 +178,11 @@ fn what_is_given_up_of_one_type_stays_of_another() -> Result<()> {
         node.is_quiet(&mut stream, Service::Ads)?;
         node.set(&kinds.map(|kind| (kind, "a", "two")))?;
         for kind in [Kind::Extension, Kind::Route] {
-            expect("still told", stream.take(kind)?.marks(), vec!["a=two".into()])?;
+            expect(
+                "still told",
+                stream.take(kind)?.marks(),
+                vec!["a=two".into()],
+            )?;
         }
         node.is_quiet(&mut stream, Service::Ads)
     })
