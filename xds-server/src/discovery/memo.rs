@@ -17,10 +17,13 @@ use super::{
 };
 use crate::resource::{Collection, ResourceType};
 
-/// Steps remembered.
-const STEPS_MAX: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();
-/// Bytes of remembered responses.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Steps remembered. Clients that stand alike move within moments of each other, so few are in use.
+const STEPS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Bytes of what is remembered: responses, and the positions to which they lead.
+const BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The newest steps are remembered whatever they weigh: a mesh whose full state is larger than that must
+/// not be encoded for each client.
+const STEPS_MIN: usize = 16;
 
 /// Addresses are keys only together with the [`Pin`] that keeps what lies there alive.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -59,7 +62,8 @@ struct Step {
 impl Step {
     fn bytes(&self) -> usize {
         let payload = self.told.payload.as_ref();
-        payload.map_or(0, |payload| payload.body().len())
+        let response = payload.map_or(0, |payload| payload.body().len());
+        response + self.told.to.bytes()
     }
 }
 
@@ -203,6 +207,7 @@ impl Memo {
             steps.bytes -= old.bytes();
         }
         while steps.bytes > BYTES_MAX
+            && steps.known.len() > STEPS_MIN
             && let Some((_, old)) = steps.known.pop_lru()
         {
             steps.bytes -= old.bytes();
@@ -212,4 +217,56 @@ impl Memo {
 
 fn address<T>(shared: &Arc<T>) -> usize {
     Arc::as_ptr(shared) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        discovery::{Interest, Response, Session, stories},
+        resource::Resource,
+    };
+
+    /// A client follows so many changes of one among many resources; what is remembered then.
+    fn remembered_after(changes: u32) -> (usize, usize) {
+        let kind = ResourceType::Cluster;
+        let resource = |name: u32, version: u32| {
+            let (name, version) = (format!("n{name}"), version.to_string());
+            Arc::new(Resource::new(kind, &name, &version, &[0; 500]))
+        };
+        let view = |version: u32| {
+            let resources =
+                (0..1_000).map(|name| resource(name, if name == 7 { version } else { 0 }));
+            Arc::new(crate::resource::View::new(
+                resources.map(|resource| (kind, resource)).collect(),
+            ))
+        };
+        let memo = Arc::new(Memo::default());
+        let mut session = Session::new(Arc::clone(&memo), Variant::Delta, 1, view(0));
+        let mut responses: Vec<Response> = Vec::new();
+        let interest = Interest::Changes {
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+            known: Vec::new(),
+        };
+        let first = stories::request(kind, "", None, interest);
+        session.on_request(first, &mut responses).unwrap();
+        for version in 1..=changes {
+            session.on_view(view(version), &mut responses);
+        }
+        assert_eq!(responses.len(), 1 + changes as usize);
+        let steps = memo.steps.lock().unwrap();
+        let sum: usize = steps.known.iter().map(|(_, step)| step.bytes()).sum();
+        assert_eq!(sum, steps.bytes, "the account is kept");
+        (steps.known.len(), steps.bytes)
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_however_many_changes_come() {
+        let (_, few) = remembered_after(3);
+        assert!(few > 500_000, "the whole state is remembered: {few} bytes");
+        let (steps, bytes) = remembered_after(400);
+        assert!(steps <= STEPS_MAX.get(), "{steps} steps");
+        assert!(bytes <= BYTES_MAX || steps <= STEPS_MIN, "{bytes} bytes");
+    }
 }

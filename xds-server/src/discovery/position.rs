@@ -95,6 +95,11 @@ impl Position {
         self.known.iter().filter(|known| known.is_there()).count()
     }
 
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.known.len() * size_of::<Known>() + self.names.len() * size_of::<Name>()
+    }
+
     /// The version with which it came back and missed nothing.
     pub(super) fn resumed(&self) -> Option<&Arc<str>> {
         self.resumed.as_ref()
