@@ -27,7 +27,7 @@ const REVISION: &str = "raw_revision";
 
 const FILE: &str = "mumbai-mesh.redb";
 /// What it holds is in memory already; the default is 1 GiB.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: usize = 1024 * 1024;
 
 /// Why the store does not serve.
 #[derive(Debug, thiserror::Error)]
