@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::xds::{Kind, Response, Stream, Variant};
+use harness::xds::{Kind, Response, Service, Stream, Variant};
 
 use super::world::{Marks, Node, World, expect, on_ads};
 
@@ -166,6 +166,30 @@ fn everything_replaced_at_once_is_made_before_it_is_broken() -> Result<()> {
             "{log:?}"
         );
         Ok(())
+    })
+}
+
+/// Rule 23: "a cluster is not removed before the route that used it is changed", and changed it is when the
+/// client says so.
+#[test]
+fn a_cluster_stays_until_the_client_has_answered_for_its_route() -> Result<()> {
+    on_ads(|node, variant| {
+        node.set(OLD)?;
+        let mut proxy = Proxy::connect(node, variant);
+        proxy.until("the first state", is("old"))?;
+        node.change(NEW, GONE)?;
+        let route = loop {
+            let response = proxy.look()?;
+            if response.kind == Route {
+                break response;
+            }
+            proxy.stream.ack(&response);
+        };
+        let clusters: Vec<String> = proxy.stream.has(Cluster).into_keys().collect();
+        expect("still there", clusters, vec!["new".into(), "old".into()])?;
+        node.is_quiet(&mut proxy.stream, Service::Ads)?;
+        proxy.stream.ack(&route);
+        proxy.until("the second state", is("new"))
     })
 }
 

@@ -232,13 +232,19 @@ pub fn through_doors(
     })
 }
 
-/// Runs a story on ADS in both variants, each with a fresh node.
-pub fn on_ads(story: impl Fn(&Node, Variant) -> Result<()>) -> Result<()> {
+/// Runs a story on ADS in both variants at once, each with a fresh node.
+pub fn on_ads(story: impl Fn(&Node, Variant) -> Result<()> + Sync) -> Result<()> {
     let world = World::shared()?;
-    for variant in Variant::BOTH {
-        story(&world.node(), variant).with_context(|| format!("{variant:?}"))?;
-    }
-    Ok(())
+    let (world, story) = (&world, &story);
+    std::thread::scope(|scope| {
+        let told = Variant::BOTH.map(|variant| {
+            scope.spawn(move || {
+                story(&world.node(), variant).with_context(|| format!("{variant:?}"))
+            })
+        });
+        let mut told = told.into_iter().map(|story| story.join());
+        told.try_for_each(|story| story.unwrap_or_else(|_| bail!("a story panicked")))
+    })
 }
 
 /// Says what differs.
