@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -103,10 +103,6 @@ impl Stream {
 
     /// Takes one thing that happened. An error is the stream's end, which may be a good one.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if self.stopping.as_mut().poll(context).is_ready() {
-            self.discovery.fleet.metrics().cut(Cut::Stopping);
-            return Poll::Ready(Err(Status::unavailable("the server is stopping")));
-        }
         // A request that follows a change is answered from what holds after it.
         if let Some(open) = &mut self.open {
             match open.poll_update(context) {
@@ -131,13 +127,15 @@ impl Stream {
             Poll::Ready(None) => return Poll::Ready(Err(Status::ok("the client is done"))),
             Poll::Pending => {}
         }
-        let Some(deadline) = &mut self.deadline else {
-            return Poll::Pending;
-        };
-        match deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(self.on_deadline()),
-            Poll::Pending => Poll::Pending,
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(self.on_deadline());
         }
+        // Last, since it happens once.
+        ready!(self.stopping.as_mut().poll(context));
+        self.discovery.fleet.metrics().cut(Cut::Stopping);
+        Poll::Ready(Err(Status::unavailable("the server is stopping")))
     }
 
     fn on_deadline(&mut self) -> Result<(), Status> {
