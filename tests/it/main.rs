@@ -2,7 +2,6 @@
 //! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
 mod accounting;
-mod ads;
 mod artifact;
 mod breaker;
 mod canary;

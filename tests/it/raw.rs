@@ -1,17 +1,20 @@
 //! Raw resources on the real server: applied by call, by file, refused, kept over `kill -9` and full
 //! disks, and seen by those nodes for which they are.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use envoy_types::pb::envoy::config::{cluster::v3::Cluster, core::v3::Node};
 use harness::{
     artifacts::Artifacts,
     server::{Options, Server, replace},
     wait::wait_for,
+    xds::{Connection, Kind, Request, Service, Stream, Variant},
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::{ads::Clusters, door1::BOUND};
+use crate::door1::BOUND;
 
 const APPLY: &str = "/api/v1/resources:apply";
 const RESOURCES: &str = "/api/v1/resources";
@@ -86,22 +89,45 @@ fn wait_problem(server: &Server, words: &str) -> Result<Value> {
     })
 }
 
+/// A node's stream, subscribed to all clusters.
+struct Clusters(Stream);
+
+impl Clusters {
+    fn subscribe(xds: SocketAddr, id: &str, cluster: &str) -> Result<Self> {
+        let connection = Connection::open(xds)?;
+        let mut stream = Stream::open(&connection, Variant::Sotw, Service::Ads, id);
+        stream.send_plain(Request::of(Kind::Cluster).whole_node(Node {
+            id: id.into(),
+            cluster: cluster.into(),
+            ..Node::default()
+        }));
+        Ok(Self(stream))
+    }
+}
+
+/// Names and connect timeouts in seconds of the clusters that a client has.
+fn known(stream: &Stream) -> BTreeMap<String, i64> {
+    let has = stream.has(Kind::Cluster).into_values();
+    let clusters = has.filter_map(|one| Cluster::decode(one.body.as_slice()).ok());
+    clusters
+        .map(|cluster| {
+            let timeout = cluster.connect_timeout.map_or(0, |timeout| timeout.seconds);
+            (cluster.name, timeout)
+        })
+        .collect()
+}
+
 /// Waits until a node knows exactly these clusters.
 fn wait_known(node: &mut Clusters, expected: &[(&str, i64)]) -> Result<()> {
     let expected: BTreeMap<String, i64> = expected
         .iter()
         .map(|(name, timeout)| ((*name).into(), *timeout))
         .collect();
-    wait_for("what the node is sent", BOUND, || {
-        let known = node
-            .known(Duration::from_millis(100))
-            .map_err(|error| error.to_string())?;
-        if *known == expected {
-            Ok(())
-        } else {
-            Err(format!("{known:?}"))
-        }
-    })
+    let taken = node
+        .0
+        .take_until("what the node is sent", |stream| known(stream) == expected);
+    taken.with_context(|| format!("{:?} instead of {expected:?}", known(&node.0)))?;
+    Ok(())
 }
 
 #[test]
@@ -144,15 +170,12 @@ fn what_is_applied_again_is_no_revision_and_no_push() -> Result<()> {
     let call = json!({"set": [cluster("a", 2)]});
     let revision = apply(&server, &call)?;
     wait_known(&mut node, &[("a", 2)])?;
-    let seen = node.responses_seen;
     ensure!(apply(&server, &call)? == revision);
-    wait_known(&mut node, &[("a", 2)])?;
-    ensure!(
-        node.responses_seen == seen,
-        "{} responses, then {seen}",
-        node.responses_seen
-    );
-    Ok(())
+    // What comes next is the next change, and nothing came before it.
+    apply(&server, &json!({"set": [cluster("b", 1)]}))?;
+    let next = node.0.take(Kind::Cluster)?;
+    assert_eq!(next.names(), ["a", "b"]);
+    wait_known(&mut node, &[("a", 2), ("b", 1)])
 }
 
 #[test]

@@ -40,6 +40,14 @@ impl ResourceType {
         Self::RouteConfiguration,
     ];
 
+    /// Types whose resources other types name, and which name none themselves.
+    pub const NAMED_BY_OTHERS: [Self; 4] = [
+        Self::Cluster,
+        Self::ClusterLoadAssignment,
+        Self::Secret,
+        Self::Runtime,
+    ];
+
     /// `type.googleapis.com/…`.
     pub fn url(self) -> &'static str {
         match self {
@@ -80,10 +88,7 @@ impl ResourceType {
     /// Whether other types name resources of this one: so it is told before them, and taken away after
     /// them.
     pub fn is_named_by_others(self) -> bool {
-        matches!(
-            self,
-            Self::Cluster | Self::ClusterLoadAssignment | Self::Secret | Self::Runtime
-        )
+        Self::NAMED_BY_OTHERS.contains(&self)
     }
 
     /// Whether an empty list of names is a wildcard, and a state-of-the-world response the full

@@ -3,6 +3,7 @@
 
 mod loads;
 mod metrics;
+mod page;
 mod proxies;
 mod raw;
 

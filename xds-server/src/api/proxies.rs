@@ -2,11 +2,10 @@
 
 use axum::{
     extract::{Query, State as Extract, rejection::QueryRejection},
-    http::StatusCode,
     response::Response,
 };
 
-use super::{State, made_apart, problem};
+use super::{State, made_apart, page::read};
 use crate::proxies::{self, Wanted};
 
 /// Every connected node, or those that the query wants, a page at a time.
@@ -14,17 +13,10 @@ pub(super) async fn proxies(
     Extract(state): Extract<State>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    let wanted = match query {
-        Ok(Query(wanted)) => wanted,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.body_text()),
+    let wanted = match read(query, Wanted::LIMIT_MAX, |wanted| wanted.limit) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
     };
-    if let Some(limit) = wanted.limit
-        && !(1..=Wanted::LIMIT_MAX).contains(&limit)
-    {
-        let maximum = Wanted::LIMIT_MAX;
-        let detail = format!("limit: {limit} is not from 1 to {maximum}; use after for more");
-        return problem(StatusCode::BAD_REQUEST, &detail);
-    }
     made_apart(move || {
         let revision = state.revisions.borrow().clone();
         let zone = revision.mesh.timetable.zone();

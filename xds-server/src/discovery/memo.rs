@@ -5,6 +5,7 @@
 //! takes it from here. Everything would be the same without it, only slower; so it may forget.
 
 use std::{
+    convert::Infallible,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -51,6 +52,16 @@ struct Pin {
     _from: Arc<Position>,
     _collection: Option<Arc<Collection>>,
     _because: Option<Arc<Payload>>,
+}
+
+impl Pin {
+    fn of(from: &Arc<Position>) -> Self {
+        Self {
+            _from: Arc::clone(from),
+            _collection: None,
+            _because: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -123,21 +134,15 @@ impl Memo {
             repeated,
             collection: if depends { address(collection) } else { 0 },
         };
-        if let Some(told) = self.known(&key) {
-            return Ok(told.to);
-        }
-        let to = Arc::new(from.asked(asked.interest()?, repeated, collection)?);
-        let told = Told {
-            to: Arc::clone(&to),
-            payload: None,
+        let work = || {
+            let to = from.asked(asked.interest()?, repeated, collection)?;
+            Ok(Told::nothing(Arc::new(to)))
         };
-        let pin = Pin {
-            _from: Arc::clone(from),
+        let pin = || Pin {
             _collection: depends.then(|| Arc::clone(collection)),
-            _because: None,
+            ..Pin::of(from)
         };
-        self.remember(key, told, pin);
-        Ok(to)
+        self.step(key, work, pin).map(|told| told.to)
     }
 
     /// See [`Position::told`].
@@ -152,16 +157,12 @@ impl Memo {
             collection: address(collection),
             removals,
         };
-        if let Some(told) = self.known(&key) {
-            return told;
-        }
-        let told = from.told(collection, removals);
-        let pin = Pin {
-            _from: Arc::clone(from),
+        let work = || Ok::<_, Infallible>(from.told(collection, removals));
+        let pin = || Pin {
             _collection: Some(Arc::clone(collection)),
-            _because: None,
+            ..Pin::of(from)
         };
-        self.remember(key, told.clone(), pin);
+        let Ok(told) = self.step(key, work, pin);
         told
     }
 
@@ -176,21 +177,28 @@ impl Memo {
             from: address(from),
             because: address(because),
         };
-        if let Some(told) = self.known(&key) {
-            return told.to;
-        }
-        let to = from.again(names);
-        let told = Told {
-            to: Arc::clone(&to),
-            payload: None,
-        };
-        let pin = Pin {
-            _from: Arc::clone(from),
-            _collection: None,
+        let work = || Ok::<_, Infallible>(Told::nothing(from.again(names)));
+        let pin = || Pin {
             _because: Some(Arc::clone(because)),
+            ..Pin::of(from)
         };
-        self.remember(key, told, pin);
-        to
+        let Ok(told) = self.step(key, work, pin);
+        told.to
+    }
+
+    /// The step as it is remembered, else worked out and remembered with what pins its key.
+    fn step<E>(
+        &self,
+        key: Key,
+        work: impl FnOnce() -> Result<Told, E>,
+        pin: impl FnOnce() -> Pin,
+    ) -> Result<Told, E> {
+        if let Some(told) = self.known(&key) {
+            return Ok(told);
+        }
+        let told = work()?;
+        self.remember(key, told.clone(), pin());
+        Ok(told)
     }
 
     fn known(&self, key: &Key) -> Option<Told> {

@@ -34,6 +34,13 @@ pub(super) struct Told {
     pub(super) payload: Option<Arc<Payload>>,
 }
 
+impl Told {
+    /// The client stands there, and there is nothing to say.
+    pub(super) fn nothing(to: Arc<Position>) -> Self {
+        Self { to, payload: None }
+    }
+}
+
 /// What one client wants and knows of one type.
 #[derive(Debug, Clone)]
 pub struct Position {
@@ -157,17 +164,19 @@ impl Position {
         let before = mem::replace(&mut self.names, names);
         let was_wild = mem::replace(&mut self.wildcard, wildcard);
         let newly_wild = wildcard && !was_wild;
-        let mut newly_named = false;
         let names = &self.names;
         let same = *names == before && wildcard == was_wild;
-        if *names != before {
-            newly_named = names.iter().any(|name| !before.contains(name));
-            // Named anew is told anew.
-            let new = |name: &str| names.contains(name) && !before.contains(name);
-            self.known.retain(|known| !new(known.name()));
+        let newly_named = !same && names.iter().any(|name| !before.contains(name));
+        if !same {
+            // Named anew is told anew; what is not wanted any more is forgotten.
+            self.known.retain(|known| {
+                let name = known.name();
+                match names.contains(name) {
+                    true => before.contains(name),
+                    false => wildcard,
+                }
+            });
         }
-        self.known
-            .retain(|known| wildcard || names.contains(known.name()));
         let wants_some = wildcard || !names.is_empty();
         // The same names once more, with nothing to answer: Envoy warms a changed cluster or listener
         // and waits to be told again what it needs.
@@ -276,11 +285,7 @@ impl Position {
         let position = self.without_gone(collection);
         let contents = position.difference(collection, removals);
         if contents.is_nothing() && !position.owed {
-            let payload = None;
-            return Told {
-                to: position,
-                payload,
-            };
+            return Told::nothing(position);
         }
         let next = position.after(&contents);
         let version = version_of(&next.known).into();

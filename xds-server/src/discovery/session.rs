@@ -13,9 +13,7 @@ use super::{
 };
 use crate::resource::{ResourceType, View};
 
-use ResourceType::{
-    Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Runtime, Secret,
-};
+use ResourceType::{Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration};
 
 /// A response to send.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ pub struct Others {
     pub used: bool,
 }
 
-const MADE: [ResourceType; 4] = [Cluster, ClusterLoadAssignment, Secret, Runtime];
+const MADE: [ResourceType; 4] = ResourceType::NAMED_BY_OTHERS;
 const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
 
 /// One stream of one node.
@@ -188,12 +186,13 @@ impl Session {
         let (kind, variant) = (request.kind, self.variant);
         let (memo, view) = (Arc::clone(&self.memo), Arc::clone(&self.view));
         let nonce = self.number_of(&request.nonce);
-        if self.track(kind).is_none() {
-            let track = Track::new(memo.fresh(kind, variant));
-            self.tracks.push((kind, Box::new(track)));
-        }
-        let Some(track) = self.track_mut(kind) else {
-            return Ok(Answer::None);
+        let place = self.tracks.iter().position(|(known, _)| *known == kind);
+        let (_, track) = match place {
+            Some(place) => &mut self.tracks[place],
+            None => {
+                let track = Track::new(memo.fresh(kind, variant));
+                self.tracks.push_mut((kind, Box::new(track)))
+            }
         };
         let first = !track.status.position.has_begun();
         let answers_newest = !first && nonce == Some(track.nonce);

@@ -165,8 +165,7 @@ impl Stream {
     }
 
     fn take(&mut self, request: Bytes) -> Result<(), Status> {
-        let Door { variant, service } = self.door;
-        let message = Message::scan(variant, request, self.discovery.seed);
+        let message = Message::scan(self.door.variant, request, self.discovery.seed);
         let message = message.map_err(|error| self.unusable(&error))?;
         if self.open.is_none() {
             self.begin(&message)?;
@@ -175,9 +174,7 @@ impl Stream {
             self.discovery.fleet.metrics().requested_unknown();
             return Ok(());
         };
-        if service == Service::Aggregated {
-            debug!(stream = self.place.number, ?kind, "request");
-        }
+        debug!(stream = self.place.number, ?kind, "request");
         self.discovery.fleet.metrics().requested(kind);
         let Some(open) = &mut self.open else {
             return Ok(());
