@@ -47,6 +47,13 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
     fn proxy_get_property(
         path: *const u8,
@@ -219,6 +226,21 @@ pub fn set_request_header(name: &str, value: &str) {
     // SAFETY: pointers and lengths of two live strings.
     unsafe {
         proxy_replace_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    };
+}
+
+/// Adds a request header that the request has not. Envoy looks for no other of its name then, which
+/// makes it cheaper than [`set_request_header`].
+pub fn add_request_header(name: &str, value: &str) {
+    // SAFETY: pointers and lengths of two live strings.
+    unsafe {
+        proxy_add_header_map_value(
             REQUEST_HEADERS,
             name.as_ptr(),
             name.len(),

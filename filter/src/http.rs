@@ -217,24 +217,25 @@ fn apply(
             (Action::Pause, None)
         }
         Verdict::Proceed { cell, ticket } => {
-            // A client's copies go, whether or not we have a value of our own.
-            let forged = client.may_hold_ours();
-            let forget = |name| {
-                if forged {
-                    host::remove_request_header(name);
-                }
-            };
-            forget(names::HEADER_CANARY);
-            for name in names::REQUEST_HEADERS {
-                let ours = decision
-                    .request_headers(traffic)
-                    .find(|(ours, _)| *ours == name);
-                match ours {
-                    Some((_, value)) => host::set_request_header(name, value),
-                    None => forget(name),
-                }
-            }
+            set_headers(decision, traffic, client);
             (Action::Continue, (*cell).zip(*ticket))
+        }
+    }
+}
+
+/// Sets our headers. A client's copies go, whether or not we have a value of our own.
+fn set_headers(decision: &Decision<'_>, traffic: &Traffic, client: &RequestHeaders) {
+    let ours = decision.request_headers(traffic);
+    if !client.may_hold_ours() {
+        ours.for_each(|(name, value)| host::add_request_header(name, value));
+        return;
+    }
+    host::remove_request_header(names::HEADER_CANARY);
+    for name in names::REQUEST_HEADERS {
+        let mut ours = decision.request_headers(traffic);
+        match ours.find(|(ours, _)| *ours == name) {
+            Some((_, value)) => host::set_request_header(name, value),
+            None => host::remove_request_header(name),
         }
     }
 }
