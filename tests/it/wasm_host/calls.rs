@@ -205,6 +205,23 @@ fn headers(linker: &mut Linker<State>) -> Result<()> {
     )?;
     linker.func_wrap(
         "env",
+        "proxy_add_header_map_value",
+        |mut caller: Call<'_>,
+         map: i32,
+         key: i32,
+         key_size: i32,
+         at: i32,
+         size: i32|
+         -> Result<i32> {
+            or_fail!(caller, "add_header");
+            let name = text(&mut caller, key, key_size)?;
+            let value = read(&mut caller, at, size)?;
+            caller.data_mut().headers(map).push((name, value));
+            Ok(OK)
+        },
+    )?;
+    linker.func_wrap(
+        "env",
         "proxy_remove_header_map_value",
         |mut caller: Call<'_>, map: i32, key: i32, key_size: i32| -> Result<i32> {
             or_fail!(caller, "remove_header");
