@@ -141,7 +141,7 @@ struct Pair<'b> {
 impl<'b> Pair<'b> {
     #[inline]
     fn is(&self, name: &str) -> bool {
-        self.name_size == name.len() && self.name() == Some(name.as_bytes())
+        self.name_size == name.len() && self.name().is_some_and(|own| same(own, name.as_bytes()))
     }
 
     #[inline]
@@ -154,4 +154,15 @@ impl<'b> Pair<'b> {
         let from = self.name_at + self.name_size + 1;
         self.texts.get(from..from + self.value_size)
     }
+}
+
+/// Whether two texts of one size are equal, eight bytes at a time: in wasm `memcmp` takes them one by one.
+#[inline]
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let (words, rest) = one.as_chunks();
+    let (other_words, other_rest) = other.as_chunks();
+    let mut pairs = words.iter().zip(other_words);
+    let mut rests = rest.iter().zip(other_rest);
+    pairs.all(|(word, other)| u64::from_le_bytes(*word) == u64::from_le_bytes(*other))
+        && rests.all(|(byte, other)| byte == other)
 }
