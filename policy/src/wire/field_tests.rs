@@ -263,3 +263,16 @@ fn a_value_out_of_range_is_told_once_with_its_path_the_value_and_what_is_legal()
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_name_given_twice_is_told_with_its_place() {
+    let twice = r#"{"version": 1,
+        "peak_hours": {"evening": {"start": 17, "end": 22}, "evening": {"start": 18, "end": 20}}}"#;
+    let problems = FilterConfig::parse(twice.as_bytes()).unwrap_err();
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("\"evening\" is given twice at line 2 column 69"),
+        "{told:?}"
+    );
+}

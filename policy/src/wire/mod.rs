@@ -1,6 +1,7 @@
 //! The filter's configuration: what the server sends, and what a static bootstrap may hold. Versioned;
 //! unknown fields are refused, and all problems are told at once.
 
+mod json;
 mod read;
 mod write;
 

@@ -48,7 +48,7 @@ fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
             "the least one is {\"version\": 1, \"services\": []}",
         ));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    super::json::read(bytes).map_err(|error| {
         problem(
             format!("not readable as JSON: {error}"),
             "an object with \"version\": 1 is expected",
