@@ -9,6 +9,7 @@ use policy::reader::Problem;
 use tracing::{error, info, warn};
 
 use crate::{
+    analyze::{Severity, analyze},
     catalog::{Catalog, Outcome},
     clock,
     file_events::{FileEvents, settled},
@@ -70,10 +71,12 @@ pub fn report_fatal(path: &Path, problems: &[Problem]) {
     }
 }
 
-/// A calendar of last year is legal, and most likely a mistake.
-fn warn_of_a_past_calendar(mesh: &Mesh) {
-    if mesh.timetable.festivals_are_over(clock::now()) {
-        warn!("no festival of the mesh file lies ahead: its calendar is out of date");
+/// What is legal and most likely a mistake. Errors of `analyze` are as legal: only its words are louder.
+fn warn_of_findings(mesh: &Mesh) {
+    for finding in analyze(mesh, clock::now()) {
+        if finding.severity <= Severity::Warning {
+            warn!(%finding, "mesh file accepted, and most likely not as it was meant");
+        }
     }
 }
 
@@ -108,7 +111,7 @@ pub fn start(
     match read_file(config.path(), defaults) {
         Ok((text, mesh)) => {
             last_good.keep(&text);
-            warn_of_a_past_calendar(&mesh);
+            warn_of_findings(&mesh);
             Ok(Start {
                 mesh,
                 refused: None,
@@ -183,7 +186,7 @@ impl Follower {
         match mesh::read(&text, &self.defaults) {
             Ok(mesh) => {
                 self.last_good.keep(&text);
-                warn_of_a_past_calendar(&mesh);
+                warn_of_findings(&mesh);
                 match self.catalog.offer(Ok(mesh), clock::now()) {
                     Outcome::Accepted(revision) => info!(revision, "mesh file accepted"),
                     Outcome::Unchanged | Outcome::Refused => info!("mesh file says nothing new"),
