@@ -1,12 +1,17 @@
-//! Follows the mesh file. Only content counts: touching a file changes nothing.
+//! The mesh as it stands on disk: read, followed, reported. Only content counts: touching a file changes
+//! nothing.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+mod load;
+mod metrics;
+#[cfg(test)]
+mod tests;
 
-use policy::reader::Problem;
+use std::path::{Path, PathBuf};
+
 use tracing::{error, info, warn};
+
+pub use load::{Loaded, Loader};
+pub use metrics::ConfigMetrics;
 
 use crate::{
     analyze::{Severity, analyze},
@@ -14,44 +19,29 @@ use crate::{
     clock,
     file_events::{FileEvents, settled},
     last_good::LastGood,
-    mesh::{self, Defaults, Mesh},
+    mesh::{self, Defaults, Document, Mesh, MeshFile, MeshProblem},
     settings::ConfigPath,
 };
 
-/// A mesh file larger than this is refused unread.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A mesh, and the tree that says the same in one file.
+type Good = (Mesh, String);
 
-/// Reads a mesh file from disk.
+/// Reads a mesh file, or a folder of them, with all that they include.
 ///
 /// # Errors
-/// Every problem of the file, or the one of not being able to read it.
-pub fn read_file(path: &Path, defaults: &Defaults) -> Result<(String, Mesh), Vec<Problem>> {
-    let text = read_text(path).map_err(|error| vec![unreadable(path, &error)])?;
-    let mesh = mesh::read(&text, defaults)?;
-    Ok((text, mesh))
+/// Every problem of every file, and of not being able to read one.
+pub fn read_path(path: &Path, defaults: &Defaults) -> Result<Mesh, Vec<MeshProblem>> {
+    read(&Loader::new(path).look(), defaults).map(|(mesh, _)| mesh)
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let metadata = std::fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(io::Error::other("a folder is not supported yet"));
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other("larger than 16 MiB"));
-    }
-    std::fs::read_to_string(path)
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    Problem {
-        path: path.display().to_string(),
-        message: format!("cannot be read: {error}"),
-        hint: Some("name a readable YAML file with --config".into()),
-    }
+fn read(loaded: &Loaded, defaults: &Defaults) -> Result<Good, Vec<MeshProblem>> {
+    let document = Document::new(&loaded.files, &loaded.problems);
+    let mesh = document.mesh(defaults)?;
+    Ok((mesh, document.tree().to_string()))
 }
 
 /// Says every problem, one a line, on stderr and in the log.
-pub fn report(path: &Path, problems: &[Problem]) {
+pub fn report(path: &Path, problems: &[MeshProblem]) {
     eprintln!(
         "{}: {} problem(s); the last good revision stays in force",
         path.display(),
@@ -59,19 +49,19 @@ pub fn report(path: &Path, problems: &[Problem]) {
     );
     for problem in problems {
         eprintln!("  {problem}");
-        error!(file = %path.display(), %problem, "mesh file refused");
+        error!(%problem, "mesh file refused");
     }
 }
 
-/// Says every problem of a file over which the server cannot start.
-pub fn report_fatal(path: &Path, problems: &[Problem]) {
+/// Says every problem of files over which the server cannot start.
+pub fn report_fatal(path: &Path, problems: &[MeshProblem]) {
     eprintln!("{}: {} problem(s)", path.display(), problems.len());
     for problem in problems {
         eprintln!("  {problem}");
     }
 }
 
-/// What is legal and most likely a mistake. Errors of `analyze` are as legal: only its words are louder.
+/// What is legal and most likely a mistake: nothing is refused for it.
 fn warn_of_findings(mesh: &Mesh) {
     for finding in analyze(mesh, clock::now()) {
         if finding.severity <= Severity::Warning {
@@ -84,121 +74,161 @@ fn warn_of_findings(mesh: &Mesh) {
 pub struct Start {
     /// What to serve.
     pub mesh: Mesh,
-    /// Problems of the file, when that is not what is served.
-    pub refused: Option<Vec<Problem>>,
+    /// Problems of the files, when that is not what is served.
+    pub refused: Option<Vec<MeshProblem>>,
+    loader: Loader,
+    loaded: Loaded,
 }
 
-/// The mesh to start with: the file's; the last good one where the file is wrong; an empty one where
-/// the default place holds none.
+/// The mesh to start with: the files'; the last good one where they are wrong; an empty one where the
+/// default place holds none.
 ///
 /// # Errors
-/// The file's problems, when no earlier good revision is known.
+/// The files' problems, when no earlier good revision is known.
 pub fn start(
     config: &ConfigPath,
     defaults: &Defaults,
     last_good: &LastGood,
-) -> Result<Start, Vec<Problem>> {
+) -> Result<Start, Vec<MeshProblem>> {
+    let mut loader = Loader::new(config.path());
+    let loaded = loader.look();
+    let started = |mesh, refused| Start {
+        mesh,
+        refused,
+        loader,
+        loaded: loaded.clone(),
+    };
     if let ConfigPath::Default(path) = config
-        && !path.exists()
+        && is_nothing(path)
     {
         warn!(path = %path.display(), "no mesh file: starting with an empty mesh");
-        let mesh = mesh::empty(defaults)?;
-        return Ok(Start {
-            mesh,
-            refused: None,
-        });
+        let problems = |problems: Vec<_>| problems.into_iter().map(Into::into).collect::<Vec<_>>();
+        return Ok(started(mesh::empty(defaults).map_err(problems)?, None));
     }
-    match read_file(config.path(), defaults) {
-        Ok((text, mesh)) => {
+    match read(&loaded, defaults) {
+        Ok((mesh, text)) => {
             last_good.keep(&text);
             warn_of_findings(&mesh);
-            Ok(Start {
-                mesh,
-                refused: None,
-            })
+            Ok(started(mesh, None))
         }
         Err(problems) => {
-            let Some(kept) = last_good.text() else {
-                return Err(problems);
-            };
-            let Ok(mesh) = mesh::read(&kept, defaults) else {
+            let kept = last_good.text().and_then(|text| read_kept(&text, defaults));
+            let Some(mesh) = kept else {
                 return Err(problems);
             };
             report(config.path(), &problems);
-            Ok(Start {
-                mesh,
-                refused: Some(problems),
-            })
+            Ok(started(mesh, Some(problems)))
         }
     }
 }
 
-/// The task that owns the catalog and feeds it from the file.
+/// Nobody has put anything there yet.
+fn is_nothing(path: &Path) -> bool {
+    let is_empty = || std::fs::read_dir(path).is_ok_and(|mut files| files.next().is_none());
+    !path.exists() || is_empty()
+}
+
+fn read_kept(text: &str, defaults: &Defaults) -> Option<Mesh> {
+    let file = MeshFile {
+        name: "the last good mesh".into(),
+        text: text.into(),
+    };
+    Document::new(&[file], &[]).mesh(defaults).ok()
+}
+
+/// The task that owns the catalog and feeds it from the files.
 pub struct Follower {
     path: PathBuf,
     defaults: Defaults,
     catalog: Catalog,
     last_good: LastGood,
-    last_text: Option<String>,
+    metrics: ConfigMetrics,
+    loader: Option<Loader>,
+    known: Loaded,
 }
 
 impl Follower {
     /// Follows `path`; `catalog` already holds what [`start`] read.
-    pub fn new(path: &Path, defaults: Defaults, catalog: Catalog, last_good: LastGood) -> Self {
+    pub fn new(
+        path: &Path,
+        defaults: Defaults,
+        catalog: Catalog,
+        last_good: LastGood,
+        metrics: ConfigMetrics,
+        start: Start,
+    ) -> Self {
+        metrics.set(start.refused.as_ref().map_or(0, Vec::len));
         Self {
             path: path.to_path_buf(),
             defaults,
             catalog,
             last_good,
-            last_text: read_text(path).ok(),
+            metrics,
+            loader: Some(start.loader),
+            known: start.loaded,
         }
     }
 
     /// Runs for ever; end it by dropping it.
     pub async fn run(mut self) {
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut events = FileEvents::of_folder(folder);
+        let mut events = FileEvents::new();
+        events.watch(&self.known.folders);
         loop {
             events.next().await;
-            settled(&self.last_text, async || read_text(&self.path).ok()).await;
-            self.look();
+            let (path, loader) = (&self.path, &mut self.loader);
+            let found = settled(&self.known, async || look(path, loader).await).await;
+            // A trigger carries no data: whatever woke us, the files were read and are compared.
+            if found == self.known {
+                continue;
+            }
+            events.watch(&found.folders);
+            self.known = found;
+            self.take().await;
         }
     }
 
-    /// A trigger carries no data: whatever woke us, the file is read and compared.
-    fn look(&mut self) {
-        let text = match read_text(&self.path) {
-            Ok(text) => text,
-            Err(error) => {
-                // Absent for a moment while it is replaced, or gone: what was read stays in force.
-                if self.last_text.take().is_some() {
-                    self.refuse(vec![unreadable(&self.path, &error)]);
-                }
-                return;
-            }
-        };
-        if self.last_text.as_deref() == Some(&text) {
+    /// Offers what is known now. Reading a large mesh takes long, so it is done away from the threads that
+    /// serve.
+    async fn take(&mut self) {
+        let (known, defaults) = (self.known.clone(), self.defaults.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&known, &defaults));
+        let Ok(found) = reading.await else {
             return;
-        }
-        match mesh::read(&text, &self.defaults) {
-            Ok(mesh) => {
+        };
+        let now = clock::now();
+        let offered = match found {
+            Ok((mesh, text)) => {
                 self.last_good.keep(&text);
                 warn_of_findings(&mesh);
-                match self.catalog.offer(Ok(mesh), clock::now()) {
-                    Outcome::Accepted(revision) => info!(revision, "mesh file accepted"),
-                    Outcome::Unchanged | Outcome::Refused => info!("mesh file says nothing new"),
-                }
+                Ok(mesh)
             }
-            Err(problems) => self.refuse(problems),
+            Err(problems) => {
+                report(&self.path, &problems);
+                Err(problems)
+            }
+        };
+        self.metrics.set(offered.as_ref().err().map_or(0, Vec::len));
+        match self.catalog.offer(offered, now) {
+            Outcome::Accepted(revision) => info!(revision, "mesh file accepted"),
+            Outcome::Unchanged => info!("mesh file says nothing new"),
+            Outcome::Refused => {}
         }
-        self.last_text = Some(text);
     }
+}
 
-    fn refuse(&mut self, problems: Vec<Problem>) {
-        report(&self.path, &problems);
-        self.catalog.offer(Err(problems), clock::now());
+/// What is on disk, read away from the threads that serve.
+async fn look(path: &Path, loader: &mut Option<Loader>) -> Loaded {
+    let mut taken = loader.take().unwrap_or_else(|| Loader::new(path));
+    let looking = tokio::task::spawn_blocking(move || {
+        let loaded = taken.look();
+        (taken, loaded)
+    });
+    match looking.await {
+        Ok((kept, loaded)) => {
+            *loader = Some(kept);
+            loaded
+        }
+        // The runtime is going.
+        Err(_) => std::future::pending().await,
     }
 }
