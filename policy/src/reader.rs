@@ -138,10 +138,9 @@ impl<'v> Reader<'v> {
             Value::Number(number) => {
                 self.problem(
                     format!("must be a text, not the number {number}"),
-                    Some(
-                        "durations carry their unit, such as 5s; other texts may need quotes"
-                            .into(),
-                    ),
+                    Some(format!(
+                        "durations carry their unit, such as {number}ms or {number}s; other texts may need quotes"
+                    )),
                 );
                 None
             }
@@ -237,12 +236,7 @@ impl<'v> Reader<'v> {
     }
 
     fn child_path(&self, key: &str) -> String {
-        let key = shown(key);
-        if self.path.is_empty() {
-            key
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        joined(&self.path, key)
     }
 
     /// Reports that something else stands here.
@@ -354,8 +348,18 @@ fn description(value: &Value) -> String {
     }
 }
 
-/// Problems stay readable however long the input was.
-fn shown(text: &str) -> String {
+/// The path of a field: that of its object, a dot, its key as far as it is [shown](shown()).
+pub fn joined(path: &str, key: &str) -> String {
+    let key = shown(key);
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// A text as it is repeated in problems and paths, which stay readable however long it is.
+pub fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_string(),
@@ -399,7 +403,7 @@ mod tests {
             [
                 "port: must be a whole number from 1 to 65535, not 0",
                 "canary.weight: must be given",
-                "canary.list[1]: must be a text, not the number 1 (durations carry their unit, such as 5s; other texts may need quotes)",
+                "canary.list[1]: must be a text, not the number 1 (durations carry their unit, such as 1ms or 1s; other texts may need quotes)",
                 "canary.mode: not supported yet (leave it out)",
                 "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
             ]

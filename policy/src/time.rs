@@ -9,7 +9,7 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
-use crate::units::{UnitError, malformed, time_zone};
+use crate::units::{UnitError, malformed, no_unit, time_zone};
 
 /// An instant of the wall clock: milliseconds since 1970-01-01T00:00Z. For calendars only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,6 +211,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let mut nanos: u64 = 0;
     if text.is_empty() {
         return Err(wrong());
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(no_unit(text));
     }
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();

@@ -22,6 +22,9 @@ pub enum UnitError {
         /// What was given, shortened.
         found: String,
     },
+    /// A duration without its unit.
+    #[error("{0:?} has no unit: did you mean \"{0}ms\" or \"{0}s\"?")]
+    NoUnit(String),
     /// A word that has a meaning of its own.
     #[error("{0:?} is reserved: it means every endpoint that is not the canary")]
     Reserved(&'static str),
@@ -46,6 +49,11 @@ pub(crate) fn malformed(rule: &'static str, found: &str) -> UnitError {
         rule,
         found: shortened(found),
     }
+}
+
+/// What was given is digits only.
+pub(crate) fn no_unit(found: &str) -> UnitError {
+    UnitError::NoUnit(shortened(found))
 }
 
 /// The parser's own reason is left out: the texts of jiff's errors are a tenth of the filter.

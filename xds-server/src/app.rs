@@ -29,7 +29,7 @@ use crate::{
     raw::{self, RawResources},
     redact::Redactor,
     settings::Settings,
-    source,
+    source::{self, ConfigMetrics},
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -91,8 +91,9 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             BadMesh
         })?;
     let now = clock::now();
-    let refusal = start.refused.map(|problems| Refusal { at: now, problems });
-    let catalog = Catalog::new(start.mesh, refusal, now);
+    let refused = start.refused.clone();
+    let refusal = refused.map(|problems| Refusal { at: now, problems });
+    let catalog = Catalog::new(start.mesh.clone(), refusal, now);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
     let revisions = catalog.revisions();
@@ -100,6 +101,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
+    let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
@@ -134,7 +136,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         state,
         publisher,
         redactor,
-        follower: source::Follower::new(path, defaults, catalog, last_good),
+        follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
 }
@@ -223,7 +225,7 @@ impl Bound {
         tokio::pin!(servers);
         tokio::select! {
             result = &mut servers => return result.map(|_| ()),
-            () = self.follower.run() => {}
+            () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             () = publishing => {}
             () = stopping => {}

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use policy::{reader::Problem, time::WallTime};
+use policy::time::WallTime;
 use tokio::sync::watch;
 
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, MeshProblem};
 
 /// A mesh that was accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Refusal {
     /// When it was read.
     pub at: WallTime,
     /// Every problem found.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<MeshProblem>,
 }
 
 /// What became of an offered mesh.
@@ -70,7 +70,7 @@ impl Catalog {
     }
 
     /// Takes what a source read: all of it or nothing.
-    pub fn offer(&mut self, offered: Result<Mesh, Vec<Problem>>, now: WallTime) -> Outcome {
+    pub fn offer(&mut self, offered: Result<Mesh, Vec<MeshProblem>>, now: WallTime) -> Outcome {
         let mesh = match offered {
             Ok(mesh) => mesh,
             Err(problems) => {
@@ -97,7 +97,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use policy::{time::CivilZone, timetable::Timetable};
+    use policy::{reader::Problem, time::CivilZone, timetable::Timetable};
 
     use super::*;
 
@@ -109,12 +109,13 @@ mod tests {
         }
     }
 
-    fn refused() -> Result<Mesh, Vec<Problem>> {
-        Err(vec![Problem {
+    fn refused() -> Result<Mesh, Vec<MeshProblem>> {
+        let problem = Problem {
             path: "services".into(),
             message: "wrong".into(),
             hint: None,
-        }])
+        };
+        Err(vec![problem.into()])
     }
 
     #[test]

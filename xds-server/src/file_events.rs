@@ -1,8 +1,15 @@
-//! When to look at files again: by events of their folder (editors and ConfigMaps replace files by
+//! When to look at files again: by events of their folders (editors and ConfigMaps replace files by
 //! rename, which a watch on the file itself would miss) and by a slow re-read for file systems that send
 //! none. A trigger carries no data.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
@@ -16,25 +23,56 @@ const REREAD_EVERY: Duration = Duration::from_secs(2);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_LOOKS: u32 = 20;
 
-/// Triggers of one folder.
+/// Device and inode: a folder that is replaced keeps its name and loses its watch.
+type Identity = (u64, u64);
+
+/// Triggers of some folders.
 pub struct FileEvents {
     changed: Arc<Notify>,
     reread: Interval,
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    /// Folders to watch, and which of them is being watched.
+    folders: BTreeMap<PathBuf, Option<Identity>>,
 }
 
 impl FileEvents {
-    /// Watches a folder, not what lies deeper. Without events (a full inotify table, say) the periodic
-    /// re-read remains.
-    pub fn of_folder(folder: &Path) -> Self {
+    /// Of no folder yet.
+    pub fn new() -> Self {
         let changed = Arc::new(Notify::new());
         let mut reread = tokio::time::interval(REREAD_EVERY);
         reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            _watcher: watch(folder, &changed),
+            watcher: watcher(&changed),
             changed,
             reread,
+            folders: BTreeMap::new(),
         }
+    }
+
+    /// Watches a folder, not what lies deeper.
+    pub fn of_folder(folder: &Path) -> Self {
+        let mut events = Self::new();
+        events.watch(&BTreeSet::from([folder.to_path_buf()]));
+        events
+    }
+
+    /// Watches these folders and no others. Without events (a full inotify table, say, or a folder that is
+    /// not there) the periodic re-read remains.
+    pub fn watch(&mut self, folders: &BTreeSet<PathBuf>) {
+        let gone = |folder: &&PathBuf| !folders.contains(*folder);
+        let gone: Vec<PathBuf> = self.folders.keys().filter(gone).cloned().collect();
+        for folder in gone {
+            if let (Some(Some(_)), Some(watcher)) =
+                (self.folders.remove(&folder), &mut self.watcher)
+            {
+                // It fails for a folder that is gone, and with it its watch.
+                let _ = watcher.unwatch(&folder);
+            }
+        }
+        for folder in folders {
+            self.folders.entry(folder.clone()).or_insert(None);
+        }
+        self.watch_anew();
     }
 
     /// The next time to look; the first one is now.
@@ -43,6 +81,33 @@ impl FileEvents {
             () = self.changed.notified() => {}
             _ = self.reread.tick() => {}
         }
+        self.watch_anew();
+    }
+
+    /// Watches what is not watched yet, and what was replaced since.
+    fn watch_anew(&mut self) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for (folder, watched) in &mut self.folders {
+            let metadata = fs::metadata(folder).ok();
+            let identity = metadata.map(|folder| (folder.dev(), folder.ino()));
+            if *watched == identity {
+                continue;
+            }
+            if watched.take().is_some() {
+                let _ = watcher.unwatch(folder);
+            }
+            if identity.is_some() && watcher.watch(folder, RecursiveMode::NonRecursive).is_ok() {
+                *watched = identity;
+            }
+        }
+    }
+}
+
+impl Default for FileEvents {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -64,19 +129,14 @@ pub async fn settled<T: PartialEq>(known: &T, mut look: impl AsyncFnMut() -> T) 
     before
 }
 
-fn watch(folder: &Path, changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
+fn watcher(changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let changed = Arc::clone(changed);
-    let started = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading a file is an event as well; our own reads must not wake us.
         if event.is_ok_and(|event| !event.kind.is_access()) {
             changed.notify_one();
         }
     })
-    .and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    started
-        .inspect_err(|error| warn!(%error, "no file events: re-reading every 2 s instead"))
-        .ok()
+    .inspect_err(|error| warn!(%error, "no file events: re-reading every 2 s instead"))
+    .ok()
 }

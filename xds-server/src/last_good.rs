@@ -1,5 +1,5 @@
-//! The last accepted mesh file, kept in the state directory, so that a server that starts over a
-//! broken file still serves what was good.
+//! The last accepted mesh, all its files in one, kept in the state directory, so that a server that starts
+//! over a broken file still serves what was good.
 
 use std::{
     fs, io,
@@ -23,7 +23,7 @@ impl LastGood {
     pub fn in_dir(state_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(state_dir)?;
         Ok(Self {
-            file: state_dir.join("last-good-mesh.yaml"),
+            file: state_dir.join("last-good-mesh.json"),
         })
     }
 

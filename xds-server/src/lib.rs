@@ -3,6 +3,7 @@
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
 //! carries it; `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
+pub mod analyze;
 pub mod api;
 pub mod app;
 pub mod bootstrap;

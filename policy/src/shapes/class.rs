@@ -3,7 +3,7 @@
 use super::{number, read_sticky_by, text};
 use crate::{
     limit::{Limit, PER_SECOND_MAX},
-    reader::{ObjectReader, Reader},
+    reader::{ObjectReader, Reader, shown},
     timetable::Timetable,
     traffic_class::{PathMatch, RefusalBody, RequestMatch, Shed, ShedWhen, TrafficClass},
     units::{BasisPoints, ClassName, DisplayName, HeaderName, UnitError, malformed},
@@ -180,8 +180,25 @@ fn read_header(name: &str, value: &Reader<'_>) -> Option<(HeaderName, Box<str>)>
     let name = HeaderName::new(name)
         .map_err(|error| value.problem(format!("name: {error}"), None))
         .ok();
-    let value = value.string()?;
-    Some((name?, value.into()))
+    let text = value.string()?;
+    if !is_header_value(text) {
+        value.problem(
+            format!(
+                "{:?} is no header's value: no request can carry it",
+                shown(text)
+            ),
+            Some("take out line breaks, other control characters and spaces at its ends".into()),
+        );
+    }
+    Some((name?, text.into()))
+}
+
+/// RFC 9110, section 5.5.
+fn is_header_value(text: &str) -> bool {
+    text.trim_matches([' ', '\t']) == text
+        && !text
+            .chars()
+            .any(|byte| byte.is_ascii_control() && byte != '\t')
 }
 
 fn read_during(reader: &Reader<'_>) -> Vec<(ShedWhen, BasisPoints)> {

@@ -29,6 +29,7 @@ use crate::{
     explain::{self, Question},
     fleet::Fleet,
     load_reports::LoadReports,
+    mesh::MeshProblem,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
 };
@@ -124,7 +125,14 @@ async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
         let problems: Vec<Value> = refusal
             .problems
             .iter()
-            .map(|problem| json!({"path": problem.path, "message": problem.message, "hint": problem.hint}))
+            .map(|MeshProblem { place, problem }| {
+                json!({
+                    "place": place,
+                    "path": problem.path,
+                    "message": problem.message,
+                    "hint": problem.hint,
+                })
+            })
             .collect();
         json!({"at": explain::rfc3339(&zone, refusal.at), "problems": problems})
     });

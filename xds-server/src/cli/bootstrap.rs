@@ -156,8 +156,8 @@ fn read(config: &Path, filter: Option<PathBuf>, name: &str) -> anyhow::Result<(M
 
 /// A mesh file, or all its problems on stderr.
 pub(super) fn mesh(config: &Path) -> anyhow::Result<crate::mesh::Mesh> {
-    match source::read_file(config, &settings::defaults()) {
-        Ok((_, mesh)) => Ok(mesh),
+    match source::read_path(config, &settings::defaults()) {
+        Ok(mesh) => Ok(mesh),
         Err(problems) => {
             source::report_fatal(config, &problems);
             Err(BadData(format!("{} is refused", config.display())).into())

@@ -1,12 +1,19 @@
 //! The mesh: the user's YAML, checked whole, as a model.
 
 mod check;
+mod document;
 mod model;
+mod name;
+mod outline;
+mod place;
 mod read;
+mod yaml;
 mod zone;
 
 #[cfg(test)]
 mod tests;
 
+pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service};
+pub use place::{MeshProblem, Place, plain};
 pub use read::{Defaults, empty, read};

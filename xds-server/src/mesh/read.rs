@@ -3,26 +3,25 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Display,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
 
+use super::{
+    check::check,
+    document::{Document, MeshFile, include_problem, includes},
+    model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service},
+    name::service_name,
+    zone,
+};
 use policy::{
     breaker::BreakerPlan,
-    reader::{ObjectReader, Problem, Problems, Reader},
+    reader::{ObjectReader, Problem, Reader},
     shapes,
     time::parse_duration,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
-};
-use serde_json::Value;
-
-use super::{
-    check::check,
-    model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service},
-    zone,
 };
 
 /// What holds where the file is silent: the environment's word, else the built-in default.
@@ -46,19 +45,22 @@ impl Default for Defaults {
     }
 }
 
-/// Reads one mesh file.
+/// Reads the text of a mesh file that includes no other.
 ///
 /// # Errors
 /// Every problem found; nothing of the file counts when there is one.
 pub fn read(text: &str, defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
-    let value = parse(text).map_err(|problem| vec![problem])?;
-    let problems = Problems::new();
-    let mesh = read_mesh(&Reader::root(&value, &problems), defaults);
-    let found = problems.into_vec();
-    match mesh {
-        Some(mesh) if found.is_empty() => Ok(mesh),
-        _ => Err(found),
+    let file = MeshFile {
+        name: "mesh".into(),
+        text: text.into(),
+    };
+    if let Some(include) = includes(text).first() {
+        let message = format!("{include:?}: a text without a file can include none");
+        return Err(vec![include_problem(&file, 0, message, None).problem]);
     }
+    Document::new(&[file], &[])
+        .mesh(defaults)
+        .map_err(|problems| problems.into_iter().map(|placed| placed.problem).collect())
 }
 
 /// The mesh of a server that was given no file: no services, the environment's calendar.
@@ -69,27 +71,10 @@ pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
     read("{}", defaults)
 }
 
-fn parse(text: &str) -> Result<Value, Problem> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| Problem {
-        path: String::new(),
-        message: format!("not readable as YAML: {error}"),
-        hint: None,
-    })?;
-    // What a file is for the moment in which it is truncated and written anew must not take a mesh
-    // away.
-    if value.is_null() {
-        return Err(Problem {
-            path: String::new(),
-            message: "the file says nothing".into(),
-            hint: Some("write {} for an empty mesh".into()),
-        });
-    }
-    Ok(value)
-}
-
-fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+/// Reads the tree of all files together.
+pub(super) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
-    file.not_supported(&["include", "freeze", "debug_headers"]);
+    file.not_supported(&["freeze", "debug_headers"]);
     let (name, region) = read_identity(&mut file, defaults);
     let timetable = read_timetable(&mut file, defaults);
     let traffic_classes = read_classes(&mut file);
@@ -195,7 +180,7 @@ fn read_services(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Service> 
         .entries()
         .into_iter()
         .filter_map(|(name, reader)| {
-            let name = named(&reader, &name, ServiceName::new);
+            let name = service_name(&reader, &name);
             let service = read_service(&reader);
             Some((name?, service?))
         })
@@ -309,7 +294,7 @@ fn read_gateways(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Gateway> 
         .entries()
         .into_iter()
         .filter_map(|(name, reader)| {
-            let name = named(&reader, &name, ServiceName::new);
+            let name = service_name(&reader, &name);
             let gateway = read_gateway(&reader);
             Some((name?, gateway?))
         })
@@ -419,14 +404,4 @@ fn text<T>(
     parse: impl FnOnce(&str) -> Result<T, policy::units::UnitError>,
 ) -> Option<T> {
     object.optional(field)?.parsed(parse)
-}
-
-fn named<T, E: Display>(
-    reader: &Reader<'_>,
-    name: &str,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Option<T> {
-    parse(name)
-        .map_err(|error| reader.problem(format!("name {name:?}: {error}"), None))
-        .ok()
 }

@@ -93,6 +93,12 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/analyze",
+        may_use: Some(&["mesh"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/compile",
         may_use: Some(&["mesh", "resource"]),
         never: WORLD,

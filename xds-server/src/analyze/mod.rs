@@ -1,0 +1,100 @@
+//! What is legal in a mesh, and most likely a mistake. A pure function of the mesh and an instant; a new
+//! rule is a [`Rule`] in [`RULES`] and a function in [`analyze`].
+
+mod calendar;
+
+use std::fmt::{self, Display};
+
+use policy::time::WallTime;
+use serde::Serialize;
+
+use crate::mesh::Mesh;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It cannot work as it is written.
+    Error,
+    /// It most likely does not do what its author meant.
+    Warning,
+    /// Worth knowing; nothing is wrong.
+    Info,
+}
+
+impl Severity {
+    /// As people and scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// One kind of finding. Its code never changes, so that scripts may rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Such as `festivals-over`.
+    pub code: &'static str,
+    /// Of all its findings.
+    pub severity: Severity,
+    /// What it finds, for the reference.
+    pub finds: &'static str,
+}
+
+/// One thing found in a mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which rule found it.
+    pub code: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where in the mesh file, such as `services.order-service.canary`.
+    pub path: String,
+    /// What is the case, with its names and numbers.
+    pub sentence: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Finding {
+    /// A finding of `rule` at `path`.
+    pub fn new(
+        rule: &Rule,
+        path: impl Into<String>,
+        sentence: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            code: rule.code,
+            severity: rule.severity,
+            path: path.into(),
+            sentence: sentence.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+impl Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = self.severity.as_str();
+        write!(
+            formatter,
+            "{severity}[{}] {}: {} ({})",
+            self.code, self.path, self.sentence, self.fix
+        )
+    }
+}
+
+/// Every rule, in the reference's order.
+pub const RULES: &[&Rule] = &[&calendar::FESTIVALS_OVER];
+
+/// All that is found in `mesh` at `now`: errors first, then in the order of rules.
+pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    calendar::festivals_over(mesh, now, &mut findings);
+    findings.sort_by_key(|finding| finding.severity);
+    findings
+}

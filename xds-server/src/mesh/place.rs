@@ -1,0 +1,137 @@
+//! Where in which file something stands, and problems that say so.
+
+use std::{
+    borrow::Cow,
+    fmt::{self, Display, Write as _},
+};
+
+use policy::reader::Problem;
+use serde::Serialize;
+
+/// A place in a text, as editors count: from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Position {
+    pub const BEGIN: Self = Self { line: 1, column: 1 };
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl Place {
+    pub(super) fn new(file: &str, at: Position) -> Self {
+        Self {
+            file: file.to_string(),
+            line: at.line,
+            column: at.column,
+        }
+    }
+
+    /// Where a byte of a text that is no UTF-8 stands: `before` is the part that is.
+    pub fn after(file: &str, before: &str) -> Self {
+        let line_begin = before.rfind('\n').map_or(0, |at| at + 1);
+        let at = Position {
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before[line_begin..].chars().count() + 1,
+        };
+        Self::new(file, at)
+    }
+}
+
+/// `mesh.yaml:12:7`, which editors and terminals make a link of.
+impl Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, line, column) = (plain(&self.file), self.line, self.column);
+        write!(formatter, "{file}:{line}:{column}")
+    }
+}
+
+/// A problem of mesh files. It has no place when no file says anything there: what is wrong with the
+/// environment, say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshProblem {
+    /// Where it is.
+    pub place: Option<Place>,
+    /// What it is.
+    pub problem: Problem,
+}
+
+impl From<Problem> for MeshProblem {
+    fn from(problem: Problem) -> Self {
+        Self {
+            place: None,
+            problem,
+        }
+    }
+}
+
+impl Display for MeshProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(formatter, "{place}: ")?;
+        }
+        formatter.write_str(&plain(&self.problem.to_string()))
+    }
+}
+
+/// A text of strangers as it may stand in a line on a terminal: what would move the cursor, hide itself
+/// or turn the line's direction is escaped.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_disturbing) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_disturbing(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "{}", character.escape_unicode());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_disturbing(character: char) -> bool {
+    let right_to_left = matches!(character,
+        '\u{0590}'..='\u{08FF}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFF}'
+        | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}');
+    // Marks, joiners, embeddings, isolates, line and paragraph separators, tags. Hindi needs the two
+    // joiners, and a name that holds them is no less readable.
+    let invisible = matches!(character,
+        '\u{00AD}' | '\u{200B}' | '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{E0000}'..='\u{E007F}');
+    character.is_control() || right_to_left || invisible
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_turns_or_hides_a_line_is_escaped_and_hindi_is_not() {
+        assert_eq!(plain("दीवाली में"), "दीवाली में");
+        assert_eq!(plain("a\u{202E}b"), "a\\u{202e}b");
+        assert_eq!(plain("\u{1b}[2Ja\r\nb"), "\\u{1b}[2Ja\\u{d}\\u{a}b");
+        assert_eq!(plain("متجر"), "\\u{645}\\u{62a}\\u{62c}\\u{631}");
+    }
+
+    #[test]
+    fn places_count_lines_and_characters_from_one() {
+        let place = |before: &str| Place::after("mesh.yaml", before).to_string();
+        assert_eq!(place(""), "mesh.yaml:1:1");
+        assert_eq!(place("a: 1\nदी: "), "mesh.yaml:2:5");
+    }
+}
