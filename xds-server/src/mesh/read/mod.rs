@@ -1,0 +1,180 @@
+//! The mesh file's YAML -> [`Mesh`], or *all* its problems, each with path, legal range and fix.
+//! What the file shares with the filter's configuration is read by policy's own code.
+
+mod fields;
+mod gateways;
+mod services;
+
+use policy::{
+    reader::{ObjectReader, Problem, Problems, Reader},
+    shapes,
+    timetable::Timetable,
+    traffic_class::TrafficClass,
+    units::{ServiceName, ZoneName},
+};
+use serde_json::Value;
+
+use self::{fields::text, gateways::read_gateways, services::read_services};
+use super::{check::check, model::Mesh, zone};
+
+/// What holds where the file is silent: the environment's word, else the built-in default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// `REGION`.
+    pub region: String,
+    /// `TIMEZONE`, an IANA name.
+    pub timezone: String,
+    /// `PEAK_HOURS`, e.g. `7-11,17-22`. Absent means no window.
+    pub peak_hours: Option<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            region: "mumbai".into(),
+            timezone: "Asia/Kolkata".into(),
+            peak_hours: None,
+        }
+    }
+}
+
+/// Reads one mesh file.
+///
+/// # Errors
+/// Every problem found; nothing of the file counts when there is one.
+pub fn read(text: &str, defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
+    let value = parse(text).map_err(|problem| vec![problem])?;
+    let problems = Problems::new();
+    let mesh = read_mesh(&Reader::root(&value, &problems), defaults);
+    let found = problems.into_vec();
+    match mesh {
+        Some(mesh) if found.is_empty() => Ok(mesh),
+        _ => Err(found),
+    }
+}
+
+/// The mesh of a server that was given no file: no services, the environment's calendar.
+///
+/// # Errors
+/// When the environment itself is wrong (`TIMEZONE`, `PEAK_HOURS`).
+pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
+    read("{}", defaults)
+}
+
+fn parse(text: &str) -> Result<Value, Problem> {
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| Problem {
+        path: String::new(),
+        message: format!("not readable as YAML: {error}"),
+        hint: None,
+    })?;
+    // What a file is for the moment in which it is truncated and written anew must not take a mesh
+    // away.
+    if value.is_null() {
+        return Err(Problem {
+            path: String::new(),
+            message: "the file says nothing".into(),
+            hint: Some("write {} for an empty mesh".into()),
+        });
+    }
+    Ok(value)
+}
+
+fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+    let mut file = root.object()?;
+    file.not_supported(&["include", "freeze", "debug_headers"]);
+    let (name, region) = read_identity(&mut file, defaults);
+    let timetable = read_timetable(&mut file, defaults);
+    let traffic_classes = read_classes(&mut file);
+    let services = read_services(&mut file);
+    let gateways = read_gateways(&mut file);
+    file.finish();
+    let mesh = Mesh {
+        name,
+        region: Some(region),
+        timetable: timetable?,
+        traffic_classes,
+        services,
+        gateways,
+    };
+    check(root, &mesh);
+    Some(mesh)
+}
+
+fn read_identity(file: &mut ObjectReader<'_>, defaults: &Defaults) -> (String, String) {
+    let mut name = None;
+    let mut region = None;
+    if let Some(mut mesh) = file.optional("mesh").and_then(|mesh| mesh.object()) {
+        name = text::<ServiceName>(&mut mesh, "name", ServiceName::new);
+        region = text::<ZoneName>(&mut mesh, "region", ZoneName::new);
+        mesh.not_supported(&["trust_domain"]);
+        mesh.finish();
+    }
+    (
+        name.map_or_else(|| "mesh".into(), |name| name.to_string()),
+        region.map_or_else(|| defaults.region.clone(), |region| region.to_string()),
+    )
+}
+
+fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Timetable> {
+    let zone = match file.optional("timezone") {
+        Some(reader) => {
+            let name = reader.string()?;
+            match zone::civil_zone(name) {
+                Ok(zone) => Some(zone),
+                Err(error) => {
+                    let hint = zone::closest_name(name).map_or_else(
+                        || "use an IANA name such as Asia/Kolkata".into(),
+                        |closest| format!("did you mean {closest:?}?"),
+                    );
+                    reader.problem(error.to_string(), Some(hint));
+                    None
+                }
+            }
+        }
+        None => match zone::civil_zone(&defaults.timezone) {
+            Ok(zone) => Some(zone),
+            Err(error) => {
+                file.problem(
+                    "timezone",
+                    format!("{error} (from TIMEZONE in the environment)"),
+                    Some("use an IANA name such as Asia/Kolkata".into()),
+                );
+                None
+            }
+        },
+    };
+    let windows = match (file.optional("peak_hours"), &defaults.peak_hours) {
+        (Some(reader), _) => shapes::read_peak_hours(reader),
+        (None, Some(hours)) => match shapes::parse_peak_hours_env(hours) {
+            Ok(windows) => windows,
+            Err(problem) => {
+                file.problem("peak_hours", problem.to_string(), problem.hint);
+                Vec::new()
+            }
+        },
+        (None, None) => Vec::new(),
+    };
+    let festivals = file
+        .optional("festivals")
+        .map_or_else(Vec::new, shapes::read_festivals);
+    Some(Timetable::new(zone?, windows, festivals))
+}
+
+/// In the file's order: the first class that matches a request counts.
+fn read_classes(file: &mut ObjectReader<'_>) -> Vec<TrafficClass> {
+    let Some(classes) = file.optional("traffic_classes") else {
+        return Vec::new();
+    };
+    let entries = classes.entries();
+    if entries.len() > shapes::CLASSES_MAX {
+        let most = shapes::CLASSES_MAX;
+        classes.problem(
+            format!("must be at most {most}, not {}", entries.len()),
+            None,
+        );
+    }
+    entries
+        .into_iter()
+        .filter_map(|(name, reader)| shapes::read_traffic_class(&name, &reader))
+        .collect()
+}
