@@ -8,5 +8,9 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service};
+pub use model::{
+    ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host, HostPattern,
+    Mesh, OutlierDetection, Placement, Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite,
+    Route, RouteAction, Service, Thresholds, Tracing,
+};
 pub use read::{Defaults, empty, read};

@@ -2,7 +2,9 @@
 //! means the same in the file, in the filter and in `explain`.
 
 mod gateway;
+mod proxies;
 mod service;
+mod upstream;
 
 use std::collections::BTreeMap;
 
@@ -14,8 +16,15 @@ use policy::{
 };
 
 pub use self::{
-    gateway::{ClientOptions, Gateway, PathMatch, Route},
+    gateway::{
+        ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
+    },
+    proxies::{Proxies, Tracing},
     service::{Endpoint, Service},
+    upstream::{
+        HealthCheck, HealthCheckKind, Host, OutlierDetection, Placement, Protocol, Retries,
+        RetryBudget, Thresholds,
+    },
 };
 
 /// One whole, consistent mesh. Deterministic order everywhere: equal files give equal resources.
@@ -29,6 +38,8 @@ pub struct Mesh {
     pub timetable: Timetable,
     /// Classes of requests; the first that matches counts.
     pub traffic_classes: Vec<TrafficClass>,
+    /// What every Envoy does alike.
+    pub proxies: Proxies,
     /// Every service, by name.
     pub services: BTreeMap<ServiceName, Service>,
     /// Every gateway, by name. A gateway and a service never share a name: both are `node.cluster`s.
@@ -43,28 +54,37 @@ impl Mesh {
             region: None,
             timetable,
             traffic_classes: Vec::new(),
+            proxies: Proxies::default(),
             services: BTreeMap::new(),
             gateways: BTreeMap::new(),
         }
     }
 
-    /// What the filter must know; `clients` are those of the listener that it serves, `service_from`
-    /// is what its routes tell.
+    /// What the filter must know to call every service; `clients` are those of the listener that it
+    /// serves, `service_from` is what its routes tell.
     pub fn filter_config(
         &self,
         clients: ClientOptions,
         service_from: ServiceSource,
     ) -> FilterConfig {
-        let services = self
-            .services
-            .iter()
+        self.filter_config_for(self.services.iter(), clients, service_from)
+    }
+
+    /// As [`filter_config`](Self::filter_config), of these services only.
+    pub fn filter_config_for<'m>(
+        &self,
+        services: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
+        clients: ClientOptions,
+        service_from: ServiceSource,
+    ) -> FilterConfig {
+        let services = services
             .map(|(name, service)| ServiceConfig {
                 name: name.clone(),
                 class: service.class.clone(),
                 clusters: Vec::new(),
                 authorities: Vec::new(),
                 breaker: service.breaker.clone(),
-                timeout: service.timeout,
+                timeout: service.longest_timeout,
                 limit: service.limit.clone(),
                 canary: service.canary.clone(),
             })
@@ -81,12 +101,15 @@ impl Mesh {
         }
     }
 
-    /// The service that a gateway sends `path` to.
-    pub fn route<'m>(&self, gateway: &'m Gateway, path: &str) -> Option<&'m ServiceName> {
-        let route = gateway
-            .routes
-            .iter()
-            .find(|route| route.path.matches(path))?;
-        Some(&route.service)
+    /// The services that the sidecars of this one may call.
+    pub fn used_by<'m>(
+        &'m self,
+        caller: &'m Service,
+    ) -> impl Iterator<Item = (&'m ServiceName, &'m Service)> + Clone {
+        let used = |name: &ServiceName| match &caller.uses {
+            Some(uses) => uses.contains(name),
+            None => true,
+        };
+        self.services.iter().filter(move |(name, _)| used(name))
     }
 }

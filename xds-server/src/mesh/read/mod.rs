@@ -3,9 +3,14 @@
 
 mod fields;
 mod gateways;
+mod proxies;
 mod services;
+mod upstream;
+
+use std::collections::BTreeMap;
 
 use policy::{
+    breaker::BreakerRules,
     reader::{ObjectReader, Problem, Problems, Reader},
     shapes,
     timetable::Timetable,
@@ -14,8 +19,12 @@ use policy::{
 };
 use serde_json::Value;
 
-use self::{fields::text, gateways::read_gateways, services::read_services};
-use super::{check::check, model::Mesh, zone};
+use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
+use super::{
+    check::check,
+    model::{Gateway, Mesh, Service},
+    zone,
+};
 
 /// What holds where the file is silent: the environment's word, else the built-in default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,19 +94,44 @@ fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let (name, region) = read_identity(&mut file, defaults);
     let timetable = read_timetable(&mut file, defaults);
     let traffic_classes = read_classes(&mut file);
-    let services = read_services(&mut file);
+    let proxies = read_proxies(&mut file);
+    let mut services = read_services(&mut file);
     let gateways = read_gateways(&mut file);
     file.finish();
+    heed_routes(&mut services, &gateways);
     let mesh = Mesh {
         name,
         region: Some(region),
         timetable: timetable?,
         traffic_classes,
+        proxies,
         services,
         gateways,
     };
     check(root, &mesh);
     Some(mesh)
+}
+
+/// What the gateways' routes to a service mean for all of its callers.
+fn heed_routes(
+    services: &mut BTreeMap<ServiceName, Service>,
+    gateways: &BTreeMap<ServiceName, Gateway>,
+) {
+    for forward in gateways.values().flat_map(Gateway::calls) {
+        let Some(service) = services.get_mut(&forward.service) else {
+            continue;
+        };
+        if forward.retries.is_some() && service.thresholds.max_retries.is_none() {
+            service.retry_budget.get_or_insert_default();
+        }
+        let default = BreakerRules::DEFAULT_ROUTE_TIMEOUT;
+        let longest = service.longest_timeout.unwrap_or(default);
+        if let Some(timeout) = forward.timeout.filter(|timeout| *timeout > longest) {
+            let rules = &mut service.breaker.rules;
+            rules.lease = BreakerRules::lease_for(rules.open_for, Some(timeout));
+            service.longest_timeout = Some(timeout);
+        }
+    }
 }
 
 fn read_identity(file: &mut ObjectReader<'_>, defaults: &Defaults) -> (String, String) {
