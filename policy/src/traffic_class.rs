@@ -61,7 +61,8 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
-    fn matches(&self, path: &[u8]) -> bool {
+    /// Whether the path, without its query, is of this kind.
+    pub fn matches(&self, path: &[u8]) -> bool {
         let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
         let path = path.get(..end.unwrap_or(path.len())).unwrap_or_default();
         match self {
@@ -89,7 +90,7 @@ impl RequestMatch {
                 .and_then(|path| path.strip_prefix(b"/")?.strip_prefix(service.as_bytes()))
                 .is_some_and(|rest| rest.starts_with(b"/"));
             let kind = headers.get(CONTENT_TYPE);
-            called && kind.is_some_and(|kind| kind.starts_with(GRPC))
+            called && kind.is_some_and(|kind| is_grpc(&kind))
         };
         self.path.as_ref().is_none_or(path)
             && self
@@ -102,6 +103,12 @@ impl RequestMatch {
                 .all(|(name, value)| is(name.as_str(), value))
             && self.grpc_service.as_deref().is_none_or(grpc)
     }
+}
+
+/// As Envoy sees it: `application/grpc`, `application/grpc+proto`, and not `application/grpc-web`.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(GRPC);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
 impl TrafficClass {
@@ -306,6 +313,11 @@ mod tests {
         assert!(payments.matches(&Request(Box::leak(Box::new(call)))));
         let other = [(PATH, "/upi.v1.PaymentsOld/Pay"), grpc];
         assert!(!payments.matches(&Request(Box::leak(Box::new(other)))));
+        let web = [
+            (PATH, "/upi.v1.Payments/Pay"),
+            ("content-type", "application/grpc-web"),
+        ];
+        assert!(!payments.matches(&Request(Box::leak(Box::new(web)))));
         let plain = [(PATH, "/upi.v1.Payments/Pay")];
         assert!(!payments.matches(&Request(Box::leak(Box::new(plain)))));
     }

@@ -306,6 +306,8 @@ pub struct NodeKey {
     pub id: String,
     /// `node.cluster`.
     pub cluster: String,
+    /// `node.locality.zone`; empty when it says none, or one that no endpoint could have.
+    pub zone: String,
     /// `node.metadata.mumbai_mesh`.
     pub metadata: NodeMetadata,
 }

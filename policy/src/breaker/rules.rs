@@ -85,6 +85,9 @@ pub struct BreakerRules {
 }
 
 impl BreakerRules {
+    /// Of a route that says none: Envoy's own.
+    pub const DEFAULT_ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
+
     /// What holds where the file names no rule: the default error rate only.
     pub fn default_for(route_timeout: Option<Duration>) -> Self {
         Self {
@@ -100,9 +103,7 @@ impl BreakerRules {
 
     /// A probe may take as long as its route allows, and at least as long as an opening.
     pub fn lease_for(open_for: Duration, route_timeout: Option<Duration>) -> Duration {
-        /// Envoy's own default.
-        const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
-        open_for.max(route_timeout.unwrap_or(ROUTE_TIMEOUT))
+        open_for.max(route_timeout.unwrap_or(Self::DEFAULT_ROUTE_TIMEOUT))
     }
 
     /// Hash of what is counted: other rules begin to count anew. The latch is no part of it.

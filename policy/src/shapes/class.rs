@@ -103,33 +103,8 @@ pub(super) fn read_mode(object: &mut ObjectReader<'_>) -> bool {
 fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
     let before = reader.found();
     let mut matched = reader.object()?;
-    let prefix = matched.optional("path_prefix");
-    let exact = matched.optional("path");
-    if prefix.is_some() && exact.is_some() {
-        reader.problem("at most one of path_prefix and path may be given", None);
-    }
-    let prefix = prefix.and_then(|path| path.parsed(absolute_path));
-    let exact = exact.and_then(|path| path.parsed(absolute_path));
-    let method = text(&mut matched, "method", method);
-    let headers = matched.optional("header").map_or_else(Vec::new, |headers| {
-        let entries = headers.sorted_entries().into_iter();
-        entries
-            .filter_map(|(name, value)| read_header(&name, &value))
-            .collect()
-    });
-    let grpc_service = text(&mut matched, "grpc_service", grpc_service);
+    let found = read_conditions(&mut matched);
     matched.finish();
-    let path = match (prefix, exact) {
-        (Some(prefix), _) => Some(PathMatch::Prefix(prefix)),
-        (None, Some(exact)) => Some(PathMatch::Exact(exact)),
-        (None, None) => None,
-    };
-    let found = RequestMatch {
-        path,
-        method,
-        headers,
-        grpc_service,
-    };
     // What was given and could not be read is told already.
     if found == RequestMatch::default() && reader.found() == before {
         reader.problem(
@@ -140,19 +115,55 @@ fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
     Some(found)
 }
 
+/// Reads `{path_prefix: /upi, method: POST, header: {x-initiated-by: system}}` of an object that may
+/// have further fields: its reader finishes it.
+pub fn read_conditions(matched: &mut ObjectReader<'_>) -> RequestMatch {
+    let prefix = matched.optional("path_prefix");
+    let exact = matched.optional("path");
+    if prefix.is_some() && exact.is_some() {
+        matched.problem(
+            "path",
+            "at most one of path_prefix and path may be given",
+            Some("leave one of them out".into()),
+        );
+    }
+    let prefix = prefix.and_then(|path| path.parsed(path_prefix));
+    let exact = exact.and_then(|path| path.parsed(absolute_path));
+    let method = text(matched, "method", method);
+    let headers = matched.optional("header").map_or_else(Vec::new, |headers| {
+        let entries = headers.sorted_entries().into_iter();
+        entries
+            .filter_map(|(name, value)| read_header(&name, &value))
+            .collect()
+    });
+    let grpc_service = text(matched, "grpc_service", grpc_service);
+    let path = match (prefix, exact) {
+        (Some(prefix), _) => Some(PathMatch::Prefix(prefix)),
+        (None, Some(exact)) => Some(PathMatch::Exact(exact)),
+        (None, None) => None,
+    };
+    RequestMatch {
+        path,
+        method,
+        headers,
+        grpc_service,
+    }
+}
+
 fn absolute_path(path: &str) -> Result<Box<str>, UnitError> {
     let clean = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     if !path.starts_with('/') || !path.bytes().all(clean) {
         let rule = "a path that begins with / and holds no spaces, ? or #";
         return Err(malformed(rule, path));
     }
-    // `/upi/` and `/upi` are one prefix: whole segments are matched.
+    Ok(path.into())
+}
+
+/// `/upi/` and `/upi` are one prefix: whole segments are matched.
+fn path_prefix(path: &str) -> Result<Box<str>, UnitError> {
+    let path = absolute_path(path)?;
     let trimmed = path.trim_end_matches('/');
-    Ok(if trimmed.is_empty() {
-        "/".into()
-    } else {
-        trimmed.into()
-    })
+    Ok(if trimmed.is_empty() { "/" } else { trimmed }.into())
 }
 
 fn method(method: &str) -> Result<Box<str>, UnitError> {

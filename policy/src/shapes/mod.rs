@@ -13,9 +13,12 @@ mod service;
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 pub use calendar::{parse_peak_hours_env, read_festivals, read_peak_hours};
-pub use class::{CLASSES_MAX, check_shed_names, read_limit, read_listed_class, read_traffic_class};
+pub use class::{
+    CLASSES_MAX, check_shed_names, read_conditions, read_limit, read_listed_class,
+    read_traffic_class,
+};
 use service::read_sticky_by;
-pub use service::{read_canary, read_circuit_breaker};
+pub use service::{read_breaker_plan, read_canary, read_circuit_breaker};
 
 use crate::{
     reader::{ObjectReader, Reader},
@@ -32,7 +35,7 @@ pub(crate) fn text<T, E: Display>(
 }
 
 /// A number that `parse` finds legal.
-fn number<T, E: Display>(
+pub fn number<T, E: Display>(
     reader: &Reader<'_>,
     parse: impl FnOnce(f64) -> Result<T, E>,
 ) -> Option<T> {
@@ -42,7 +45,7 @@ fn number<T, E: Display>(
 }
 
 /// A duration within `range`.
-fn duration(reader: &Reader<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
+pub fn duration(reader: &Reader<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
     let written = reader.parsed(parse_duration)?;
     if range.contains(&written) {
         return Some(written);

@@ -25,8 +25,15 @@ pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> Br
     let Some(mut breaker) = reader.object() else {
         return BreakerPlan::default_for(timeout);
     };
-    let observe = read_mode(&mut breaker);
-    let fields = read_rules(&mut breaker);
+    let plan = read_breaker_plan(&mut breaker, timeout);
+    breaker.finish();
+    plan
+}
+
+/// As [`read_circuit_breaker`], of an object that may have further fields: its reader finishes it.
+pub fn read_breaker_plan(breaker: &mut ObjectReader<'_>, timeout: Option<Duration>) -> BreakerPlan {
+    let observe = read_mode(breaker);
+    let fields = read_rules(breaker);
     let at_peak = breaker
         .optional("at_peak")
         .and_then(|at_peak| read_override(&at_peak));
@@ -37,13 +44,6 @@ pub fn read_circuit_breaker(reader: Reader<'_>, timeout: Option<Duration>) -> Br
         .optional("count_envoy_refusals")
         .and_then(|count| count.boolean())
         .unwrap_or(true);
-    breaker.not_supported(&[
-        "max_connections",
-        "max_pending_requests",
-        "max_requests",
-        "max_retries",
-    ]);
-    breaker.finish();
     let names_a_rule = fields.consecutive_failures.is_some()
         || fields.error_rate.is_some()
         || fields.slow_calls.is_some();

@@ -160,7 +160,7 @@ fn a_breakers_problems_name_the_legal_range() {
         ("error_rate.window: ", "such as 250ms"),
         ("open_for: ", "must be a text, not the number 5"),
         ("half_open_probes: ", "from 1 to 32"),
-        ("max_connections: ", "not supported yet"),
+        ("max_connections: ", "unknown field"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, (start, part)) in problems.iter().zip(expected) {

@@ -1,22 +1,144 @@
 //! Clusters: one for a service's stable version, one for its canary.
 
-use policy::units::ServiceName;
-use serde_json::json;
+use policy::units::{ServiceName, VersionLabel};
+use serde_json::{Value, json};
 
-use super::{Draft, ads, cluster_names};
-use crate::{mesh::Service, resource::ResourceType};
+use super::{Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options};
+use crate::{
+    mesh::{
+        HealthCheck, HealthCheckKind, OutlierDetection, Placement, Proxies, RetryBudget, Service,
+        Thresholds,
+    },
+    resource::ResourceType,
+};
 
-pub(super) fn clusters(name: &ServiceName, service: &Service) -> Vec<Draft> {
+/// `zone` is the caller's.
+pub(super) fn clusters(
+    proxies: &Proxies,
+    name: &ServiceName,
+    service: &Service,
+    zone: &str,
+) -> Vec<Draft> {
     cluster_names(name, service)
         .into_iter()
-        .map(|(cluster, _)| {
-            let body = json!({
-                "name": &cluster,
-                "type": "EDS",
-                "eds_cluster_config": {"eds_config": ads()},
-                "connect_timeout": "1s",
-            });
+        .map(|(cluster, version)| {
+            let body = self::cluster(proxies, &cluster, name, service, version.as_ref(), zone);
             Draft::new(ResourceType::Cluster, cluster, body)
         })
         .collect()
+}
+
+fn cluster(
+    proxies: &Proxies,
+    cluster: &str,
+    name: &ServiceName,
+    service: &Service,
+    version: Option<&VersionLabel>,
+    zone: &str,
+) -> Value {
+    let mut body = json!({
+        "name": cluster,
+        "connect_timeout": "1s",
+        "common_lb_config": load_balancing(&service.placement),
+        "typed_extension_protocol_options": protocol_options(proxies, service.protocol),
+        // Who left the mesh is gone, whatever health checks say of it.
+        "ignore_health_on_host_removal": true,
+    });
+    if service.found_by_name() {
+        body["type"] = json!("STRICT_DNS");
+        body["dns_lookup_family"] = json!("V4_PREFERRED");
+        body["load_assignment"] = assignment(cluster, service, version, zone);
+    } else {
+        body["type"] = json!("EDS");
+        body["eds_cluster_config"] = json!({"eds_config": ads()});
+    }
+    if let Some(check) = &service.health_check {
+        body["health_checks"] = json!([health_check(name, check)]);
+    }
+    if let Some(outlier) = &service.outlier_detection {
+        body["outlier_detection"] = outlier_detection(outlier);
+    }
+    if let Some(thresholds) = circuit_breakers(&service.thresholds, service.retry_budget) {
+        body["circuit_breakers"] = thresholds;
+    }
+    body
+}
+
+fn load_balancing(placement: &Placement) -> Value {
+    let mut common = json!({"locality_weighted_lb_config": {}});
+    if let Some(percent) = placement.panic_threshold {
+        common["healthy_panic_threshold"] = json!({"value": percent});
+    }
+    common
+}
+
+fn health_check(name: &ServiceName, check: &HealthCheck) -> Value {
+    let mut body = json!({
+        "interval": duration(check.interval),
+        // Envoy's own is a minute: an endpoint would be found dead by its first requests.
+        "no_traffic_interval": duration(check.interval),
+        "interval_jitter_percent": 10,
+        "timeout": duration(check.timeout),
+        "unhealthy_threshold": check.unhealthy_threshold,
+        "healthy_threshold": check.healthy_threshold,
+    });
+    match &check.kind {
+        HealthCheckKind::Http { path } => {
+            body["http_health_check"] = json!({"host": name.as_str(), "path": path});
+        }
+        HealthCheckKind::Grpc { service } => {
+            body["grpc_health_check"] =
+                json!({"service_name": service, "authority": name.as_str()});
+        }
+        HealthCheckKind::Tcp => body["tcp_health_check"] = json!({}),
+    }
+    body
+}
+
+fn outlier_detection(outlier: &OutlierDetection) -> Value {
+    let mut body = json!({
+        "consecutive_5xx": outlier.consecutive_5xx,
+        "interval": duration(outlier.interval),
+        "base_ejection_time": duration(outlier.base_ejection_time),
+        "max_ejection_time": duration(outlier.max_ejection_time),
+        "max_ejection_percent": outlier.max_ejection_percent,
+        "always_eject_one_host": true,
+        // Envoy's own rule by statistics is not what anybody asked for.
+        "enforcing_success_rate": 0,
+    });
+    if let Some(failures) = outlier.consecutive_gateway_failures {
+        body["consecutive_gateway_failure"] = json!(failures);
+        body["enforcing_consecutive_gateway_failure"] = json!(100);
+    }
+    body
+}
+
+/// The same limits for each of Envoy's two priorities: what others have under way never takes gold's
+/// share.
+fn circuit_breakers(thresholds: &Thresholds, budget: Option<RetryBudget>) -> Option<Value> {
+    if *thresholds == Thresholds::default() && budget.is_none() {
+        return None;
+    }
+    let limits = [
+        ("max_connections", thresholds.max_connections),
+        ("max_pending_requests", thresholds.max_pending_requests),
+        ("max_requests", thresholds.max_requests),
+        ("max_retries", thresholds.max_retries),
+    ];
+    let of = |priority: &str| {
+        let mut body = json!({"priority": priority});
+        for (field, limit) in limits {
+            if let Some(limit) = limit {
+                body[field] = json!(limit);
+            }
+        }
+        if let Some(RetryBudget(share)) = budget {
+            body["retry_budget"] = json!({
+                "budget_percent": {"value": share.percent()},
+                "min_retry_concurrency": RetryBudget::ALWAYS_ALLOWED,
+            });
+        }
+        body
+    };
+    Some(json!({"thresholds": [of("DEFAULT"), of("HIGH")]}))
 }

@@ -2,13 +2,13 @@
 //! never as `remote`, which Envoy calls unstable and which fails open in silence.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use policy::wire::ServiceSource;
+use policy::{units::ServiceName, wire::ServiceSource};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Draft, NodeSpec, Role};
 use crate::{
-    mesh::{ClientOptions, Mesh},
+    mesh::{ClientOptions, Mesh, Service},
     resource::ResourceType,
 };
 
@@ -55,8 +55,9 @@ impl FilterCode {
     }
 }
 
-pub(super) fn filter(
+pub(super) fn filter<'m>(
     mesh: &Mesh,
+    called: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
     clients: ClientOptions,
     node: &NodeSpec,
     code: &FilterCode,
@@ -66,7 +67,9 @@ pub(super) fn filter(
         Role::Gateway(_) | Role::Unknown => ServiceSource::Cluster,
         Role::Service(_) => ServiceSource::Authority,
     };
-    let configuration = mesh.filter_config(clients, service_from).to_json();
+    let configuration = mesh
+        .filter_config_for(called, clients, service_from)
+        .to_json();
     let body = json!({
         "name": FILTER_NAME,
         "typed_config": {

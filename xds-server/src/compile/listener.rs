@@ -3,9 +3,11 @@
 use policy::{names, units::ServiceName};
 use serde_json::{Value, json};
 
-use super::{Draft, FILTER_NAME, NodeSpec, ads, socket_address};
+use super::{
+    Draft, FILTER_NAME, NodeSpec, ads, connection_life, observe, protocol_options, socket_address,
+};
 use crate::{
-    mesh::{Gateway, Service},
+    mesh::{Gateway, Mesh, Service},
     resource::ResourceType,
 };
 
@@ -13,8 +15,8 @@ use crate::{
 pub(super) const OUTBOUND: &str = "outbound";
 const INBOUND: &str = "inbound";
 
-pub(super) fn gateway(name: &str, gateway: &Gateway) -> Draft {
-    let mut manager = connection_manager(name, routes_by_ads(name), true);
+pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
+    let mut manager = connection_manager(mesh, name, name, routes_by_ads(name), true);
     // The edge: the peer's own address counts, and paths have one spelling before they are matched.
     manager["use_remote_address"] = json!(true);
     manager["normalize_path"] = json!(true);
@@ -25,15 +27,20 @@ pub(super) fn gateway(name: &str, gateway: &Gateway) -> Draft {
 }
 
 /// Where a sidecar's application finds the mesh: plaintext on loopback.
-pub(super) fn outbound(node: &NodeSpec) -> Draft {
-    let manager = connection_manager(OUTBOUND, routes_by_ads(OUTBOUND), true);
+pub(super) fn outbound(mesh: &Mesh, service: &str, node: &NodeSpec) -> Draft {
+    let manager = connection_manager(mesh, service, OUTBOUND, routes_by_ads(OUTBOUND), true);
     let address = socket_address(node.outbound.ip(), node.outbound.port());
     listener(OUTBOUND, &address, "OUTBOUND", &manager)
 }
 
 /// Where a sidecar receives for its application: listener and cluster, when the node's port is
 /// known. Policy was decided by the caller's side, so no filter stands here.
-pub(super) fn inbound(name: &ServiceName, service: &Service, node: &NodeSpec) -> Vec<Draft> {
+pub(super) fn inbound(
+    mesh: &Mesh,
+    name: &ServiceName,
+    service: &Service,
+    node: &NodeSpec,
+) -> Vec<Draft> {
     let Some(ports) = node.inbound(service) else {
         return Vec::new();
     };
@@ -43,7 +50,13 @@ pub(super) fn inbound(name: &ServiceName, service: &Service, node: &NodeSpec) ->
         "virtual_hosts": [{
             "name": name.as_str(),
             "domains": ["*"],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": &cluster}}],
+            // The caller's timeout counts: it takes the request back when it ends.
+            "routes": [{
+                "name": "/*",
+                "match": {"prefix": "/"},
+                "route": {"cluster": &cluster, "timeout": "0s"},
+                "metadata": {"filter_metadata": {FILTER_NAME: {"service": name.as_str()}}},
+            }],
         }],
     }});
     let loopback = std::net::Ipv4Addr::LOCALHOST.into();
@@ -51,6 +64,7 @@ pub(super) fn inbound(name: &ServiceName, service: &Service, node: &NodeSpec) ->
         "name": &cluster,
         "type": "STATIC",
         "connect_timeout": "1s",
+        "typed_extension_protocol_options": protocol_options(&mesh.proxies, service.protocol),
         "load_assignment": {
             "cluster_name": &cluster,
             "endpoints": [{"lb_endpoints": [
@@ -59,7 +73,7 @@ pub(super) fn inbound(name: &ServiceName, service: &Service, node: &NodeSpec) ->
         },
     });
     let address = socket_address(ports.address, ports.listen);
-    let manager = connection_manager(INBOUND, routes, false);
+    let manager = connection_manager(mesh, name.as_str(), INBOUND, routes, false);
     vec![
         Draft::new(ResourceType::Cluster, cluster, application),
         listener(INBOUND, &address, "INBOUND", &manager),
@@ -83,8 +97,15 @@ fn routes_by_ads(name: &str) -> Value {
     json!({"rds": {"route_config_name": name, "config_source": ads()}})
 }
 
-/// An HTTP connection manager with `routes` (its route specifier), with or without our filter.
-fn connection_manager(stat_prefix: &str, routes: Value, with_policy: bool) -> Value {
+/// An HTTP connection manager with `routes` (its route specifier), with or without our filter. `node` is
+/// the gateway or service that it stands for.
+fn connection_manager(
+    mesh: &Mesh,
+    node: &str,
+    stat_prefix: &str,
+    routes: Value,
+    with_policy: bool,
+) -> Value {
     let mut filters = Vec::new();
     if with_policy {
         filters.push(json!({
@@ -104,8 +125,17 @@ fn connection_manager(stat_prefix: &str, routes: Value, with_policy: bool) -> Va
     let mut manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": stat_prefix,
+        "common_http_protocol_options": connection_life(&mesh.proxies),
+        // HTTP/1.1 clients are told with an answer, never cut off between two requests.
+        "http1_safe_max_connection_duration": true,
         "http_filters": filters,
     });
+    if mesh.proxies.access_log {
+        manager["access_log"] = observe::access_log(stat_prefix);
+    }
+    if let Some(tracing) = &mesh.proxies.tracing {
+        manager["tracing"] = observe::tracing(tracing, node);
+    }
     if let (Value::Object(manager), Value::Object(routes)) = (&mut manager, routes) {
         manager.extend(routes);
     }

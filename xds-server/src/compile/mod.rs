@@ -9,6 +9,8 @@ mod extension;
 mod listener;
 mod misfit;
 mod node;
+mod observe;
+mod retry;
 mod route;
 
 #[cfg(test)]
@@ -16,7 +18,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use policy::units::{ServiceName, VersionLabel};
+use serde_json::{Value, json};
 
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub use extension::{FILTER_NAME, FilterCode};
@@ -24,7 +27,7 @@ pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 
 use crate::{
-    mesh::{ClientOptions, Mesh},
+    mesh::{ClientOptions, Host, Mesh, Protocol, Proxies, Service},
     resource::ResourceType,
 };
 
@@ -54,25 +57,24 @@ impl Draft {
 pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
     match &node.role {
         Role::Gateway(name) => mesh.gateways.get(name).map_or_else(Vec::new, |gateway| {
-            let mut drafts = services(mesh);
-            drafts.push(listener::gateway(name.as_str(), gateway));
+            let called = mesh.services.iter();
+            let mut drafts = services(mesh, called.clone(), &node.zone);
+            drafts.push(listener::gateway(mesh, name.as_str(), gateway));
             drafts.push(route::gateway(mesh, name.as_str(), gateway));
-            drafts.push(extension::filter(mesh, gateway.clients, node, code));
+            let clients = gateway.clients;
+            drafts.push(extension::filter(mesh, called, clients, node, code));
             drafts
         }),
         Role::Service(name) => mesh.services.get(name).map_or_else(Vec::new, |service| {
-            let mut drafts = services(mesh);
+            let called = mesh.used_by(service);
+            let mut drafts = services(mesh, called.clone(), &node.zone);
             if service.sidecar {
-                drafts.extend(listener::inbound(name, service, node));
+                drafts.extend(listener::inbound(mesh, name, service, node));
             }
-            drafts.push(listener::outbound(node));
-            drafts.push(route::outbound(mesh));
-            drafts.push(extension::filter(
-                mesh,
-                ClientOptions::default(),
-                node,
-                code,
-            ));
+            drafts.push(listener::outbound(mesh, name.as_str(), node));
+            drafts.push(route::outbound(mesh, called.clone()));
+            let clients = ClientOptions::default();
+            drafts.push(extension::filter(mesh, called, clients, node, code));
             drafts
         }),
         Role::Unknown => Vec::new(),
@@ -84,23 +86,24 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
     let node = |role, endpoint_id| NodeSpec {
         role,
         endpoint_id,
+        zone: String::new(),
         outbound: DEFAULT_OUTBOUND,
         filter_file: None,
     };
-    let mut drafts = services(mesh);
+    let mut drafts = services(mesh, mesh.services.iter(), "");
     for (name, gateway) in &mesh.gateways {
-        drafts.push(listener::gateway(name.as_str(), gateway));
+        drafts.push(listener::gateway(mesh, name.as_str(), gateway));
         drafts.push(route::gateway(mesh, name.as_str(), gateway));
     }
     for (name, service) in mesh.services.iter().filter(|(_, service)| service.sidecar) {
         for endpoint in &service.endpoints {
             let node = node(Role::Service(name.clone()), Some(endpoint.id.clone()));
-            drafts.extend(listener::inbound(name, service, &node));
+            drafts.extend(listener::inbound(mesh, name, service, &node));
         }
     }
     if !mesh.services.is_empty() {
-        drafts.push(listener::outbound(&node(Role::Unknown, None)));
-        drafts.push(route::outbound(mesh));
+        drafts.push(listener::outbound(mesh, "", &node(Role::Unknown, None)));
+        drafts.push(route::outbound(mesh, mesh.services.iter()));
     }
     let mut names: BTreeSet<_> = drafts
         .into_iter()
@@ -112,21 +115,22 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
     names
 }
 
-/// Clusters and endpoints: the same for every node, encoded once.
-fn services(mesh: &Mesh) -> Vec<Draft> {
-    let mut drafts = Vec::new();
-    for (name, service) in &mesh.services {
-        drafts.extend(cluster::clusters(name, service));
-        drafts.extend(endpoint::assignments(name, service));
+/// Clusters and endpoints: the same for every node of a zone, encoded once. The collector's among them.
+fn services<'m>(
+    mesh: &Mesh,
+    called: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
+    zone: &str,
+) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
+    for (name, service) in called {
+        drafts.extend(cluster::clusters(&mesh.proxies, name, service, zone));
+        drafts.extend(endpoint::assignments(name, service, zone));
     }
     drafts
 }
 
 /// A service's clusters: `SERVICE` is stable, `SERVICE|LABEL` the canary.
-fn cluster_names(
-    name: &policy::units::ServiceName,
-    service: &crate::mesh::Service,
-) -> Vec<(String, Option<policy::units::VersionLabel>)> {
+fn cluster_names(name: &ServiceName, service: &Service) -> Vec<(String, Option<VersionLabel>)> {
     let mut names = vec![(name.to_string(), None)];
     if let Some(canary) = &service.canary {
         names.push((
@@ -144,9 +148,37 @@ fn duration(duration: std::time::Duration) -> Value {
 }
 
 fn ads() -> Value {
-    serde_json::json!({"ads": {}, "resource_api_version": "V3"})
+    json!({"ads": {}, "resource_api_version": "V3"})
 }
 
 fn socket_address(ip: std::net::IpAddr, port: u16) -> Value {
-    serde_json::json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
+    json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
+}
+
+fn host_address(host: &Host, port: u16) -> Value {
+    json!({"socket_address": {"address": host.to_string(), "port_value": port}})
+}
+
+/// How a cluster's connections are spoken on and how long they live.
+fn protocol_options(proxies: &Proxies, protocol: Protocol) -> Value {
+    let explicit = match protocol {
+        Protocol::Http1 => json!({"http_protocol_options": {}}),
+        Protocol::Http2 => json!({"http2_protocol_options": {
+            // Finds a peer that vanished without a word.
+            "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+        }}),
+    };
+    json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": connection_life(proxies),
+        "explicit_http_config": explicit,
+    }})
+}
+
+/// Not all at once: connections that were opened together would be opened anew together.
+fn connection_life(proxies: &Proxies) -> Value {
+    json!({
+        "max_connection_duration": duration(proxies.max_connection_duration),
+        "max_connection_duration_jitter": {"value": 10.0},
+    })
 }

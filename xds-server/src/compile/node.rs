@@ -1,11 +1,11 @@
 //! What of a node's own word changes its resources.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use policy::units::ServiceName;
 
 use crate::{
-    mesh::{Endpoint, Mesh, Service},
+    mesh::{Endpoint, Host, Mesh, Service},
     resource::NodeKey,
 };
 
@@ -19,6 +19,8 @@ pub struct NodeSpec {
     pub role: Role,
     /// The endpoint beside which it stands, when `node.id` names one.
     pub endpoint_id: Option<String>,
+    /// The zone in which it stands: what it says, else that of its endpoint; empty for none.
+    pub zone: String,
     /// Address of a sidecar's outbound listener.
     pub outbound: SocketAddr,
     /// The filter's file on the node, when it says so.
@@ -61,13 +63,17 @@ impl NodeSpec {
             Ok(name) if mesh.services.contains_key(&name) => Role::Service(name),
             _ => Role::Unknown,
         };
-        let endpoint_id = match &role {
+        let beside = match &role {
             Role::Service(name) => mesh
                 .services
                 .get(name)
-                .and_then(|service| endpoint(service, &node.id))
-                .map(|endpoint| endpoint.id.clone()),
+                .and_then(|service| endpoint(service, &node.id)),
             Role::Gateway(_) | Role::Unknown => None,
+        };
+        let zone = match (&role, beside.and_then(|endpoint| endpoint.zone.as_ref())) {
+            (Role::Unknown, _) => String::new(),
+            (_, Some(zone)) if node.zone.is_empty() => zone.to_string(),
+            _ => node.zone.clone(),
         };
         let outbound = match role {
             Role::Service(_) => node.metadata.outbound.unwrap_or(DEFAULT_OUTBOUND),
@@ -82,7 +88,8 @@ impl NodeSpec {
         };
         Self {
             role,
-            endpoint_id,
+            endpoint_id: beside.map(|endpoint| endpoint.id.clone()),
+            zone,
             outbound,
             filter_file,
         }
@@ -93,11 +100,7 @@ impl NodeSpec {
     pub(super) fn inbound(&self, service: &Service) -> Option<InboundPorts> {
         let ports = |endpoint: &Endpoint| {
             Some(InboundPorts {
-                address: if endpoint.host.is_loopback() {
-                    endpoint.host
-                } else {
-                    unspecified(endpoint.host)
-                },
+                address: listen_address(&endpoint.host),
                 listen: endpoint.port,
                 application: endpoint.app_port.or(service.port)?,
             })
@@ -116,9 +119,10 @@ fn endpoint<'s>(service: &'s Service, id: &str) -> Option<&'s Endpoint> {
 }
 
 /// A sidecar listens on all addresses of its host: what callers dial may be translated on the way.
-fn unspecified(host: IpAddr) -> IpAddr {
+fn listen_address(host: &Host) -> IpAddr {
     match host {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        Host::Address(address) if address.is_loopback() => *address,
+        Host::Address(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        Host::Address(IpAddr::V4(_)) | Host::Name(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }

@@ -1,34 +1,122 @@
-//! Routes. A service with a canary has two routes per match: the filter's decision, which it wrote
-//! into `x-mumbai-version`, chooses between them.
+//! Routes. What the filter decided, it wrote into headers: they choose among the routes of one match.
 
-use policy::{names, units::ServiceName};
+use std::collections::BTreeMap;
+
+use policy::{
+    names,
+    traffic_class::{PathMatch, RequestMatch},
+    units::{ServiceName, VersionLabel},
+};
 use serde_json::{Value, json};
 
-use super::{Draft, FILTER_NAME, duration, listener::OUTBOUND};
+use super::{Draft, FILTER_NAME, duration, listener::OUTBOUND, retry};
 use crate::{
-    mesh::{Gateway, Mesh, PathMatch, Service},
+    mesh::{
+        Forward, Gateway, HostPattern, Mesh, Redirect, Retries, Rewrite, Route, RouteAction,
+        Service, Thresholds,
+    },
     resource::ResourceType,
 };
 
+/// The class whose requests have Envoy's higher priority.
+const GOLD: &str = "gold";
+
 pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
-    let mut routes = vec![health()];
-    for route in &gateway.routes {
-        if let Some(service) = mesh.services.get(&route.service) {
-            routes.extend(to_service(&path(&route.path), &route.service, service));
-        }
-    }
-    let hosts = json!([{"name": name, "domains": ["*"], "routes": routes}]);
-    configuration(name, &hosts)
+    let hosts: Vec<Value> = virtual_hosts(gateway)
+        .into_iter()
+        .enumerate()
+        .map(|(number, (routes, domains))| {
+            let routes = routes.into_iter();
+            let mut routes: Vec<Value> = routes
+                .flat_map(|route| gateway_routes(mesh, route))
+                .collect();
+            routes.insert(0, health());
+            let name = match number {
+                0 => name.to_string(),
+                _ => format!("{name}|{number}"),
+            };
+            json!({"name": name, "domains": domains, "routes": routes})
+        })
+        .collect();
+    configuration(name, &json!(hosts))
 }
 
-/// One virtual host per service, found by its name with any port.
-pub(super) fn outbound(mesh: &Mesh) -> Draft {
-    let anything = PathMatch::Prefix("/".into());
-    let hosts: Vec<Value> = mesh
-        .services
-        .iter()
+/// Routes by the hosts for which they are. Envoy looks at the routes of the most specific host only, so
+/// each has all that hold for it. Health checks are answered whatever the host.
+fn virtual_hosts(gateway: &Gateway) -> Vec<(Vec<&Route>, Vec<String>)> {
+    let own = gateway.hosts.iter();
+    let mut hosts: Vec<&HostPattern> = own
+        .chain(gateway.routes.iter().flat_map(|route| &route.hosts))
+        .chain([&HostPattern::Any])
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let mut groups: BTreeMap<Vec<usize>, Vec<String>> = BTreeMap::new();
+    for host in hosts {
+        let covered = |patterns: &[HostPattern]| patterns.iter().any(|known| known.covers(host));
+        let routes = gateway.routes.iter().enumerate().filter(|(_, route)| {
+            covered(&gateway.hosts) && (route.hosts.is_empty() || covered(&route.hosts))
+        });
+        let routes = routes.map(|(index, _)| index).collect();
+        groups.entry(routes).or_default().push(host.to_string());
+    }
+    // Those with most routes first: the gateway's name is theirs.
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(routes, _)| std::cmp::Reverse(routes.len()));
+    groups
+        .into_iter()
+        .map(|(routes, domains)| {
+            let routes = routes
+                .into_iter()
+                .filter_map(|index| gateway.routes.get(index));
+            (routes.collect(), domains)
+        })
+        .collect()
+}
+
+fn gateway_routes(mesh: &Mesh, route: &Route) -> Vec<Value> {
+    let matched = request_match(&route.request);
+    let template = template(&route.request);
+    match &route.action {
+        RouteAction::Redirect(redirect) => {
+            vec![json!({
+                "name": template,
+                "match": matched,
+                "redirect": redirection(&route.request, redirect),
+                "typed_per_filter_config": without_policy(),
+            })]
+        }
+        RouteAction::Forward(forward) => {
+            let Some(service) = mesh.services.get(&forward.service) else {
+                return Vec::new();
+            };
+            let call = Call {
+                template: &template,
+                matched,
+                method: route.request.method.as_deref(),
+                action: forward_action(&route.request, forward, service),
+                retries: forward.retries.as_ref().or(service.retries.as_ref()),
+            };
+            to_service(mesh, &call, &forward.service, service)
+        }
+    }
+}
+
+/// One virtual host per service that is used, found by its name with any port.
+pub(super) fn outbound<'m>(
+    mesh: &Mesh,
+    services: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
+) -> Draft {
+    let hosts: Vec<Value> = services
         .map(|(name, service)| {
-            let routes = to_service(&path(&anything), name, service);
+            let call = Call {
+                template: "/*",
+                matched: json!({"prefix": "/"}),
+                method: None,
+                action: with_timeout(json!({}), service.timeout),
+                retries: service.retries.as_ref(),
+            };
+            let routes = to_service(mesh, &call, name, service);
             json!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
         })
         .collect();
@@ -47,46 +135,224 @@ fn configuration(name: &str, hosts: &Value) -> Draft {
 /// Gateways answer health checks themselves, and no policy counts them.
 fn health() -> Value {
     json!({
+        "name": "/health",
         "match": {"path": "/health"},
         "direct_response": {"status": 200, "body": {"inline_string": "ok\n"}},
-        "typed_per_filter_config": {FILTER_NAME: {
-            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
-            "disabled": true,
-        }},
+        "typed_per_filter_config": without_policy(),
     })
 }
 
-fn path(matched: &PathMatch) -> Value {
-    match matched {
-        PathMatch::Exact(path) => json!({"path": path}),
-        PathMatch::Prefix(prefix) if prefix == "/" => json!({"prefix": "/"}),
-        PathMatch::Prefix(prefix) => json!({"path_separated_prefix": prefix}),
+fn without_policy() -> Value {
+    json!({FILTER_NAME: {
+        "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+        "disabled": true,
+    }})
+}
+
+/// What people are shown of a route in place of paths, which carry data of their own.
+fn template(request: &RequestMatch) -> String {
+    match (&request.path, &request.grpc_service) {
+        (Some(PathMatch::Exact(path)), _) => path.to_string(),
+        (Some(PathMatch::Prefix(prefix)), _) if &**prefix != "/" => format!("{prefix}/*"),
+        (_, Some(service)) => format!("/{service}/*"),
+        _ => "/*".into(),
     }
 }
 
-fn to_service(matched: &Value, name: &ServiceName, service: &Service) -> Vec<Value> {
-    let mut routes = Vec::new();
-    if let Some(canary) = &service.canary {
-        let mut with_version = matched.clone();
-        with_version["headers"] = json!([{
-            "name": names::HEADER_VERSION,
-            "string_match": {"exact": canary.version.as_str()},
-        }]);
-        let cluster = format!("{name}|{}", canary.version);
-        routes.push(route(&with_version, name, service, &cluster));
+fn request_match(request: &RequestMatch) -> Value {
+    let mut matched = match (&request.path, &request.grpc_service) {
+        (Some(PathMatch::Exact(path)), _) => json!({"path": path}),
+        (Some(PathMatch::Prefix(prefix)), _) if &**prefix != "/" => {
+            json!({"path_separated_prefix": prefix})
+        }
+        (_, Some(service)) => json!({"prefix": format!("/{service}/"), "grpc": {}}),
+        _ => json!({"prefix": "/"}),
+    };
+    if let Some(method) = &request.method {
+        add_header(&mut matched, exactly(":method", method));
     }
-    routes.push(route(matched, name, service, name.as_str()));
+    for (name, value) in &request.headers {
+        add_header(&mut matched, exactly(name.as_str(), value));
+    }
+    matched
+}
+
+fn exactly(name: &str, value: &str) -> Value {
+    json!({"name": name, "string_match": {"exact": value}})
+}
+
+fn add_header(matched: &mut Value, header: Value) {
+    match &mut matched["headers"] {
+        Value::Array(headers) => headers.push(header),
+        absent => *absent = json!([header]),
+    }
+}
+
+fn with_timeout(mut action: Value, timeout: Option<std::time::Duration>) -> Value {
+    if let Some(timeout) = timeout {
+        action["timeout"] = duration(timeout);
+    }
+    action
+}
+
+fn forward_action(request: &RequestMatch, forward: &Forward, service: &Service) -> Value {
+    let mut action = with_timeout(json!({}), forward.timeout.or(service.timeout));
+    let Rewrite { path, host } = &forward.rewrite;
+    if let Some(path) = path {
+        put_new_path(&mut action, request, path);
+    }
+    if let Some(host) = host {
+        action["host_rewrite_literal"] = json!(host);
+    }
+    action
+}
+
+/// Envoy replaces what the route matches, to the letter: `/` in `/orders` would lead to `//orders`, and
+/// `/new` in place of `/` to `/neworders`.
+fn put_new_path(action: &mut Value, request: &RequestMatch, new: &str) {
+    let prefix = match &request.path {
+        Some(PathMatch::Exact(_)) => {
+            action["prefix_rewrite"] = json!(new);
+            return;
+        }
+        Some(PathMatch::Prefix(prefix)) => prefix.trim_end_matches('/'),
+        None => "",
+    };
+    match (prefix, new) {
+        ("", "/") => {}
+        ("", new) => action["prefix_rewrite"] = json!(format!("{new}/")),
+        (prefix, "/") => {
+            action["regex_rewrite"] = json!({
+                "pattern": {"regex": format!("^{}/?", escaped(prefix))},
+                "substitution": "/",
+            });
+        }
+        (_, new) => action["prefix_rewrite"] = json!(new),
+    }
+}
+
+/// A text as a regular expression that matches it alone.
+fn escaped(text: &str) -> String {
+    let mut regex = String::with_capacity(text.len());
+    for character in text.chars() {
+        if !character.is_ascii_alphanumeric() && character != '/' {
+            regex.push('\\');
+        }
+        regex.push(character);
+    }
+    regex
+}
+
+fn redirection(request: &RequestMatch, redirect: &Redirect) -> Value {
+    let mut action = json!({"response_code": match redirect.status {
+        302 => "FOUND",
+        303 => "SEE_OTHER",
+        307 => "TEMPORARY_REDIRECT",
+        308 => "PERMANENT_REDIRECT",
+        _ => "MOVED_PERMANENTLY",
+    }});
+    if redirect.https {
+        action["https_redirect"] = json!(true);
+    }
+    if let Some(host) = &redirect.host {
+        action["host_redirect"] = json!(host);
+    }
+    if let Some(port) = redirect.port {
+        action["port_redirect"] = json!(port);
+    }
+    if let Some(path) = &redirect.path {
+        action["path_redirect"] = json!(path);
+    }
+    if let Some(prefix) = &redirect.path_prefix {
+        put_new_path(&mut action, request, prefix);
+    }
+    action
+}
+
+/// A match, and what becomes of the requests that it matches.
+struct Call<'m> {
+    template: &'m str,
+    matched: Value,
+    method: Option<&'m str>,
+    action: Value,
+    retries: Option<&'m Retries>,
+}
+
+/// One route for each combination of what the filter decided and how the request may be tried again; the
+/// first that matches counts, so those with more conditions come first.
+fn to_service(mesh: &Mesh, call: &Call<'_>, name: &ServiceName, service: &Service) -> Vec<Value> {
+    let canary = service.canary.as_ref().map(|canary| &canary.version);
+    let versions = canary.map(Some).into_iter().chain([None]);
+    let mut routes = Vec::new();
+    for priority in priorities(mesh, service) {
+        for version in versions.clone() {
+            for methods in retry::kinds(call.retries, call.method) {
+                routes.push(variant(call, name, *priority, version, *methods));
+            }
+        }
+    }
     routes
 }
 
-fn route(matched: &Value, name: &ServiceName, service: &Service, cluster: &str) -> Value {
-    let mut action = json!({"cluster": cluster});
-    if let Some(timeout) = service.timeout {
-        action["timeout"] = duration(timeout);
+fn variant(
+    call: &Call<'_>,
+    name: &ServiceName,
+    priority: Priority,
+    version: Option<&VersionLabel>,
+    methods: retry::Methods,
+) -> Value {
+    let mut matched = call.matched.clone();
+    let mut action = call.action.clone();
+    if priority == Priority::OfGold {
+        add_header(&mut matched, exactly(names::HEADER_CLASS, GOLD));
+    }
+    if priority != Priority::Default {
+        action["priority"] = json!("HIGH");
+    }
+    action["cluster"] = match version {
+        Some(label) => {
+            add_header(&mut matched, exactly(names::HEADER_VERSION, label.as_str()));
+            json!(format!("{name}|{label}"))
+        }
+        None => json!(name.as_str()),
+    };
+    if methods == retry::Methods::Idempotent && call.method.is_none() {
+        add_header(&mut matched, retry::idempotent());
+    }
+    if let Some(retries) = call.retries {
+        action["retry_policy"] = retry::policy(retries, methods);
     }
     json!({
+        "name": call.template,
         "match": matched,
         "route": action,
         "metadata": {"filter_metadata": {FILTER_NAME: {"service": name.as_str()}}},
     })
+}
+
+/// By which of Envoy's two sets of limits requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Priority {
+    /// High, for requests of class gold.
+    OfGold,
+    /// High, for every request.
+    High,
+    Default,
+}
+
+/// Where a service has limits of its own, gold is counted apart.
+fn priorities(mesh: &Mesh, service: &Service) -> &'static [Priority] {
+    let requests_differ = mesh
+        .traffic_classes
+        .iter()
+        .any(|class| !class.matches.is_empty());
+    if service.thresholds == Thresholds::default() {
+        &[Priority::Default]
+    } else if requests_differ {
+        &[Priority::OfGold, Priority::Default]
+    } else if service.class.as_str() == GOLD {
+        &[Priority::High]
+    } else {
+        &[Priority::Default]
+    }
 }

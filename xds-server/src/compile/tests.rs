@@ -1,5 +1,7 @@
 //! What Envoys are sent, as JSON and as bytes.
 
+mod golden;
+
 use std::sync::Arc;
 
 use policy::wire::{FilterConfig, ServiceSource};
@@ -46,6 +48,7 @@ fn node(cluster: &str, id: &str, metadata: NodeMetadata) -> NodeKey {
         id: id.into(),
         cluster: cluster.into(),
         metadata,
+        ..NodeKey::default()
     }
 }
 
@@ -85,6 +88,7 @@ fn a_gateway_chooses_the_canary_by_the_filters_header_and_answers_health_itself(
     assert_eq!(
         routes[1],
         json!({
+            "name": "/orders/best",
             "match": {"path": "/orders/best", "headers": [
                 {"name": "x-mumbai-version", "string_match": {"exact": "v2"}}]},
             "route": {"cluster": "order-service|v2", "timeout": "1.500000000s"},
@@ -94,6 +98,7 @@ fn a_gateway_chooses_the_canary_by_the_filters_header_and_answers_health_itself(
     assert_eq!(
         routes[2],
         json!({
+            "name": "/orders/best",
             "match": {"path": "/orders/best"},
             "route": {"cluster": "order-service", "timeout": "1.500000000s"},
             "metadata": metadata,

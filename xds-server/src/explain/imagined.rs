@@ -45,6 +45,13 @@ impl GivenHeaders {
         }
         Ok(Self(headers))
     }
+
+    /// Changes the text of a header that is there.
+    pub(super) fn set(&mut self, name: &str, change: impl FnOnce(String) -> String) {
+        if let Some(value) = self.0.get_mut(name) {
+            *value = change(String::from_utf8_lossy(value).into_owned()).into_bytes();
+        }
+    }
 }
 
 impl Headers for GivenHeaders {

@@ -1,7 +1,9 @@
 //! What would happen to a request, and why: the filter's own code, asked with a time of choice. Pure.
 
 mod imagined;
+mod path;
 mod reasons;
+mod target;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +12,7 @@ use policy::{
     decision::{RequestView, Rules, ServiceId, Verdict, decide},
     names,
     time::{CivilZone, WallTime},
-    units::{ServiceName, ZoneName},
+    units::ZoneName,
     wire::ServiceSource,
 };
 use serde::Serialize;
@@ -19,8 +21,9 @@ use serde_json::Value;
 use self::{
     imagined::{GivenHeaders, Imagined},
     reasons::{breaker, decision_reasons, festival, traffic_reasons, window},
+    target::target,
 };
-use crate::mesh::{ClientOptions, Mesh, Service};
+use crate::mesh::Mesh;
 
 /// A request that somebody wonders about.
 #[derive(Debug, Clone, Default)]
@@ -121,8 +124,8 @@ pub fn explain(
         Some(at) => parse_instant(at).map_err(|error| QuestionError(format!("at: {error}")))?,
         None => now,
     };
-    let (target, clients, mut reasons) = target(mesh, question)?;
-    let headers = GivenHeaders::read(question)?;
+    let mut headers = GivenHeaders::read(question)?;
+    let (target, clients, mut reasons) = target(mesh, question, &mut headers)?;
     let mut config = mesh.filter_config(clients, ServiceSource::default());
     config.zone = zone(question)?;
     let rules = Rules::new(config);
@@ -175,66 +178,6 @@ pub fn explain(
             .collect(),
         reasons,
     })
-}
-
-type Target<'m> = Option<(&'m ServiceName, &'m Service)>;
-
-/// The service asked about, what its clients may choose, and how it was found.
-fn target<'m>(
-    mesh: &'m Mesh,
-    question: &Question,
-) -> Result<(Target<'m>, ClientOptions, Vec<String>), QuestionError> {
-    let listed = |names: Vec<&ServiceName>| {
-        let names: Vec<&str> = names.into_iter().map(ServiceName::as_str).collect();
-        names.join(", ")
-    };
-    match (&question.service, &question.gateway) {
-        (Some(name), None) => {
-            let found = ServiceName::new(name)
-                .ok()
-                .and_then(|name| mesh.services.get_key_value(&name));
-            let Some((name, service)) = found else {
-                let known = listed(mesh.services.keys().collect());
-                return Err(QuestionError(format!(
-                    "service: {name:?} is not in this mesh; known: {known}"
-                )));
-            };
-            let reason = format!("called as {name} through a sidecar's outbound listener");
-            Ok((
-                Some((name, service)),
-                ClientOptions::default(),
-                vec![reason],
-            ))
-        }
-        (None, Some(name)) => {
-            let found = ServiceName::new(name)
-                .ok()
-                .and_then(|name| mesh.gateways.get(&name));
-            let Some(gateway) = found else {
-                let known = listed(mesh.gateways.keys().collect());
-                return Err(QuestionError(format!(
-                    "gateway: {name:?} is not in this mesh; known: {known}"
-                )));
-            };
-            let path = question.path.as_deref().unwrap_or("/");
-            let clients = gateway.clients;
-            if path.split(['?', '#']).next() == Some("/health") {
-                let reason = format!("gateway {name} answers /health itself with 200");
-                return Ok((None, clients, vec![reason]));
-            }
-            let target = mesh
-                .route(gateway, path)
-                .and_then(|service| mesh.services.get_key_value(service));
-            let reason = match target {
-                Some((service, _)) => format!("gateway {name} routes {path} to {service}"),
-                None => format!("gateway {name} has no route for {path}: 404"),
-            };
-            Ok((target, clients, vec![reason]))
-        }
-        _ => Err(QuestionError(
-            "name either a service or a gateway to ask about".into(),
-        )),
-    }
 }
 
 fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {

@@ -4,6 +4,7 @@ use envoy_types::pb::{
     envoy::config::core::v3::{Node, node::UserAgentVersionType},
     google::protobuf::{Struct, value::Kind},
 };
+use policy::units::ZoneName;
 
 use crate::{
     fleet::NodeInfo,
@@ -50,6 +51,8 @@ pub(super) fn node_key(node: &Node) -> Result<NodeKey, &'static str> {
     if node.id.len() > NODE_TEXT_MAX || node.cluster.len() > NODE_TEXT_MAX {
         return Err("node.id and node.cluster may have at most 1024 bytes each");
     }
+    let zone = node.locality.as_ref().map(|place| place.zone.as_str());
+    let zone = zone.filter(|zone| ZoneName::new(zone).is_ok());
     let fields = node
         .metadata
         .as_ref()
@@ -61,6 +64,7 @@ pub(super) fn node_key(node: &Node) -> Result<NodeKey, &'static str> {
     Ok(NodeKey {
         id: node.id.clone(),
         cluster: node.cluster.clone(),
+        zone: zone.unwrap_or_default().to_string(),
         metadata: fields.map(metadata).unwrap_or_default(),
     })
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{reader::Reader, shapes, units::ServiceName};
+use policy::{canary::CanarySplit, reader::Reader, shapes, units::ServiceName};
 
-use super::model::{Mesh, Service};
+use super::model::{Mesh, RouteAction, Service};
 
 /// Reports every contradiction between the parts of a mesh.
 pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
@@ -25,7 +25,8 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
     for (name, service) in &mesh.services {
-        canary_has_endpoints(root, name, service);
+        versions_have_endpoints(root, name, service);
+        uses_exist(root, mesh, name, service);
         sidecars_find_their_application(root, name, service);
     }
 }
@@ -33,17 +34,31 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
 fn routes_lead_somewhere(root: &Reader<'_>, mesh: &Mesh) {
     for (gateway_name, gateway) in &mesh.gateways {
         for (index, route) in gateway.routes.iter().enumerate() {
-            if mesh.services.contains_key(&route.service) {
+            let RouteAction::Forward(forward) = &route.action else {
                 continue;
-            }
-            let known: Vec<&str> = mesh.services.keys().map(ServiceName::as_str).collect();
-            root.problem_at(
-                &format!("gateways.{gateway_name}.routes[{index}].service"),
-                format!("no service is named {:?}", route.service.as_str()),
-                Some(format!("known services: {}", known.join(", "))),
-            );
+            };
+            let path = format!("gateways.{gateway_name}.routes[{index}].service");
+            service_exists(root, mesh, &path, &forward.service);
         }
     }
+}
+
+fn uses_exist(root: &Reader<'_>, mesh: &Mesh, name: &ServiceName, service: &Service) {
+    for used in service.uses.iter().flatten() {
+        service_exists(root, mesh, &format!("services.{name}.uses"), used);
+    }
+}
+
+fn service_exists(root: &Reader<'_>, mesh: &Mesh, path: &str, name: &ServiceName) {
+    if mesh.services.contains_key(name) {
+        return;
+    }
+    let known: Vec<&str> = mesh.services.keys().map(ServiceName::as_str).collect();
+    root.problem_at(
+        path,
+        format!("no service is named {:?}", name.as_str()),
+        Some(format!("known services: {}", known.join(", "))),
+    );
 }
 
 fn gateways_listen_apart(root: &Reader<'_>, mesh: &Mesh) {
@@ -74,15 +89,34 @@ fn endpoint_ids_are_unique(root: &Reader<'_>, mesh: &Mesh) {
     }
 }
 
-fn canary_has_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
-    let Some(canary) = &service.canary else {
-        return;
-    };
-    if canary.weight.get() > 0 && service.endpoints_of(Some(&canary.version)).next().is_none() {
+fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
+    let labelled = |label| service.endpoints_of(Some(label)).next().is_some();
+    if let Some(canary) = &service.canary
+        && canary.weight.get() > 0
+        && !labelled(&canary.version)
+    {
         root.problem_at(
             &format!("services.{name}.canary.version"),
             format!("no endpoint of {name} has version: {}", canary.version),
             Some("label the canary's endpoints, or set weight: 0 until they exist".into()),
+        );
+    }
+    let Some(stable) = &service.stable_version else {
+        return;
+    };
+    let path = format!("services.{name}.stable_version");
+    let same = |canary: &CanarySplit| canary.version == *stable && canary.weight.get() > 0;
+    if service.canary.as_ref().is_some_and(same) {
+        root.problem_at(
+            &path,
+            format!("{stable} is the canary's version too"),
+            Some("name another version, or end the canary".into()),
+        );
+    } else if !service.endpoints.is_empty() && !labelled(stable) {
+        root.problem_at(
+            &path,
+            format!("no endpoint of {name} has version: {stable}"),
+            Some("label the stable endpoints, or leave it out".into()),
         );
     }
 }

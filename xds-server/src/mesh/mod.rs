@@ -14,6 +14,10 @@ mod zone;
 mod tests;
 
 pub use document::{Document, MeshFile, include_problem, includes};
-pub use model::{ClientOptions, Endpoint, Gateway, Mesh, PathMatch, Route, Service};
+pub use model::{
+    ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host, HostPattern,
+    Mesh, OutlierDetection, Placement, Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite,
+    Route, RouteAction, Service, Thresholds, Tracing,
+};
 pub use place::{MeshProblem, Place, plain};
 pub use read::{Defaults, empty, read};

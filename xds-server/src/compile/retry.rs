@@ -1,0 +1,60 @@
+//! Which failed requests Envoy tries again: one that may have done something is tried again only when it
+//! surely reached nobody.
+
+use serde_json::{Value, json};
+
+use super::duration;
+use crate::mesh::Retries;
+
+/// Methods that may be sent twice (RFC 9110, section 9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
+/// Requests that one retry policy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Methods {
+    Idempotent,
+    Any,
+}
+
+/// The kinds of requests of a route that are tried again differently, in the order in which they must be
+/// matched. `method` is the only one that the route matches.
+pub(super) fn kinds(retries: Option<&Retries>, method: Option<&str>) -> &'static [Methods] {
+    match (retries, method) {
+        (None, _) => &[Methods::Any],
+        (Some(_), Some(method)) if IDEMPOTENT.contains(&method) => &[Methods::Idempotent],
+        (Some(_), Some(_)) => &[Methods::Any],
+        (Some(_), None) => &[Methods::Idempotent, Methods::Any],
+    }
+}
+
+/// The header match by which requests of idempotent methods are told apart.
+pub(super) fn idempotent() -> Value {
+    json!({
+        "name": ":method",
+        "string_match": {"safe_regex": {"regex": IDEMPOTENT.join("|")}},
+    })
+}
+
+pub(super) fn policy(retries: &Retries, methods: Methods) -> Value {
+    let mut body = json!({
+        "num_retries": retries.attempts,
+        "retry_host_predicate": [{
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            },
+        }],
+        "host_selection_retry_max_attempts": 3,
+    });
+    match methods {
+        Methods::Idempotent => {
+            body["retry_on"] = json!("connect-failure,refused-stream,reset,gateway-error");
+            if let Some(timeout) = retries.per_try_timeout {
+                body["per_try_timeout"] = duration(timeout);
+            }
+        }
+        // Without a timeout of one try: nothing may be tried again after it.
+        Methods::Any => body["retry_on"] = json!("connect-failure,refused-stream"),
+    }
+    body
+}

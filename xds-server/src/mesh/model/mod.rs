@@ -1,0 +1,115 @@
+//! The validated mesh: what every later step may rely on. It embeds policy's types, so that a rule
+//! means the same in the file, in the filter and in `explain`.
+
+mod gateway;
+mod proxies;
+mod service;
+mod upstream;
+
+use std::collections::BTreeMap;
+
+use policy::{
+    timetable::Timetable,
+    traffic_class::TrafficClass,
+    units::ServiceName,
+    wire::{FilterConfig, ServiceConfig, ServiceSource},
+};
+
+pub use self::{
+    gateway::{
+        ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
+    },
+    proxies::{Proxies, Tracing},
+    service::{Endpoint, Service},
+    upstream::{
+        HealthCheck, HealthCheckKind, Host, OutlierDetection, Placement, Protocol, Retries,
+        RetryBudget, Thresholds,
+    },
+};
+
+/// One whole, consistent mesh. Deterministic order everywhere: equal files give equal resources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mesh {
+    /// Shown to people; `mesh` when the file names none.
+    pub name: String,
+    /// Prefix that zone labels drop (`mumbai-west` -> `west`).
+    pub region: Option<String>,
+    /// Peak hours and festivals in the mesh's own time zone.
+    pub timetable: Timetable,
+    /// Classes of requests; the first that matches counts.
+    pub traffic_classes: Vec<TrafficClass>,
+    /// What every Envoy does alike.
+    pub proxies: Proxies,
+    /// Every service, by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Every gateway, by name. A gateway and a service never share a name: both are `node.cluster`s.
+    pub gateways: BTreeMap<ServiceName, Gateway>,
+}
+
+impl Mesh {
+    /// A mesh without services, for a server that has been given nothing yet.
+    pub fn empty(timetable: Timetable) -> Self {
+        Self {
+            name: "mesh".into(),
+            region: None,
+            timetable,
+            traffic_classes: Vec::new(),
+            proxies: Proxies::default(),
+            services: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+        }
+    }
+
+    /// What the filter must know to call every service; `clients` are those of the listener that it
+    /// serves, `service_from` is what its routes tell.
+    pub fn filter_config(
+        &self,
+        clients: ClientOptions,
+        service_from: ServiceSource,
+    ) -> FilterConfig {
+        self.filter_config_for(self.services.iter(), clients, service_from)
+    }
+
+    /// As [`filter_config`](Self::filter_config), of these services only.
+    pub fn filter_config_for<'m>(
+        &self,
+        services: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
+        clients: ClientOptions,
+        service_from: ServiceSource,
+    ) -> FilterConfig {
+        let services = services
+            .map(|(name, service)| ServiceConfig {
+                name: name.clone(),
+                class: service.class.clone(),
+                clusters: Vec::new(),
+                authorities: Vec::new(),
+                breaker: service.breaker.clone(),
+                timeout: service.longest_timeout,
+                limit: service.limit.clone(),
+                canary: service.canary.clone(),
+            })
+            .collect();
+        FilterConfig {
+            zone: None,
+            region: self.region.clone(),
+            timetable: self.timetable.clone(),
+            traffic_classes: self.traffic_classes.clone(),
+            services,
+            trust_canary_header: clients.trust_canary_header,
+            debug_headers: clients.debug_headers,
+            service_from,
+        }
+    }
+
+    /// The services that the sidecars of this one may call.
+    pub fn used_by<'m>(
+        &'m self,
+        caller: &'m Service,
+    ) -> impl Iterator<Item = (&'m ServiceName, &'m Service)> + Clone {
+        let used = |name: &ServiceName| match &caller.uses {
+            Some(uses) => uses.contains(name),
+            None => true,
+        };
+        self.services.iter().filter(move |(name, _)| used(name))
+    }
+}

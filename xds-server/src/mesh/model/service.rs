@@ -1,0 +1,101 @@
+//! Services and their endpoints.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use policy::{
+    breaker::BreakerPlan,
+    canary::CanarySplit,
+    limit::Limit,
+    units::{ClassName, ServiceName, VersionLabel, ZoneName},
+};
+
+use super::{
+    HealthCheck, Host, OutlierDetection, Placement, Protocol, Retries, RetryBudget, Thresholds,
+};
+
+/// A service and the rules for calling it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// What the application listens on beside its sidecar, unless its endpoint says `app_port`.
+    pub port: Option<u16>,
+    /// Whether endpoints stand behind a sidecar Envoy of ours.
+    pub sidecar: bool,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// Instances, in the file's order. All are found by address, or all by name.
+    pub endpoints: Vec<Endpoint>,
+    /// The label of the stable endpoints, where one is named.
+    pub stable_version: Option<VersionLabel>,
+    /// What its sidecars may call; everything when absent.
+    pub uses: Option<BTreeSet<ServiceName>>,
+    /// The traffic class of its requests.
+    pub class: ClassName,
+    /// Route timeout; Envoy's own default (15 s) when absent.
+    pub timeout: Option<Duration>,
+    /// The longest timeout of all routes to it, as a breaker's probes need to know.
+    pub longest_timeout: Option<Duration>,
+    /// Further tries; none when absent.
+    pub retries: Option<Retries>,
+    /// How much of the traffic may be retries, of all routes together.
+    pub retry_budget: Option<RetryBudget>,
+    /// What its endpoints are asked.
+    pub health_check: Option<HealthCheck>,
+    /// When an endpoint is left out because of its answers.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Envoy's own limits.
+    pub thresholds: Thresholds,
+    /// Which endpoints are preferred.
+    pub placement: Placement,
+    /// When callers stop calling it.
+    pub breaker: BreakerPlan,
+    /// Requests per second that are let through, all classes together.
+    pub limit: Option<Limit>,
+    /// The split of its users, if a canary runs.
+    pub canary: Option<CanarySplit>,
+}
+
+/// One instance of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Unique in the mesh; the `node.id` of its sidecar.
+    pub id: String,
+    /// Where callers connect to.
+    pub host: Host,
+    /// Port that callers connect to: the sidecar's inbound port where there is one.
+    pub port: u16,
+    /// The application's own port beside the sidecar.
+    pub app_port: Option<u16>,
+    /// Load-balancing weight, 1..=65535.
+    pub weight: u32,
+    /// Region, for Envoy's locality.
+    pub region: Option<String>,
+    /// `zone`, else `<region>-<az>`, else none.
+    pub zone: Option<ZoneName>,
+    /// Version label.
+    pub version: Option<VersionLabel>,
+}
+
+impl Service {
+    /// Endpoints that serve a version. `None` is stable: those of `stable_version` where one is named,
+    /// else all that do not carry the canary's label.
+    pub fn endpoints_of<'s>(
+        &'s self,
+        version: Option<&'s VersionLabel>,
+    ) -> impl Iterator<Item = &'s Endpoint> {
+        let canary = self.canary.as_ref().map(|canary| &canary.version);
+        self.endpoints.iter().filter(move |endpoint| {
+            let label = endpoint.version.as_ref();
+            match (version, &self.stable_version) {
+                (Some(asked), _) => label == Some(asked),
+                (None, Some(stable)) => label == Some(stable),
+                (None, None) => canary.is_none() || label != canary,
+            }
+        })
+    }
+
+    /// Whether its endpoints are found by name.
+    pub fn found_by_name(&self) -> bool {
+        let mut hosts = self.endpoints.iter().map(|endpoint| &endpoint.host);
+        hosts.any(|host| matches!(host, Host::Name(_)))
+    }
+}

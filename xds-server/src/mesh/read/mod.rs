@@ -1,0 +1,199 @@
+//! The mesh file's YAML -> [`Mesh`], or *all* its problems, each with path, legal range and fix.
+//! What the file shares with the filter's configuration is read by policy's own code.
+
+mod fields;
+mod gateways;
+mod proxies;
+mod services;
+mod upstream;
+
+use std::collections::BTreeMap;
+
+use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
+use super::{
+    check::check,
+    document::{Document, MeshFile, include_problem, includes},
+    model::{Gateway, Mesh, Service},
+    zone,
+};
+use policy::{
+    breaker::BreakerRules,
+    reader::{ObjectReader, Problem, Reader},
+    shapes,
+    timetable::Timetable,
+    traffic_class::TrafficClass,
+    units::{ServiceName, ZoneName},
+};
+
+/// What holds where the file is silent: the environment's word, else the built-in default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// `REGION`.
+    pub region: String,
+    /// `TIMEZONE`, an IANA name.
+    pub timezone: String,
+    /// `PEAK_HOURS`, e.g. `7-11,17-22`. Absent means no window.
+    pub peak_hours: Option<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            region: "mumbai".into(),
+            timezone: "Asia/Kolkata".into(),
+            peak_hours: None,
+        }
+    }
+}
+
+/// Reads the text of a mesh file that includes no other.
+///
+/// # Errors
+/// Every problem found; nothing of the file counts when there is one.
+pub fn read(text: &str, defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
+    let file = MeshFile {
+        name: "mesh".into(),
+        text: text.into(),
+    };
+    if let Some(include) = includes(text).first() {
+        let message = format!("{include:?}: a text without a file can include none");
+        return Err(vec![include_problem(&file, 0, message, None).problem]);
+    }
+    Document::new(&[file], &[])
+        .mesh(defaults)
+        .map_err(|problems| problems.into_iter().map(|placed| placed.problem).collect())
+}
+
+/// The mesh of a server that was given no file: no services, the environment's calendar.
+///
+/// # Errors
+/// When the environment itself is wrong (`TIMEZONE`, `PEAK_HOURS`).
+pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
+    read("{}", defaults)
+}
+
+/// Reads the tree of all files together.
+pub(super) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+    let mut file = root.object()?;
+    file.not_supported(&["freeze", "debug_headers"]);
+    let (name, region) = read_identity(&mut file, defaults);
+    let timetable = read_timetable(&mut file, defaults);
+    let traffic_classes = read_classes(&mut file);
+    let proxies = read_proxies(&mut file);
+    let mut services = read_services(&mut file);
+    let gateways = read_gateways(&mut file);
+    file.finish();
+    heed_routes(&mut services, &gateways);
+    let mesh = Mesh {
+        name,
+        region: Some(region),
+        timetable: timetable?,
+        traffic_classes,
+        proxies,
+        services,
+        gateways,
+    };
+    check(root, &mesh);
+    Some(mesh)
+}
+
+/// What the gateways' routes to a service mean for all of its callers.
+fn heed_routes(
+    services: &mut BTreeMap<ServiceName, Service>,
+    gateways: &BTreeMap<ServiceName, Gateway>,
+) {
+    for forward in gateways.values().flat_map(Gateway::calls) {
+        let Some(service) = services.get_mut(&forward.service) else {
+            continue;
+        };
+        if forward.retries.is_some() && service.thresholds.max_retries.is_none() {
+            service.retry_budget.get_or_insert_default();
+        }
+        let default = BreakerRules::DEFAULT_ROUTE_TIMEOUT;
+        let longest = service.longest_timeout.unwrap_or(default);
+        if let Some(timeout) = forward.timeout.filter(|timeout| *timeout > longest) {
+            let rules = &mut service.breaker.rules;
+            rules.lease = BreakerRules::lease_for(rules.open_for, Some(timeout));
+            service.longest_timeout = Some(timeout);
+        }
+    }
+}
+
+fn read_identity(file: &mut ObjectReader<'_>, defaults: &Defaults) -> (String, String) {
+    let mut name = None;
+    let mut region = None;
+    if let Some(mut mesh) = file.optional("mesh").and_then(|mesh| mesh.object()) {
+        name = text::<ServiceName>(&mut mesh, "name", ServiceName::new);
+        region = text::<ZoneName>(&mut mesh, "region", ZoneName::new);
+        mesh.not_supported(&["trust_domain"]);
+        mesh.finish();
+    }
+    (
+        name.map_or_else(|| "mesh".into(), |name| name.to_string()),
+        region.map_or_else(|| defaults.region.clone(), |region| region.to_string()),
+    )
+}
+
+fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Timetable> {
+    let zone = match file.optional("timezone") {
+        Some(reader) => {
+            let name = reader.string()?;
+            match zone::civil_zone(name) {
+                Ok(zone) => Some(zone),
+                Err(error) => {
+                    let hint = zone::closest_name(name).map_or_else(
+                        || "use an IANA name such as Asia/Kolkata".into(),
+                        |closest| format!("did you mean {closest:?}?"),
+                    );
+                    reader.problem(error.to_string(), Some(hint));
+                    None
+                }
+            }
+        }
+        None => match zone::civil_zone(&defaults.timezone) {
+            Ok(zone) => Some(zone),
+            Err(error) => {
+                file.problem(
+                    "timezone",
+                    format!("{error} (from TIMEZONE in the environment)"),
+                    Some("use an IANA name such as Asia/Kolkata".into()),
+                );
+                None
+            }
+        },
+    };
+    let windows = match (file.optional("peak_hours"), &defaults.peak_hours) {
+        (Some(reader), _) => shapes::read_peak_hours(reader),
+        (None, Some(hours)) => match shapes::parse_peak_hours_env(hours) {
+            Ok(windows) => windows,
+            Err(problem) => {
+                file.problem("peak_hours", problem.to_string(), problem.hint);
+                Vec::new()
+            }
+        },
+        (None, None) => Vec::new(),
+    };
+    let festivals = file
+        .optional("festivals")
+        .map_or_else(Vec::new, shapes::read_festivals);
+    Some(Timetable::new(zone?, windows, festivals))
+}
+
+/// In the file's order: the first class that matches a request counts.
+fn read_classes(file: &mut ObjectReader<'_>) -> Vec<TrafficClass> {
+    let Some(classes) = file.optional("traffic_classes") else {
+        return Vec::new();
+    };
+    let entries = classes.entries();
+    if entries.len() > shapes::CLASSES_MAX {
+        let most = shapes::CLASSES_MAX;
+        classes.problem(
+            format!("must be at most {most}, not {}", entries.len()),
+            None,
+        );
+    }
+    entries
+        .into_iter()
+        .filter_map(|(name, reader)| shapes::read_traffic_class(&name, &reader))
+        .collect()
+}
