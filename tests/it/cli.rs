@@ -252,3 +252,24 @@ fn ctrl_c_stops_the_server_cleanly() -> Result<()> {
     ensure!(mesh.client().get("/orders", &[])?.status == 200);
     Ok(())
 }
+
+#[test]
+fn completion_is_a_script_that_the_shell_takes() -> Result<()> {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completion", shell])?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        let script = String::from_utf8(output.stdout)?;
+        for command in ["serve", "analyze", "explain"] {
+            ensure!(script.contains(command), "{shell}: no {command}");
+        }
+        if shell == "bash" {
+            let folder = tempfile::tempdir()?;
+            let file = folder.path().join("completion.bash");
+            std::fs::write(&file, script)?;
+            let check = Command::new("bash").arg("-n").arg(&file).output()?;
+            ensure!(check.status.success(), "{}", stderr(&check));
+        }
+    }
+    ensure!(run(&["completion", "csh"])?.status.code() == Some(64));
+    Ok(())
+}

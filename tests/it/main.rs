@@ -14,6 +14,7 @@ mod gateway;
 mod grpcurl;
 mod http2;
 mod mesh;
+mod mesh_file;
 mod raw;
 mod reload;
 mod robustness;

@@ -23,6 +23,8 @@ pub struct Options<'c> {
     pub xds_port: u16,
     /// 0 is any free port.
     pub api_port: u16,
+    /// What `--config` names, where that is not a file that is written first.
+    pub config: Option<&'c Path>,
     /// The folder of `--resources`.
     pub resources: Option<&'c Path>,
     /// More arguments of `serve`.
@@ -52,8 +54,13 @@ impl Server {
         mesh: &str,
         options: &Options<'_>,
     ) -> Result<Self> {
-        let file = dir.join("mesh.yaml");
-        replace(&file, mesh)?;
+        let file = match options.config {
+            Some(config) => config.to_path_buf(),
+            None => dir.join("mesh.yaml"),
+        };
+        if options.config.is_none() {
+            replace(&file, mesh)?;
+        }
         let mut command = Command::new(&artifacts.server);
         command
             .arg("serve")

@@ -23,7 +23,7 @@ use crate::{
     after_help = "Example:\n  mumbai-mesh explain --config mesh.yaml --gateway edge --path /orders/7 \\\n      --at 2026-11-08T18:30+05:30 -H x-user-id:42"
 )]
 pub(super) struct Explain {
-    /// Read this mesh file.
+    /// Read this mesh file, or a folder of them.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Ask this running server.

@@ -1,6 +1,8 @@
-//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data.
+//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data, 79 findings.
 
+mod analyze;
 mod bootstrap;
+mod completion;
 mod explain;
 mod proxy;
 mod remote;
@@ -17,6 +19,7 @@ use crate::{
 
 const USAGE: u8 = 64;
 const BAD_DATA: u8 = 65;
+const FINDINGS: u8 = 79;
 
 /// Calendar-aware traffic control for stock Envoy.
 #[derive(Debug, Parser)]
@@ -29,7 +32,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Analyze(analyze::Analyze),
     Bootstrap(bootstrap::Bootstrap),
+    Completion(completion::Completion),
     Explain(explain::Explain),
     Proxy(proxy::Proxy),
 }
@@ -43,6 +48,11 @@ struct UsageError(String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadData(String);
+
+/// Errors or warnings of `analyze`, which have been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("errors or warnings were found")]
+struct Findings;
 
 /// Runs the process's own command line.
 pub fn main() -> ExitCode {
@@ -64,6 +74,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Analyze(analyze) => analyze.run(),
+        Command::Completion(completion) => completion.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Explain(explain) => explain.run(),
         Command::Proxy(proxy) => proxy.run(),
@@ -71,6 +83,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
+    if error.is::<Findings>() {
+        return ExitCode::from(FINDINGS);
+    }
     eprintln!("mumbai-mesh: {error:#}");
     if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {
         ExitCode::from(USAGE)

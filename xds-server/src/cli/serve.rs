@@ -28,10 +28,10 @@ const SPARE_DESCRIPTORS: u64 = 512;
 /// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter"
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter"
 )]
 pub(super) struct Serve {
-    /// Mesh file (YAML).
+    /// Mesh file (YAML), or a folder of them.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where Envoys connect (gRPC). Port 0 is any free port.

@@ -10,10 +10,11 @@ const BYTES_MAX: usize = 63;
 pub(super) fn service_name(reader: &Reader<'_>, name: &str) -> Option<ServiceName> {
     let parsed = ServiceName::new(name).ok().filter(|_| is_dns_label(name));
     if parsed.is_none() {
+        // As it is, not as Rust's escapes: those tear Hindi's vowels off.
         let shown = policy::reader::shown(name);
         reader.problem(
             format!(
-                "the name {shown:?} is no DNS label: it must be 1 to {BYTES_MAX} of a-z, 0-9 and -, without - at its ends"
+                "the name \"{shown}\" is no DNS label: it must be 1 to {BYTES_MAX} of a-z, 0-9 and -, without - at its ends"
             ),
             closest(name).map(|closest| format!("did you mean {closest:?}?")),
         );

@@ -1,0 +1,156 @@
+//! `mumbai-mesh analyze`.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{BadData, Findings, UsageError};
+use crate::{
+    analyze::{Finding, Severity, analyze},
+    clock, explain,
+    mesh::{Document, MeshProblem, Place, plain},
+    settings::{self, ConfigPath},
+    source::Loader,
+};
+
+/// The code of what makes a mesh file unusable.
+const INVALID: &str = "invalid";
+
+/// Say what is wrong with a mesh file, and what most likely is. No server is asked.
+///
+/// Exit codes: 0 nothing to do, 65 the file cannot be used, 79 errors or warnings were found.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mumbai-mesh analyze mesh.yaml\n  mumbai-mesh analyze config/ -o json | jq '.findings[] | .code'"
+)]
+pub(super) struct Analyze {
+    /// A mesh file, or a folder of them [default: MESH_CONFIG_PATH, else /etc/mesh/config].
+    file: Option<PathBuf>,
+    /// As of when: RFC 3339 with an offset, seconds optional [default: now].
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<String>,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// A finding and where it is written.
+#[derive(Debug, Serialize)]
+struct Placed {
+    code: &'static str,
+    severity: Severity,
+    place: Option<Place>,
+    path: String,
+    sentence: String,
+    fix: String,
+}
+
+impl Analyze {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let now = match &self.at {
+            Some(at) => explain::parse_instant(at).map_err(UsageError)?,
+            None => clock::now(),
+        };
+        let config = ConfigPath::choose(self.file);
+        let loaded = Loader::new(config.path()).look();
+        let document = Document::new(&loaded.files, &loaded.problems);
+        let mesh = document.mesh(&settings::defaults());
+        let is_usable = mesh.is_ok();
+        let found: Vec<Placed> = match mesh {
+            Ok(mesh) => analyze(&mesh, now)
+                .into_iter()
+                .map(|finding| Placed::found(finding, &document))
+                .collect(),
+            Err(problems) => problems.into_iter().map(Placed::problem).collect(),
+        };
+        let name = config.path().display();
+        match self.output {
+            Output::Json => println!("{:#}", json!({"findings": found})),
+            Output::Yaml => print!("{}", serde_saphyr::to_string(&json!({"findings": found}))?),
+            Output::Table => println!("{}{name}: {}", list(&found), summary(&found)),
+        }
+        if !is_usable {
+            return Err(BadData(format!("{name} is refused")).into());
+        }
+        if found
+            .iter()
+            .any(|found| found.severity <= Severity::Warning)
+        {
+            return Err(Findings.into());
+        }
+        Ok(())
+    }
+}
+
+impl Placed {
+    fn found(finding: Finding, document: &Document<'_>) -> Self {
+        Self {
+            code: finding.code,
+            severity: finding.severity,
+            place: document.place(&finding.path),
+            path: finding.path,
+            sentence: finding.sentence,
+            fix: finding.fix,
+        }
+    }
+
+    fn problem(MeshProblem { place, problem }: MeshProblem) -> Self {
+        Self {
+            code: INVALID,
+            severity: Severity::Error,
+            place,
+            path: problem.path,
+            sentence: problem.message,
+            fix: problem.hint.unwrap_or_default(),
+        }
+    }
+}
+
+/// Two lines each: where, how bad, which and what; then what to do.
+fn list(findings: &[Placed]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        if let Some(place) = &finding.place {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{place}: ");
+        }
+        let severity = finding.severity.as_str();
+        let _ = write!(text, "{severity}[{}] ", finding.code);
+        if !finding.path.is_empty() {
+            let _ = write!(text, "{}: ", plain(&finding.path));
+        }
+        let _ = writeln!(text, "{}", plain(&finding.sentence));
+        if !finding.fix.is_empty() {
+            let _ = writeln!(text, "    fix: {}", plain(&finding.fix));
+        }
+    }
+    text
+}
+
+fn summary(findings: &[Placed]) -> String {
+    let of = |severity: Severity| {
+        let found = findings.iter().filter(|found| found.severity == severity);
+        match found.count() {
+            0 => None,
+            1 => Some(format!("1 {}", severity.as_str())),
+            // "2 info" has no plural.
+            many if severity == Severity::Info => Some(format!("{many} info")),
+            many => Some(format!("{many} {}s", severity.as_str())),
+        }
+    };
+    let severities = [Severity::Error, Severity::Warning, Severity::Info];
+    let counts: Vec<String> = severities.into_iter().filter_map(of).collect();
+    match counts.is_empty() {
+        true => "nothing found".into(),
+        false => counts.join(", "),
+    }
+}
