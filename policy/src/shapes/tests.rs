@@ -52,8 +52,10 @@ fn every_problem_of_the_calendar_is_told() {
     let (_, problems) = read(
         &json!({
             "a": {"start": "07:00", "end": "07:00"},
-            "b": {"start": "25:00", "multiplier": 0, "except": "holidays"},
+            "b": {"start": "25:00", "multiplier": 0, "except": ["holidays"]},
             "c": {"start": 7, "end": 8, "days": ["mon", "funday"], "dates": [], "strat": 1},
+            "d": {"start": 7, "end": 8, "monthly": [0, "last-business-day", "last"]},
+            "e": {"start": 7, "end": 8, "monthly": []},
         }),
         read_peak_hours,
     );
@@ -62,10 +64,16 @@ fn every_problem_of_the_calendar_is_told() {
         ("b.start: \"25:00\"", "00:00 to 24:00"),
         ("b.end: must be given", ""),
         ("b.multiplier: must be 0.01 to 100", ""),
-        ("b.except: not supported yet", ""),
+        ("b.except: must be a text, not a list", ""),
         ("c.days[1]: \"funday\"", "mon, tue"),
         ("c.dates: must name a date", "leave it out"),
         ("c.strat: unknown field", "did you mean \"start\"?"),
+        (
+            "d.monthly[0]: must be a whole number from 1 to 31, not 0",
+            "",
+        ),
+        ("d.monthly[2]: \"last\"", "last-business-day"),
+        ("e.monthly: must name a day of the month", "leave it out"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, (start, part)) in problems.iter().zip(expected) {

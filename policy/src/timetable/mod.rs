@@ -1,6 +1,8 @@
 //! Peak hours and festivals: what kind of hour it is, and until when.
 
+mod day;
 mod festival;
+mod holiday;
 mod next_change;
 mod window;
 
@@ -8,8 +10,10 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::civil::DateTime;
 
+pub use day::{DaySet, Minute, MonthDays};
 pub use festival::{DateRange, Festival, parse_date};
-pub use window::{DaySet, Minute, Window};
+pub use holiday::{BusinessDays, Holiday};
+pub use window::Window;
 
 use crate::{
     time::{CivilZone, WallTime},
@@ -81,12 +85,14 @@ struct Active {
     festival: Option<usize>,
 }
 
-/// Peak hours and festivals in the civil time of one zone.
+/// Peak hours, festivals and holidays in the civil time of one zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timetable {
     zone: CivilZone,
     windows: Vec<Window>,
     festivals: Vec<Festival>,
+    holidays: Vec<Holiday>,
+    business: BusinessDays,
 }
 
 impl Timetable {
@@ -96,7 +102,21 @@ impl Timetable {
             zone,
             windows,
             festivals,
+            holidays: Vec::new(),
+            business: BusinessDays::default(),
         }
+        .with_holidays(Vec::new())
+    }
+
+    /// With holidays beside the festivals that are holidays too.
+    #[must_use]
+    pub fn with_holidays(mut self, holidays: Vec<Holiday>) -> Self {
+        self.holidays = holidays;
+        let festivals = self.festivals.iter().filter(|festival| festival.holiday);
+        let dates = festivals.map(|festival| festival.dates);
+        let holidays = self.holidays.iter().map(|holiday| holiday.dates);
+        self.business = BusinessDays::new(dates.chain(holidays).collect());
+        self
     }
 
     /// The zone whose civil time counts.
@@ -112,6 +132,16 @@ impl Timetable {
     /// Its festivals.
     pub fn festivals(&self) -> &[Festival] {
         &self.festivals
+    }
+
+    /// Holidays that are no festivals.
+    pub fn holidays(&self) -> &[Holiday] {
+        &self.holidays
+    }
+
+    /// The days on which business is done.
+    pub fn business_days(&self) -> &BusinessDays {
+        &self.business
     }
 
     /// The state at an instant for nodes of a zone; a node without a zone sees all windows. Of
@@ -190,7 +220,9 @@ impl Timetable {
         Active {
             // Of equal keys the first in the file wins: `min_by_key` keeps it.
             window: windows
-                .filter(|(_, window)| window.applies_to(node_zone) && window.holds(civil))
+                .filter(|(_, window)| {
+                    window.applies_to(node_zone) && window.holds(civil, &self.business)
+                })
                 .min_by_key(|(_, window)| (Reverse(window.multiplier()), window.name()))
                 .map(|(index, _)| index),
             festival: festivals

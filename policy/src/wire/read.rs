@@ -74,6 +74,9 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
     let festivals = config
         .optional("festivals")
         .map_or_else(Vec::new, shapes::read_festivals);
+    let holidays = config
+        .optional("holidays")
+        .map_or_else(Vec::new, shapes::read_holidays);
     let calendar_is_whole = root.found() == before;
     let traffic_classes = config
         .optional("traffic_classes")
@@ -91,7 +94,7 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .unwrap_or(false);
     let service_from = text(&mut config, "service_from", service_source).unwrap_or_default();
     config.finish();
-    let timetable = Timetable::new(timezone?, windows, festivals);
+    let timetable = Timetable::new(timezone?, windows, festivals).with_holidays(holidays);
     let classes = traffic_classes.iter().enumerate();
     for (index, class) in classes.filter(|_| calendar_is_whole) {
         let path = format!("traffic_classes[{index}]");

@@ -18,9 +18,11 @@ fn full() -> Value {
         "peak_hours": {
             "morning": {"start": "07:00", "end": "11:00", "zone": "mumbai-west", "multiplier": 1.5},
             "night": {"start": 22, "end": 6, "days": ["fri"], "dates": ["2026-11-08", {"start": "2026-12-01", "end": "2026-12-31"}]},
+            "salary": {"start": 9, "end": 12, "monthly": [7, "last-business-day", 1], "except": "holidays"},
         },
-        "festivals": ["2026-03-04", {"name": "दीपावली", "date": "2026-11-08", "factor": 2.0, "source": "almanac"},
+        "festivals": ["2026-03-04", {"name": "दीपावली", "date": "2026-11-08", "factor": 2.0, "holiday": true, "source": "almanac"},
                       {"name": "Navratri", "start": "2026-10-11", "end": "2026-10-20"}],
+        "holidays": ["2027-01-26", {"name": "Holi", "start": "2027-03-22", "end": "2027-03-23", "source": "RBI"}],
         "services": [
             {"name": "order-service", "class": "gold", "clusters": ["outbound|80||orders"], "authorities": ["orders.example"],
              "timeout": "2s", "circuit_breaker": {"consecutive_failures": 5, "open_for": "20s", "half_open_probes": 1},
@@ -127,6 +129,10 @@ fn any_json() -> impl Strategy<Value = Value> {
             "posix",
             "peak_hours",
             "festivals",
+            "holidays",
+            "monthly",
+            "except",
+            "last-business-day",
             "services",
             "start",
             "end",
@@ -165,9 +171,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_json_is_read_or_refused_with_reasons(inner in any_json(), field in 0..4_usize) {
+    fn any_json_is_read_or_refused_with_reasons(inner in any_json(), field in 0..5_usize) {
         let mut value = full();
-        let field = ["services", "peak_hours", "festivals", "timezone"][field];
+        let field = ["services", "peak_hours", "festivals", "timezone", "holidays"][field];
         value[field] = inner.clone();
         for value in [value, inner] {
             match parse(&value) {
