@@ -2,6 +2,7 @@
 
 mod day;
 mod festival;
+mod freeze;
 mod holiday;
 mod next_change;
 mod window;
@@ -12,12 +13,13 @@ use jiff::civil::DateTime;
 
 pub use day::{DaySet, Minute, MonthDays};
 pub use festival::{DateRange, Festival, parse_date};
+pub use freeze::{Freeze, FreezeWhen};
 pub use holiday::{BusinessDays, Holiday};
 pub use window::Window;
 
 use crate::{
     time::{CivilZone, WallTime},
-    units::{Multiplier, ZoneName},
+    units::{BasisPoints, Multiplier, ZoneName},
 };
 
 /// How long an answer is kept at most before it is asked for again.
@@ -65,6 +67,8 @@ pub struct Traffic {
     pub window_header: Option<Box<str>>,
     /// The window's multiplier as a header's value; none when 1.
     pub multiplier_header: Option<Box<str>>,
+    /// The weight of each ramp of the rules that were asked, by its number.
+    pub ramps: Box<[BasisPoints]>,
     /// The instant asked for: a clock that was set back asks again.
     pub holds_from: WallTime,
     /// The next change, at most a day after [`holds_from`](Self::holds_from).
@@ -72,11 +76,21 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// The weight of a ramp; 0 for one that the rules do not have.
+    pub fn ramp(&self, id: RampId) -> BasisPoints {
+        let weight = self.ramps.get(usize::from(id.0));
+        weight.copied().unwrap_or(BasisPoints::ZERO)
+    }
+
     /// Whether this answer is the answer at `wall` too.
     pub fn holds_at(&self, wall: WallTime) -> bool {
         self.holds_from <= wall && wall < self.holds_until
     }
 }
+
+/// Number of a ramp of some rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RampId(pub u16);
 
 /// What distinguishes one instant from the next: the indices of window and festival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +185,7 @@ impl Timetable {
             window_header: (!names.is_empty()).then(|| names.join(",").into()),
             multiplier_header: (multiplier != Multiplier::ONE)
                 .then(|| multiplier.to_string().into()),
+            ramps: Box::default(),
             holds_from: wall,
             holds_until: self
                 .change_within_a_day(wall, node_zone)

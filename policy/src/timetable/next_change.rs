@@ -14,8 +14,9 @@ const WEEKLY_PERIOD_DAYS: i32 = 16;
 /// most, and no other day of a month, nor a last business day, takes longer. And two weeks, as above.
 const MONTHLY_PERIOD_DAYS: i32 = 625;
 
-/// So many days are looked at in one piece.
-const PIECE_DAYS: i32 = 16;
+/// So many days are looked at in one piece: tomorrow's end lies in the first.
+const PIECE_DAYS_LEAST: i32 = 4;
+const PIECE_DAYS_MOST: i32 = 64;
 
 /// Days in a row, both ends included.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,14 @@ impl Days {
             last: date.saturating_add(after.days()),
         }
     }
+    /// All days from one to another, with a margin before them.
+    pub(super) fn from_to(first: Date, last: Date) -> Self {
+        let around = Self::around(first, 2);
+        Self {
+            last: around.last.max(last.saturating_add(2.days())),
+            ..around
+        }
+    }
 
     fn iter(self) -> impl Iterator<Item = Date> {
         let next = |day: &Date| day.tomorrow().ok();
@@ -40,17 +49,19 @@ impl Days {
     }
 
     /// The same days in pieces, each of which begins so early that it knows all that comes after the
-    /// one before.
-    fn pieces(self) -> impl Iterator<Item = Self> {
-        let piece = move |begin: Date| Self {
-            last: self.last.min(begin.saturating_add(PIECE_DAYS.days())),
-            first: begin,
+    /// one before. They grow, since most answers lie near.
+    pub(super) fn pieces(self) -> impl Iterator<Item = Self> {
+        let piece = move |first: Date, days: i32| Self {
+            first,
+            last: self.last.min(first.saturating_add(days.days())),
         };
-        let next = move |before: &Self| {
-            let overlapping = || piece(before.last.saturating_add((-2).days()));
-            (before.last < self.last).then(overlapping)
+        let next = move |(before, days): &(Self, i32)| {
+            let days = PIECE_DAYS_MOST.min(days * 2);
+            let overlapping = || piece(before.last.saturating_add((-2).days()), days);
+            (before.last < self.last).then(|| (overlapping(), days))
         };
-        std::iter::successors(Some(piece(self.first)), next)
+        let first = (piece(self.first, PIECE_DAYS_LEAST), PIECE_DAYS_LEAST);
+        std::iter::successors(Some(first), next).map(|(piece, _)| piece)
     }
 }
 

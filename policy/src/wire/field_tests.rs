@@ -38,7 +38,9 @@ fn every_field() -> Value {
         "services": [{"name": "pay", "class": "silver", "clusters": ["outbound|80||pay"],
             "authorities": ["pay.example"], "timeout": "2s", "limit": limit, "circuit_breaker": breaker,
             "canary": {"version": "v2", "weight": 10, "sticky_by": {"header": "x-user-id"}, "fallback": "probe",
-                "mode": "observe"}}],
+                "mode": "observe", "freeze_during": ["peak"]}},
+            {"name": "ship", "canary": {"version": "v2", "ramp": {"start": "2026-11-25T09:00:00+05:30",
+                "steps": [5, 10.5], "every": "30m"}}}],
         "trust_canary_header": true,
         "debug_headers": true,
         "service_from": "cluster",
@@ -240,6 +242,22 @@ fn a_value_out_of_range_is_told_once_with_its_path_the_value_and_what_is_legal()
             json!("dry"),
             "enforce or observe",
         ),
+        (
+            "/services/0/canary/freeze_during/0",
+            json!("noon"),
+            "window of peak_hours",
+        ),
+        (
+            "/services/1/canary/ramp/start",
+            json!("2026-11-25"),
+            "RFC 3339",
+        ),
+        (
+            "/services/1/canary/ramp/steps/1",
+            json!(100.5),
+            "0 to 100 percent",
+        ),
+        ("/services/1/canary/ramp/every", json!("169h"), "168h"),
         (
             "/service_from",
             json!("port"),

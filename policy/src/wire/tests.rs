@@ -29,6 +29,8 @@ fn full() -> Value {
              "canary": {"version": "v2", "weight": 0.29, "sticky_by": {"header": "x-user-id"}}},
             {"name": "pay", "circuit_breaker": {"error_rate": {"percent": 12.5, "minimum_requests": 7, "window": "1m30s"}}},
             {"name": "plain"},
+            {"name": "ramping", "canary": {"version": "v3", "freeze_during": ["festival", "night", "peak", "दीपावली"],
+             "ramp": {"start": "2026-11-25T09:00:00.250+05:30", "steps": [0.5, 10, 25, 50, 100], "every": "1h30m"}}},
         ],
         "trust_canary_header": true,
         "service_from": "cluster",
@@ -119,6 +121,25 @@ fn a_megabyte_of_services_is_read() {
     assert_eq!(config.services.len(), 10_000);
 }
 
+#[test]
+fn a_freeze_by_a_name_that_nothing_has_is_refused() {
+    let config = |during: Value| {
+        json!({
+            "version": 1,
+            "peak_hours": {"evening": {"start": 17, "end": 22}},
+            "services": [{"name": "a"}, {"name": "b", "canary": {"version": "v2", "weight": 1, "freeze_during": during}}],
+        })
+    };
+    assert!(parse(&config(json!(["evening", "peak", "festival"]))).is_ok());
+    let problems = parse(&config(json!(["peak", "evning"]))).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            "services[1].canary.freeze_during[1]: \"evning\" is neither a window of peak_hours nor a festival (use one of their names, or peak, festival)"
+        ]
+    );
+}
+
 /// Any JSON, half of it made of names that mean something.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
@@ -138,6 +159,12 @@ fn any_json() -> impl Strategy<Value = Value> {
             "end",
             "canary",
             "weight",
+            "ramp",
+            "steps",
+            "every",
+            "freeze_during",
+            "peak",
+            "2026-11-25T09:00Z",
             "sticky_by",
             "header",
             "circuit_breaker",
@@ -189,7 +216,7 @@ proptest! {
         value["services"][0]["canary"]["weight"] = json!(f64::from(weight) / 100.0);
         value["peak_hours"]["morning"]["multiplier"] = json!(f64::from(multiplier) / 100.0);
         let config = parse(&value).unwrap();
-        prop_assert_eq!(u32::from(config.services[0].canary.as_ref().unwrap().weight.get()), weight);
+        prop_assert_eq!(u32::from(config.services[0].canary.as_ref().unwrap().weight.highest().get()), weight);
         prop_assert_eq!(config.timetable.windows()[0].multiplier().percent(), multiplier);
         prop_assert_eq!(parse(&config.to_json()), Ok(config));
     }

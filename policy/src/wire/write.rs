@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::{BreakerOverride, BreakerPlan},
-    canary::{CanarySplit, Fallback},
+    canary::{CanarySplit, Fallback, Ramp, Weight},
     limit::Limit,
-    time::format_duration,
+    time::{format_duration, format_instant},
     timetable::{DateRange, DaySet, Festival, Holiday, MonthDays, Window},
     traffic_class::{PathMatch, RequestMatch, ShedWhen, TrafficClass},
     units::{ClassName, HeaderName, Multiplier},
@@ -309,7 +309,17 @@ fn rules_json(rules: &BreakerOverride) -> Map<String, Value> {
 fn canary_json(canary: &CanarySplit) -> Value {
     let mut json = Map::new();
     json.insert("version".into(), canary.version.as_str().into());
-    json.insert("weight".into(), number_json(canary.weight.percent()));
+    match &canary.weight {
+        Weight::Fixed(weight) => {
+            json.insert("weight".into(), number_json(weight.percent()));
+        }
+        Weight::Ramp(ramp) => {
+            json.insert("ramp".into(), ramp_json(ramp));
+        }
+    }
+    let during = canary.freeze_during.times().iter();
+    let during = during.map(|time| time.as_str().into()).collect();
+    put(&mut json, "freeze_during", list(during));
     put(
         &mut json,
         "sticky_by",
@@ -320,6 +330,15 @@ fn canary_json(canary: &CanarySplit) -> Value {
     put(&mut json, "fallback", fallback);
     put(&mut json, "mode", canary.observe.then(|| "observe".into()));
     Value::Object(json)
+}
+
+fn ramp_json(ramp: &Ramp) -> Value {
+    let steps = ramp.steps().iter().map(|step| number_json(step.percent()));
+    json!({
+        "start": format_instant(ramp.start()),
+        "steps": steps.collect::<Vec<_>>(),
+        "every": format_duration(ramp.every()),
+    })
 }
 
 fn sticky_by_json(header: Option<&HeaderName>) -> Option<Value> {

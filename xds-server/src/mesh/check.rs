@@ -25,6 +25,10 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
     for (name, service) in &mesh.services {
+        if let Some(canary) = &service.canary {
+            let path = format!("services.{name}.canary");
+            shapes::check_freeze_names(root, &path, canary, &mesh.timetable);
+        }
         canary_has_endpoints(root, name, service);
         sidecars_find_their_application(root, name, service);
     }
@@ -78,7 +82,9 @@ fn canary_has_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service
     let Some(canary) = &service.canary else {
         return;
     };
-    if canary.weight.get() > 0 && service.endpoints_of(Some(&canary.version)).next().is_none() {
+    if canary.weight.highest().get() > 0
+        && service.endpoints_of(Some(&canary.version)).next().is_none()
+    {
         root.problem_at(
             &format!("services.{name}.canary.version"),
             format!("no endpoint of {name} has version: {}", canary.version),
