@@ -1,9 +1,15 @@
 //! The split between stable and canary. The hash is specified (XXH64), so that every proxy, the
 //! server and other people's programs send the same user the same way.
 
+mod ramp;
+
+pub use ramp::{RAMP_EVERY, RAMP_STEPS_MAX, Ramp, Schedule, Step};
 use xxhash_rust::xxh64::Xxh64;
 
-use crate::units::{BasisPoints, HeaderName, ServiceName, VersionLabel};
+use crate::{
+    timetable::Freeze,
+    units::{BasisPoints, HeaderName, ServiceName, VersionLabel},
+};
 
 /// Buckets of the hash: one per basis point.
 const BUCKETS: u64 = 10_000;
@@ -32,13 +38,42 @@ pub struct CanarySplit {
     /// Endpoints with this label are the canary.
     pub version: VersionLabel,
     /// The canary's share.
-    pub weight: BasisPoints,
+    pub weight: Weight,
+    /// When its ramp stands still.
+    pub freeze_during: Freeze,
     /// The header whose value is the key; without one every request is drawn anew.
     pub sticky_by: Option<HeaderName>,
     /// What becomes of its users while its breaker is open.
     pub fallback: Fallback,
     /// Draw and count, and let stable serve everybody.
     pub observe: bool,
+}
+
+/// A canary's share of its service's users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weight {
+    /// The same until a person changes it.
+    Fixed(BasisPoints),
+    /// By the time.
+    Ramp(Ramp),
+}
+
+impl Weight {
+    /// The most that it ever is.
+    pub fn highest(&self) -> BasisPoints {
+        match self {
+            Self::Fixed(weight) => *weight,
+            Self::Ramp(ramp) => ramp.highest(),
+        }
+    }
+
+    /// The ramp, if it is one.
+    pub fn ramp(&self) -> Option<&Ramp> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Ramp(ramp) => Some(ramp),
+        }
+    }
 }
 
 /// What becomes of a canary's users while its breaker is open. Above a weight of 50 % they are
@@ -102,10 +137,10 @@ pub struct Draw {
 }
 
 impl CanarySplit {
-    /// Draws a side. A bucket below the weight is the canary's, so a growing weight only adds users.
-    /// Without a key, or with an empty one, `random` decides.
+    /// Draws a side at a weight. A bucket below it is the canary's, so a growing weight only adds
+    /// users. Without a key, or with an empty one, `random` decides.
     pub fn draw(
-        &self,
+        weight: BasisPoints,
         service: &ServiceName,
         key: Option<&[u8]>,
         random: impl FnOnce() -> u64,
@@ -117,7 +152,7 @@ impl CanarySplit {
         Draw {
             bucket: Some(bucket),
             source,
-            canary: bucket < self.weight.get(),
+            canary: bucket < weight.get(),
         }
     }
 }
@@ -128,19 +163,13 @@ mod tests {
 
     use super::*;
 
-    fn split(basis_points: u32) -> CanarySplit {
-        CanarySplit {
-            version: VersionLabel::new("v2").unwrap(),
-            weight: BasisPoints::new(basis_points).unwrap(),
-            sticky_by: Some(HeaderName::new("x-user-id").unwrap()),
-            fallback: Fallback::default(),
-            observe: false,
-        }
+    fn points(basis_points: u32) -> BasisPoints {
+        BasisPoints::new(basis_points).unwrap()
     }
 
     fn on_canary(basis_points: u32, service: &str, key: &[u8]) -> bool {
         let service = ServiceName::new(service).unwrap();
-        split(basis_points).draw(&service, Some(key), || 0).canary
+        CanarySplit::draw(points(basis_points), &service, Some(key), || 0).canary
     }
 
     #[test]
@@ -186,12 +215,14 @@ mod tests {
     fn without_a_key_the_dice_decide() {
         let service = ServiceName::new("order-service").unwrap();
         for key in [None, Some(&b""[..])] {
-            let draw = split(1000).draw(&service, key, || 20_999);
+            let draw = CanarySplit::draw(points(1000), &service, key, || 20_999);
             assert_eq!(draw.source, DrawSource::Random);
             assert_eq!((draw.bucket, draw.canary), (Some(999), true));
-            assert!(!split(1000).draw(&service, key, || 1000).canary);
+            assert!(!CanarySplit::draw(points(1000), &service, key, || 1000).canary);
         }
-        let keyed = split(1000).draw(&service, Some(b"user-42"), || panic!("no dice are needed"));
+        let keyed = CanarySplit::draw(points(1000), &service, Some(b"user-42"), || {
+            panic!("no dice are needed")
+        });
         assert_eq!((keyed.bucket, keyed.canary), (Some(695), true));
     }
 

@@ -1,6 +1,8 @@
 //! Instants of two clocks, civil time without a time zone database, and durations as people write
 //! them.
 
+mod rfc3339;
+
 use std::{fmt::Write as _, time::Duration};
 
 use jiff::{
@@ -8,6 +10,8 @@ use jiff::{
     civil::DateTime,
     tz::{Offset, TimeZone},
 };
+
+pub use rfc3339::{format_instant, parse_instant};
 
 use crate::units::{UnitError, malformed, no_unit, time_zone};
 
@@ -32,9 +36,16 @@ impl WallTime {
     }
 
     /// Later by `duration`, or the last instant there is.
+    #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(millis))
+    }
+
+    /// Time from here to `later`; zero when that lies behind.
+    pub fn until(self, later: Self) -> Duration {
+        let millis = later.0.saturating_sub(self.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
     /// The calendar's instant; beyond the years -9999 to 9999 the nearest one inside.

@@ -82,7 +82,8 @@ impl Cell {
     /// The cell under rules that may have changed since it was written: its state survives, its
     /// counts begin anew. A latch holds only for the canary that set it.
     pub(super) fn under(mut self, rules: &BreakerRules) -> Self {
-        if self.latched.is_some() && self.latched != rules.latch {
+        let canary = rules.latch.map(|latch| latch.canary);
+        if self.latched.is_some() && self.latched != canary {
             return Self {
                 generation: self.generation.wrapping_add(1),
                 ..Self::closed(rules)
@@ -112,7 +113,7 @@ impl Cell {
                 probe: None,
             })),
             BreakerState::Open if self.latched.is_some() => {
-                Step::unchanged(refused(RefusalReason::BreakerOpen, rules.open_for))
+                Step::unchanged(refused(RefusalReason::Latched, rules.open_for))
             }
             BreakerState::Open => {
                 let rest = self.until_or_since.saturating_since(now);
@@ -318,7 +319,8 @@ impl Cell {
         let jitter = length / 100 * (dice % (JITTER_PERCENT + 1));
         let length = Duration::from_nanos(length.saturating_add(jitter));
         self.until_or_since = now.saturating_add(length);
-        self.latched = rules.latch;
+        let latch = rules.latch.filter(|latch| latch.engages);
+        self.latched = latch.map(|latch| latch.canary);
     }
 
     /// Every transition is a new generation that has counted nothing.

@@ -22,7 +22,7 @@ use crate::outcome::Outcome;
 pub use cell::Cell;
 pub use codec::{CELL_BYTES, Glance};
 pub use rules::{
-    BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
+    BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, Latch, SlowCalls,
     TimedRules,
 };
 
@@ -112,6 +112,8 @@ impl Completion {
 pub enum RefusalReason {
     /// The breaker is open.
     BreakerOpen,
+    /// It is open until a person changes the canary whose breaker it is.
+    Latched,
     /// It is half-open, and all its probes are out.
     BreakerHalfOpen,
 }
@@ -120,7 +122,7 @@ impl RefusalReason {
     /// The value of `x-mumbai-reason`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::BreakerOpen => "breaker_open",
+            Self::BreakerOpen | Self::Latched => "breaker_open",
             Self::BreakerHalfOpen => "breaker_half_open",
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, Completion, Glance, RefusalReason,
-    SlowCalls, Ticket, Transition,
+    Admission, BreakerRules, BreakerState, CELL_BYTES, Cell, Completion, Glance, Latch,
+    RefusalReason, SlowCalls, Ticket, Transition,
 };
 use crate::{outcome::Outcome, time::MonoTime, units::BasisPoints};
 
@@ -231,18 +231,33 @@ fn changed_rules_keep_the_state_and_count_anew() {
     assert_eq!(open.state(), BreakerState::Open);
 }
 
+fn latch(canary: u64, engages: bool) -> Option<Latch> {
+    Some(Latch { canary, engages })
+}
+
 #[test]
 fn a_latched_canary_stays_open_until_the_canary_changes() {
     let canary = BreakerRules {
-        latch: Some(7),
+        latch: latch(7, true),
         ..three_in_a_row()
     };
     let cell = opened(&canary, at(0));
     let much_later = at(1_000_000_000);
     let refused = cell.clone().admit(&canary, much_later).value;
-    assert_eq!(reason(refused), Some(RefusalReason::BreakerOpen));
+    assert_eq!(reason(refused), Some(RefusalReason::Latched));
+    let heavy = BreakerRules {
+        latch: latch(7, false),
+        ..canary.clone()
+    };
+    let still = Cell::decode(&cell.encode(), &heavy);
+    assert_eq!(still.state(), BreakerState::Open, "it latched before");
+    let refused = still.clone().admit(&heavy, much_later).value;
+    assert_eq!(reason(refused), Some(RefusalReason::Latched));
+    let opened_heavy = opened(&heavy, at(0));
+    let probe = opened_heavy.clone().admit(&heavy, much_later).value;
+    assert_eq!(reason(probe), None, "it comes back itself");
     let changed = BreakerRules {
-        latch: Some(8),
+        latch: latch(8, true),
         ..canary
     };
     let cell = Cell::decode(&cell.encode(), &changed);

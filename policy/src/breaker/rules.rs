@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use xxhash_rust::xxh64::xxh64;
 
-use crate::{timetable::Traffic, units::BasisPoints};
+use crate::{
+    timetable::{RampId, Traffic},
+    units::BasisPoints,
+};
 
 /// Most probes of one half-open spell: their slots are bits of a word.
 pub const HALF_OPEN_PROBES_MAX: u8 = 32;
@@ -79,9 +82,19 @@ pub struct BreakerRules {
     pub half_open_probes: u8,
     /// A probe unanswered for so long counts as failed.
     pub lease: Duration,
-    /// On a canary's breaker: a hash of the canary's fields. Once open it stays open until they
-    /// change, and the canary's users are served by stable.
-    pub latch: Option<u64>,
+    /// On a canary's breaker that latches: once open it stays open until the canary's fields change,
+    /// and the canary's users are served by stable.
+    pub latch: Option<Latch>,
+}
+
+/// How a canary's breaker latches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latch {
+    /// A hash of the canary's fields.
+    pub canary: u64,
+    /// Whether an opening now latches. Else one that latched before holds on, and a new one is as any
+    /// breaker's.
+    pub engages: bool,
 }
 
 impl BreakerRules {
@@ -185,7 +198,7 @@ impl BreakerPlan {
     }
 
     /// The rules with a latch, which holds at all times.
-    pub fn latched(&self, latch: Option<u64>) -> Self {
+    pub fn latched(&self, latch: Option<Latch>) -> Self {
         let mut plan = self.clone();
         plan.rules.latch = latch;
         plan
@@ -205,6 +218,7 @@ impl BreakerPlan {
             peak: with([peak, None]),
             festival: with([festival, None]),
             both: with([peak, festival]),
+            ramp: None,
         }
     }
 }
@@ -230,9 +244,44 @@ pub struct TimedRules {
     peak: BreakerRules,
     festival: BreakerRules,
     both: BreakerRules,
+    /// Of a canary whose weight is a ramp.
+    ramp: Option<RampRules>,
+}
+
+/// While a ramp carries more users than stable could take over, an opening does not latch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RampRules {
+    ramp: RampId,
+    above: BasisPoints,
+    then: Box<TimedRules>,
 }
 
 impl TimedRules {
+    /// Rules whose openings do not latch while a ramp's weight is above a bound.
+    #[must_use]
+    pub fn not_latching_above(self, ramp: RampId, above: BasisPoints) -> Self {
+        let mut then = self.clone();
+        for rules in [
+            &mut then.normal,
+            &mut then.peak,
+            &mut then.festival,
+            &mut then.both,
+        ] {
+            rules.latch = rules.latch.map(|latch| Latch {
+                engages: false,
+                ..latch
+            });
+        }
+        Self {
+            ramp: Some(RampRules {
+                ramp,
+                above,
+                then: Box::new(then),
+            }),
+            ..self
+        }
+    }
+
     /// Whether these are the rules, at whatever time, that have this fingerprint.
     pub fn knows(&self, fingerprint: u64) -> bool {
         let all = [&self.normal, &self.peak, &self.festival, &self.both];
@@ -241,6 +290,11 @@ impl TimedRules {
 
     /// What holds now.
     pub fn at(&self, traffic: &Traffic) -> &BreakerRules {
+        if let Some(ramp) = &self.ramp
+            && traffic.ramp(ramp.ramp) > ramp.above
+        {
+            return ramp.then.at(traffic);
+        }
         match (traffic.window.is_some(), traffic.festival.is_some()) {
             (false, false) => &self.normal,
             (true, false) => &self.peak,

@@ -14,12 +14,12 @@ pub use rules::{
 
 use crate::{
     breaker::{self, Admission, BreakerRules, Ticket},
-    canary::{Draw, DrawSource},
+    canary::{CanarySplit, Draw, DrawSource},
     limit::Rate,
     names,
     timetable::{Traffic, TrafficState},
     traffic_class::{RefusalBody, ShedDraw},
-    units::{ClassName, VersionLabel},
+    units::{BasisPoints, ClassName, VersionLabel},
 };
 
 pub use crate::traffic_class::Headers;
@@ -78,6 +78,8 @@ pub struct Decision<'r> {
 /// Where the canary's split sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CanaryDecision<'r> {
+    /// The canary's share at that time.
+    pub weight: BasisPoints,
     /// The draw.
     pub draw: Draw,
     /// The version that serves it: the canary's label, or none for stable.
@@ -156,7 +158,9 @@ impl Reason {
 impl From<breaker::RefusalReason> for Reason {
     fn from(reason: breaker::RefusalReason) -> Self {
         match reason {
-            breaker::RefusalReason::BreakerOpen => Self::BreakerOpen,
+            breaker::RefusalReason::BreakerOpen | breaker::RefusalReason::Latched => {
+                Self::BreakerOpen
+            }
             breaker::RefusalReason::BreakerHalfOpen => Self::BreakerHalfOpen,
         }
     }
@@ -166,6 +170,8 @@ impl From<breaker::RefusalReason> for Reason {
 struct Refusal {
     reason: Reason,
     retry_after: Duration,
+    /// By a canary's breaker that latched.
+    latched: bool,
 }
 
 /// Decides one request.
@@ -241,8 +247,9 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         }
         match &self.service.canary {
             Some(canary) => {
-                let draw = self.draw(canary);
-                let (decision, verdict) = self.choose(canary, draw);
+                let weight = canary.weight(self.traffic);
+                let draw = self.draw(canary, weight);
+                let (decision, verdict) = self.choose(canary, weight, draw);
                 (Some(decision), verdict)
             }
             None => (None, self.ask_stable()),
@@ -266,6 +273,7 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
             return Some(Refusal {
                 reason: Reason::Limit,
                 retry_after,
+                latched: false,
             });
         }
         None
@@ -287,11 +295,12 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         Some(Refusal {
             reason: Reason::Shed,
             retry_after: SHED_RETRY_AFTER,
+            latched: false,
         })
     }
 
     /// The side of the canary's split: as the client says where it is trusted, else by the user's key.
-    fn draw(&mut self, canary: &CanaryRules) -> Draw {
+    fn draw(&mut self, canary: &CanaryRules, weight: BasisPoints) -> Draw {
         if self.rules.trust_canary_header()
             && let Some(asked) = self.headers.get(names::HEADER_CANARY)
         {
@@ -307,14 +316,19 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         let sticky_by = canary.split.sticky_by.as_ref();
         let key = sticky_by.and_then(|header| self.headers.get(header.as_str()));
         let env = &mut *self.env;
-        canary
-            .split
-            .draw(&self.service.name, key.as_deref(), || env.random())
+        let name = &self.service.name;
+        CanarySplit::draw(weight, name, key.as_deref(), || env.random())
     }
 
     /// The version and its breaker's word; a canary that refuses may hand over to stable.
-    fn choose(&mut self, canary: &'r CanaryRules, draw: Draw) -> (CanaryDecision<'r>, Verdict<'r>) {
+    fn choose(
+        &mut self,
+        canary: &'r CanaryRules,
+        weight: BasisPoints,
+        draw: Draw,
+    ) -> (CanaryDecision<'r>, Verdict<'r>) {
         let decision = |version, fell_back| CanaryDecision {
+            weight,
             draw,
             version,
             fell_back,
@@ -332,7 +346,10 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         }
         let cell = self.rules.canary_cell(canary, self.class_id);
         match self.ask(cell) {
-            Err(_) if canary.falls_back() => (decision(None, true), self.ask_stable()),
+            // One that latched stays with stable, however far its ramp would be by now.
+            Err(refusal) if refusal.latched || canary.falls_back(weight) => {
+                (decision(None, true), self.ask_stable())
+            }
             Err(refusal) => {
                 let verdict = self.refuse(&refusal);
                 (decision(Some(&canary.split.version), false), verdict)
@@ -369,6 +386,7 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
             } => Err(Refusal {
                 reason: reason.into(),
                 retry_after,
+                latched: reason == breaker::RefusalReason::Latched,
             }),
         }
     }

@@ -7,14 +7,14 @@ use xxhash_rust::xxh64::Xxh64;
 
 use super::services::ServiceIndex;
 use crate::{
-    breaker::{BreakerPlan, TimedRules},
-    canary::{CanarySplit, Fallback},
+    breaker::{Latch, TimedRules},
+    canary::{CanarySplit, Fallback, Schedule, Weight},
     limit::Limit,
     names,
     time::WallTime,
-    timetable::{Timetable, Traffic},
+    timetable::{RampId, Timetable, Traffic},
     traffic_class::{Headers, RefusalBody, RequestMatch, Shed, TrafficClass},
-    units::{ClassName, ServiceName, VersionLabel, ZoneName},
+    units::{BasisPoints, ClassName, ServiceName, VersionLabel, ZoneName},
     wire::{FilterConfig, ServiceConfig, ServiceSource},
 };
 
@@ -40,7 +40,7 @@ pub enum ServiceId {
 }
 
 /// At most this share may fall back from an open canary to stable: more would overload it.
-const FALLBACK_WEIGHT_MAX: u16 = 5_000;
+const FALLBACK_WEIGHT_MAX: u32 = 5_000;
 
 /// A service, ready for requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,13 +69,28 @@ impl ServiceRules {
 pub struct CanaryRules {
     /// The split of users.
     pub split: CanarySplit,
+    /// Of a weight that is a ramp.
+    ramp: Option<RampId>,
     cells: ClassCells,
 }
 
 impl CanaryRules {
-    /// Whether its users are served by stable while its breaker is open.
-    pub fn falls_back(&self) -> bool {
-        falls_back(&self.split)
+    /// Its share now.
+    pub fn weight(&self, traffic: &Traffic) -> BasisPoints {
+        match (&self.split.weight, self.ramp) {
+            (_, Some(ramp)) => traffic.ramp(ramp),
+            (weight, None) => weight.highest(),
+        }
+    }
+
+    /// The number of its ramp.
+    pub fn ramp(&self) -> Option<RampId> {
+        self.ramp
+    }
+
+    /// Whether its users are served by stable while its breaker is open at this weight.
+    pub fn falls_back(&self, weight: BasisPoints) -> bool {
+        self.split.fallback != Fallback::Off && weight <= fallback_weight_max()
     }
 
     /// Its cells.
@@ -162,6 +177,7 @@ pub struct Rules {
     listed: u16,
     cells: Vec<CellRules>,
     limits: Vec<LimitRules>,
+    ramps: Vec<Schedule>,
     default_class: ClassName,
     trust_canary_header: bool,
     debug_headers: bool,
@@ -181,6 +197,7 @@ impl Rules {
             listed: 0,
             cells: Vec::with_capacity(config.services.len()),
             limits: Vec::new(),
+            ramps: Vec::new(),
             default_class: ClassName::default(),
             trust_canary_header: config.trust_canary_header,
             debug_headers: config.debug_headers,
@@ -236,15 +253,10 @@ impl Rules {
 
     fn add_service(&mut self, service: ServiceConfig) {
         let class = self.class_named(&service.class);
-        let stable = self.add_cells(&service, class, None, &service.breaker);
-        let canary = service.canary.clone().map(|split| {
-            // A latched canary waits for a person; one that carries most users must come back itself.
-            let latches = falls_back(&split) && split.fallback == Fallback::Latch;
-            let latch = latches.then(|| fingerprint(&split));
-            let breaker = service.breaker.latched(latch);
-            let cells = self.add_cells(&service, class, Some(&split.version), &breaker);
-            CanaryRules { split, cells }
-        });
+        let stable = Arc::new(service.breaker.timed(service.timeout));
+        let stable = self.add_cells(&service, class, None, &stable);
+        let canary = service.canary.clone();
+        let canary = canary.map(|split| self.add_canary(&service, class, split));
         let limit = service
             .limit
             .map(|limit| self.add_limit(limit, "service", service.name.as_str()));
@@ -257,14 +269,42 @@ impl Rules {
         });
     }
 
+    fn add_canary(
+        &mut self,
+        service: &ServiceConfig,
+        class: ClassId,
+        split: CanarySplit,
+    ) -> CanaryRules {
+        let ramp = split.weight.ramp().map(|ramp| {
+            let schedule = ramp.schedule(&split.freeze_during, &self.timetable);
+            self.ramps.push(schedule);
+            RampId(u16::try_from(self.ramps.len() - 1).unwrap_or(u16::MAX))
+        });
+        // A latched canary waits for a person; one that carries most users must come back itself.
+        let most = fallback_weight_max();
+        let may_latch = ramp.is_some() || split.weight.highest() <= most;
+        let latches = may_latch && split.fallback == Fallback::Latch;
+        let latch = latches.then(|| Latch {
+            canary: fingerprint(&split),
+            engages: true,
+        });
+        let rules = service.breaker.latched(latch).timed(service.timeout);
+        let rules = match ramp {
+            Some(ramp) => rules.not_latching_above(ramp, most),
+            None => rules,
+        };
+        let cells = self.add_cells(service, class, Some(&split.version), &Arc::new(rules));
+        CanaryRules { split, ramp, cells }
+    }
+
     fn add_cells(
         &mut self,
         service: &ServiceConfig,
         own: ClassId,
         version: Option<&VersionLabel>,
-        plan: &BreakerPlan,
+        rules: &Arc<TimedRules>,
     ) -> ClassCells {
-        let rules = Arc::new(plan.timed(service.timeout));
+        let plan = &service.breaker;
         let cells = ClassCells {
             first: u32::try_from(self.cells.len()).unwrap_or(u32::MAX),
             listed: self.listed,
@@ -282,7 +322,7 @@ impl Rules {
                 service: name.clone(),
                 version: version.cloned(),
                 class: class.clone(),
-                rules: Arc::clone(&rules),
+                rules: Arc::clone(rules),
                 observe: plan.observe,
                 count_envoy_refusals: plan.count_envoy_refusals,
                 shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
@@ -377,9 +417,20 @@ impl Rules {
         canary.cells.of(class)
     }
 
-    /// The state at an instant, for this node's zone.
+    /// The state at an instant, for this node's zone, with the weight of every ramp. It holds until
+    /// the calendar changes or a ramp steps.
     pub fn traffic_at(&self, wall: WallTime) -> Traffic {
-        self.timetable.at(wall, self.zone.as_ref())
+        let mut traffic = self.timetable.at(wall, self.zone.as_ref());
+        traffic.ramps = self.ramps.iter().map(|ramp| ramp.at(wall)).collect();
+        let steps = self.ramps.iter().filter_map(|ramp| ramp.next_after(wall));
+        let steps = steps.map(|step| step.from);
+        traffic.holds_until = steps.fold(traffic.holds_until, WallTime::min);
+        traffic
+    }
+
+    /// When a ramp steps.
+    pub fn schedule(&self, id: RampId) -> Option<&Schedule> {
+        self.ramps.get(usize::from(id.0))
     }
 
     /// The class of requests for no known service.
@@ -399,16 +450,25 @@ impl Rules {
     }
 }
 
-fn falls_back(split: &CanarySplit) -> bool {
-    split.fallback != Fallback::Off && split.weight.get() <= FALLBACK_WEIGHT_MAX
+fn fallback_weight_max() -> BasisPoints {
+    BasisPoints::new(FALLBACK_WEIGHT_MAX).unwrap_or_default()
 }
 
-/// A canary whose fields a person changed is another canary.
+/// A canary whose fields a person changed is another canary; one whose ramp steps is not.
 fn fingerprint(split: &CanarySplit) -> u64 {
     let mut hash = Xxh64::new(0);
     hash.update(split.version.as_str().as_bytes());
     hash.update(&[0]);
-    hash.update(&split.weight.get().to_le_bytes());
+    match &split.weight {
+        Weight::Fixed(weight) => hash.update(&weight.get().to_le_bytes()),
+        Weight::Ramp(ramp) => {
+            hash.update(&ramp.start().unix_millis().to_le_bytes());
+            for step in ramp.steps() {
+                hash.update(&step.get().to_le_bytes());
+            }
+            hash.update(&ramp.every().as_nanos().to_le_bytes());
+        }
+    }
     if let Some(header) = &split.sticky_by {
         hash.update(header.as_str().as_bytes());
     }

@@ -425,3 +425,129 @@ fn a_canary_falls_back_as_it_is_told_to() {
     assert_eq!(decision.canary.unwrap().observed.unwrap().as_str(), "v2");
     assert_eq!(world.asked, [ORDER_STABLE]);
 }
+
+/// v2 at 5 %, 30 %, 60 % and 100 %, a step an hour from 09:00 on, and none from 10:00 to 13:00.
+fn ramping(fallback: &str) -> Rules {
+    let config = json!({
+        "version": 1,
+        "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
+        "peak_hours": {"noon": {"start": "10:00", "end": "13:00"}},
+        "services": [{
+            "name": "order-service", "circuit_breaker": {"consecutive_failures": 3},
+            "canary": {"version": "v2", "sticky_by": {"header": "x-user-id"}, "fallback": fallback,
+                       "freeze_during": ["peak"],
+                       "ramp": {"start": "2026-11-25T09:00+05:30", "steps": [5, 30, 60, 100], "every": "1h"}},
+        }],
+    });
+    Rules::new(FilterConfig::parse(config.to_string().as_bytes()).unwrap())
+}
+
+fn wall(text: &str) -> WallTime {
+    crate::time::parse_instant(&format!("2026-11-25T{text}+05:30")).unwrap()
+}
+
+/// What `id` gets at a time of that day.
+fn at<'r>(rules: &'r Rules, world: &mut World, time: &str, id: &'static str) -> Decision<'r> {
+    let headers = user(id);
+    let request = RequestView {
+        service: ORDER,
+        headers: &headers,
+    };
+    decide(rules, &rules.traffic_at(wall(time)), &request, world)
+}
+
+#[test]
+fn a_ramp_moves_users_by_the_clock_and_stands_still_at_the_peak() {
+    let rules = ramping("latch");
+    let mut world = World::new(&rules, 0);
+    // Buckets: user-42 = 695, user-1 = 1657.
+    for (time, percent, first, second) in [
+        ("08:59:59", 0.0, "stable", "stable"),
+        ("09:00", 5.0, "stable", "stable"),
+        // An hour is over as the window begins: it waits for the window's end.
+        ("10:00", 5.0, "stable", "stable"),
+        ("12:59:59", 5.0, "stable", "stable"),
+        ("13:00", 30.0, "v2", "v2"),
+        ("13:59:59", 30.0, "v2", "v2"),
+        ("14:00", 60.0, "v2", "v2"),
+        ("23:00", 100.0, "v2", "v2"),
+    ] {
+        let decision = at(&rules, &mut world, time, "user-42");
+        let weight = decision.canary.unwrap().weight;
+        assert_eq!(weight.percent(), percent, "{time}");
+        assert_eq!(decision.version_header, Some(first), "{time}");
+        let other = at(&rules, &mut world, time, "user-1");
+        assert_eq!(other.version_header, Some(second), "{time}");
+    }
+}
+
+#[test]
+fn traffic_holds_until_the_next_step() {
+    let rules = ramping("latch");
+    let until = |time: &str| rules.traffic_at(wall(time)).holds_until;
+    assert_eq!(until("08:00"), wall("09:00"));
+    assert_eq!(until("09:00"), wall("10:00"), "the window begins");
+    assert_eq!(until("10:00"), wall("13:00"));
+    assert_eq!(until("13:00"), wall("14:00"), "a step and no edge");
+    assert_eq!(until("14:00"), wall("15:00"));
+    let ramp = rules
+        .service(ORDER)
+        .unwrap()
+        .canary
+        .as_ref()
+        .unwrap()
+        .ramp();
+    let schedule = rules.schedule(ramp.unwrap()).unwrap();
+    assert!(schedule.is_complete());
+    assert_eq!(schedule.next_after(wall("15:00")), None);
+}
+
+/// A latched canary gets nobody any more, whatever its ramp would have become; and one that opens when
+/// it carries more than half of the users must come back itself.
+#[test]
+fn a_latch_outlasts_the_steps_of_its_ramp_and_engages_up_to_half_of_the_users() {
+    let rules = ramping("latch");
+    let mut world = World::new(&rules, 0);
+    open_at(&rules, &mut world, "13:00");
+    for time in ["13:30", "14:30", "16:00"] {
+        let decision = at(&rules, &mut world, time, "user-42");
+        assert!(decision.canary.unwrap().fell_back, "{time}");
+        assert_eq!(decision.version_header, Some("stable"), "{time}");
+    }
+
+    let mut world = World::new(&rules, 0);
+    open_at(&rules, &mut world, "14:00");
+    let decision = at(&rules, &mut world, "14:30", "user-42");
+    assert!(matches!(decision.verdict, Verdict::Refuse { .. }), "60 %");
+    world.now = world.now.saturating_add(Duration::from_secs(60));
+    let decision = at(&rules, &mut world, "14:31", "user-42");
+    assert_eq!(decision.version_header, Some("v2"));
+    let Verdict::Proceed { ticket, .. } = decision.verdict else {
+        panic!("{decision:?}");
+    };
+    assert!(ticket.unwrap().is_probe());
+}
+
+#[test]
+fn a_ramp_that_probes_falls_back_while_it_carries_at_most_half_of_the_users() {
+    let rules = ramping("probe");
+    let mut world = World::new(&rules, 0);
+    open_at(&rules, &mut world, "13:00");
+    let decision = at(&rules, &mut world, "13:59:59", "user-42");
+    assert!(decision.canary.unwrap().fell_back, "30 %");
+    let decision = at(&rules, &mut world, "14:00", "user-42");
+    assert!(matches!(decision.verdict, Verdict::Refuse { .. }), "60 %");
+}
+
+/// Lets the canary's breaker see failures at a time until it opens.
+fn open_at(rules: &Rules, world: &mut World, time: &str) {
+    let traffic = rules.traffic_at(wall(time));
+    let cell_rules = rules.cell(ORDER_CANARY).unwrap().rules.at(&traffic);
+    let cell = world.cells.get_mut(&ORDER_CANARY).unwrap();
+    while cell.state() == BreakerState::Closed {
+        if let Admission::Admitted(ticket) = cell.admit(cell_rules, world.now).value {
+            let failure = Completion::new(Outcome::Failure, None, cell_rules);
+            cell.record(cell_rules, ticket, failure, world.now);
+        }
+    }
+}

@@ -1,17 +1,18 @@
-//! `peak_hours`, `festivals`, and `PEAK_HOURS` of the environment.
+//! `peak_hours`, `festivals`, `holidays`, and `PEAK_HOURS` of the environment.
 
 use serde_json::Value;
 
 use super::{number, text};
 use crate::{
     reader::{ObjectReader, Problem, Reader},
-    timetable::{DateRange, DaySet, Festival, Minute, Window, parse_date},
-    units::{DisplayName, Multiplier, ZoneName},
+    timetable::{DateRange, DaySet, Festival, Holiday, Minute, MonthDays, Window, parse_date},
+    units::{DisplayName, Multiplier, UnitError, ZoneName, malformed},
 };
 
 /// Reads a map of windows by name:
 /// `morning: {start: "07:00", end: "11:00", zone: mumbai-west, days: [mon], dates: [2026-11-08],
-/// multiplier: 1.5}`. They come back ordered by name.
+/// monthly: [1, last-business-day], except: holidays, multiplier: 1.5}`. They come back ordered by
+/// name.
 pub fn read_peak_hours(reader: Reader<'_>) -> Vec<Window> {
     let mut windows: Vec<Window> = reader
         .entries()
@@ -39,7 +40,12 @@ fn read_window(name: &str, reader: &Reader<'_>) -> Option<Window> {
         .optional("dates")
         .map_or_else(Vec::new, |dates| read_dates(&dates));
     let multiplier = read_multiplier(&mut window, "multiplier");
-    window.not_supported(&["monthly", "except"]);
+    let monthly = window
+        .optional("monthly")
+        .map_or(Some(MonthDays::ANY), |monthly| read_monthly(&monthly));
+    let except_holidays = window
+        .optional("except")
+        .is_some_and(|except| except.parsed(holidays_word).is_some());
     window.finish();
     let window = Window::new(name?, start?, end?)
         .map_err(|error| reader.problem(error.to_string(), None))
@@ -49,6 +55,8 @@ fn read_window(name: &str, reader: &Reader<'_>) -> Option<Window> {
             .with_zone(zone)
             .with_days(days?)
             .with_dates(dates)
+            .with_monthly(monthly?)
+            .with_except_holidays(except_holidays)
             .with_multiplier(multiplier),
     )
 }
@@ -84,6 +92,44 @@ fn read_days(reader: &Reader<'_>) -> Option<DaySet> {
     Some(days.fold(DaySet::NONE, DaySet::with))
 }
 
+/// The one word that `except` knows.
+fn holidays_word(word: &str) -> Result<(), UnitError> {
+    match word {
+        "holidays" => Ok(()),
+        _ => Err(malformed("holidays, the only exception there is", word)),
+    }
+}
+
+/// Days of the month: numbers, and `last-business-day`.
+fn read_monthly(reader: &Reader<'_>) -> Option<MonthDays> {
+    let elements = reader.array();
+    if elements.is_empty() {
+        if reader.value().is_array() {
+            reader.problem(
+                "must name a day of the month",
+                Some("leave it out for every day".into()),
+            );
+        }
+        return None;
+    }
+    let add = |days: MonthDays, day: &Reader<'_>| {
+        if day.value().is_number() {
+            let number = day.integer(1..=MonthDays::LAST.into());
+            let number = number.and_then(|number| u8::try_from(number).ok());
+            return number.map_or(days, |number| days.with(number));
+        }
+        let last = day.parsed(|word| match word {
+            MonthDays::LAST_BUSINESS_DAY => Ok(()),
+            _ => Err(malformed(
+                "a number from 1 to 31, or last-business-day",
+                word,
+            )),
+        });
+        last.map_or(days, |()| days.with_last_business_day())
+    };
+    Some(elements.iter().fold(MonthDays::ANY, add))
+}
+
 fn read_dates(reader: &Reader<'_>) -> Vec<DateRange> {
     let elements = reader.array();
     if elements.is_empty() && reader.value().is_array() {
@@ -111,8 +157,8 @@ fn read_range(reader: &Reader<'_>) -> Option<DateRange> {
         .ok()
 }
 
-/// Reads a list of festivals: a date, or `{name: Diwali, date: 2026-11-08, factor: 2.0, source: "…"}`
-/// with `start` and `end` (both included) instead of `date` where it lasts longer.
+/// Reads a list of festivals: a date, or `{name: Diwali, date: 2026-11-08, factor: 2.0, holiday: true,
+/// source: "…"}` with `start` and `end` (both included) instead of `date` where it lasts longer.
 pub fn read_festivals(reader: Reader<'_>) -> Vec<Festival> {
     let festivals = reader.array();
     festivals.iter().filter_map(read_festival).collect()
@@ -127,6 +173,7 @@ fn read_festival(reader: &Reader<'_>) -> Option<Festival> {
             name: DisplayName::new(UNNAMED).ok()?,
             dates: DateRange::day(reader.parsed(parse_date)?),
             factor: Multiplier::ONE,
+            holiday: false,
             source: None,
         });
     }
@@ -134,22 +181,63 @@ fn read_festival(reader: &Reader<'_>) -> Option<Festival> {
     let name = festival
         .required("name")
         .and_then(|name| name.parsed(DisplayName::new));
-    let dates = read_festival_dates(reader, &mut festival);
+    let dates = read_days_of(reader, &mut festival);
     let factor = read_multiplier(&mut festival, "factor");
-    let source = festival
-        .optional("source")
-        .and_then(|source| source.string().map(ToString::to_string));
+    let holiday = festival
+        .optional("holiday")
+        .and_then(|holiday| holiday.boolean())
+        .unwrap_or(false);
+    let source = read_source(&mut festival);
     festival.finish();
     Some(Festival {
         name: name?,
         dates: dates?,
         factor,
+        holiday,
         source,
     })
 }
 
-fn read_festival_dates(reader: &Reader<'_>, festival: &mut ObjectReader<'_>) -> Option<DateRange> {
-    let mut given = |field: &str| festival.optional(field);
+/// Reads a list of holidays: a date, or `{name: Republic Day, date: 2027-01-26, source: "…"}` with
+/// `start` and `end` (both included) instead of `date` where it lasts longer.
+pub fn read_holidays(reader: Reader<'_>) -> Vec<Holiday> {
+    let holidays = reader.array();
+    holidays.iter().filter_map(read_holiday).collect()
+}
+
+/// Name of a holiday that is a bare date.
+const UNNAMED_HOLIDAY: &str = "holiday";
+
+fn read_holiday(reader: &Reader<'_>) -> Option<Holiday> {
+    if let Value::String(_) = reader.value() {
+        return Some(Holiday {
+            name: DisplayName::new(UNNAMED_HOLIDAY).ok()?,
+            dates: DateRange::day(reader.parsed(parse_date)?),
+            source: None,
+        });
+    }
+    let mut holiday = reader.object()?;
+    let name = holiday
+        .required("name")
+        .and_then(|name| name.parsed(DisplayName::new));
+    let dates = read_days_of(reader, &mut holiday);
+    let source = read_source(&mut holiday);
+    holiday.finish();
+    Some(Holiday {
+        name: name?,
+        dates: dates?,
+        source,
+    })
+}
+
+fn read_source(object: &mut ObjectReader<'_>) -> Option<String> {
+    let source = object.optional("source")?;
+    source.string().map(ToString::to_string)
+}
+
+/// `date`, or `start` and `end`.
+fn read_days_of(reader: &Reader<'_>, object: &mut ObjectReader<'_>) -> Option<DateRange> {
+    let mut given = |field: &str| object.optional(field);
     match (given("date"), given("start"), given("end")) {
         (Some(date), None, None) => date.parsed(parse_date).map(DateRange::day),
         (None, Some(start), Some(end)) => {

@@ -12,13 +12,13 @@ mod service;
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
-pub use calendar::{parse_peak_hours_env, read_festivals, read_peak_hours};
+pub use calendar::{parse_peak_hours_env, read_festivals, read_holidays, read_peak_hours};
 pub use class::{
     CLASSES_MAX, check_shed_names, read_conditions, read_limit, read_listed_class,
     read_traffic_class,
 };
 use service::read_sticky_by;
-pub use service::{read_breaker_plan, read_canary, read_circuit_breaker};
+pub use service::{check_freeze_names, read_breaker_plan, read_canary, read_circuit_breaker};
 
 use crate::{
     reader::{ObjectReader, Reader},

@@ -7,10 +7,12 @@ use crate::{
     breaker::{
         BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
     },
-    canary::{CanarySplit, Fallback},
+    canary::{CanarySplit, Fallback, RAMP_EVERY, Ramp, Weight},
     names,
     reader::{ObjectReader, Reader},
-    units::{BasisPoints, HeaderName, UnitError, VersionLabel},
+    time::parse_instant,
+    timetable::{Freeze, FreezeWhen, Timetable},
+    units::{BasisPoints, DisplayName, HeaderName, UnitError, VersionLabel},
 };
 
 /// Counts are bounded, so that a slip of the pen does not make a rule that never trips.
@@ -158,16 +160,17 @@ fn read_error_rate(reader: &Reader<'_>) -> Option<ErrorRate> {
     })
 }
 
-/// Reads `{version: v2, weight: 10, sticky_by: {header: x-user-id}}`; `weight` is percent.
+/// Reads `{version: v2, weight: 10, sticky_by: {header: x-user-id}}`; `weight` is percent. Instead of a
+/// weight there may be a `ramp`.
 pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
     let mut canary = reader.object()?;
     let version = canary
         .required("version")
         .and_then(|version| version.parsed(VersionLabel::new));
-    canary.not_supported(&["ramp", "freeze_during"]);
-    let weight = canary
-        .required("weight")
-        .and_then(|weight| number(&weight, BasisPoints::from_percent));
+    let weight = read_weight(&mut canary);
+    let freeze_during = canary
+        .optional("freeze_during")
+        .map_or_else(Freeze::default, |during| read_freeze(&during));
     let sticky_by = canary.optional("sticky_by").and_then(read_sticky_by);
     let fallback = canary.optional("fallback").and_then(|kind| {
         kind.parsed(|text| {
@@ -182,10 +185,99 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
     Some(CanarySplit {
         version: version?,
         weight: weight?,
+        freeze_during,
         sticky_by,
         fallback: fallback.unwrap_or_default(),
         observe,
     })
+}
+
+/// Either `weight` or `ramp`.
+fn read_weight(canary: &mut ObjectReader<'_>) -> Option<Weight> {
+    let (weight, ramp) = (canary.optional("weight"), canary.optional("ramp"));
+    if weight.is_none() && ramp.is_none() {
+        canary.problem("weight", "must be given", None);
+        return None;
+    }
+    if let (Some(_), Some(ramp)) = (&weight, &ramp) {
+        ramp.problem(
+            "must not stand beside weight: a ramp is a weight that grows by the time",
+            Some("leave one of them out; weight: 0 stops a canary".into()),
+        );
+    }
+    let weight = weight
+        .and_then(|weight| number(&weight, BasisPoints::from_percent))
+        .map(Weight::Fixed);
+    let ramp = ramp.and_then(|ramp| read_ramp(&ramp)).map(Weight::Ramp);
+    weight.or(ramp)
+}
+
+/// Reads `{start: 2026-11-25T09:00+05:30, steps: [5, 10, 25, 50, 100], every: 30m}`; steps are percent.
+fn read_ramp(reader: &Reader<'_>) -> Option<Ramp> {
+    let before = reader.found();
+    let mut ramp = reader.object()?;
+    let start = ramp
+        .required("start")
+        .and_then(|start| start.parsed(parse_instant));
+    let steps = ramp.required("steps").map(|steps| {
+        let elements = steps.array();
+        let percent = |step: &Reader<'_>| number(step, BasisPoints::from_percent);
+        let weights = elements.iter().map(percent).collect::<Vec<_>>();
+        (steps, weights)
+    });
+    let every = ramp
+        .required("every")
+        .and_then(|every| duration(&every, RAMP_EVERY));
+    ramp.finish();
+    let (steps, weights) = steps?;
+    let weights: Option<Vec<BasisPoints>> = weights.into_iter().collect();
+    let ramp = Ramp::new(start?, weights?, every?);
+    // What is wrong with a single field is told already; the rest is about the steps.
+    ramp.map_err(|error| {
+        if reader.found() == before {
+            steps.problem(error.to_string(), None);
+        }
+    })
+    .ok()
+}
+
+/// Reads `[peak, festival, evening]`: states of the traffic, and names of windows and festivals.
+fn read_freeze(reader: &Reader<'_>) -> Freeze {
+    let elements = reader.array();
+    if elements.is_empty() && reader.value().is_array() {
+        reader.problem(
+            "must name a time",
+            Some("peak, festival, or a window's or festival's name; leave it out for none".into()),
+        );
+    }
+    let time = |element: &Reader<'_>| {
+        element.parsed(|word| match word {
+            "peak" | "peak_hour" => Ok(FreezeWhen::Peak),
+            "festival" => Ok(FreezeWhen::Festival),
+            name => DisplayName::new(name).map(FreezeWhen::Named),
+        })
+    };
+    Freeze::new(elements.iter().filter_map(time).collect())
+}
+
+/// Reports names in a canary's `freeze_during` that are neither a window nor a festival. `path` is the
+/// canary's own.
+pub fn check_freeze_names(
+    root: &Reader<'_>,
+    path: &str,
+    canary: &CanarySplit,
+    timetable: &Timetable,
+) {
+    for (index, name) in canary.freeze_during.unknown_names(timetable) {
+        root.problem_at(
+            &format!("{path}.freeze_during[{index}]"),
+            format!(
+                "{:?} is neither a window of peak_hours nor a festival",
+                name.as_str()
+            ),
+            Some("use one of their names, or peak, festival".into()),
+        );
+    }
 }
 
 /// Reads `{header: x-user-id}`.

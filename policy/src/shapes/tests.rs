@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     breaker::BreakerPlan,
     reader::Problems,
+    time::parse_instant,
     timetable::{DaySet, Minute},
 };
 
@@ -52,8 +53,10 @@ fn every_problem_of_the_calendar_is_told() {
     let (_, problems) = read(
         &json!({
             "a": {"start": "07:00", "end": "07:00"},
-            "b": {"start": "25:00", "multiplier": 0, "except": "holidays"},
+            "b": {"start": "25:00", "multiplier": 0, "except": ["holidays"]},
             "c": {"start": 7, "end": 8, "days": ["mon", "funday"], "dates": [], "strat": 1},
+            "d": {"start": 7, "end": 8, "monthly": [0, "last-business-day", "last"]},
+            "e": {"start": 7, "end": 8, "monthly": []},
         }),
         read_peak_hours,
     );
@@ -62,10 +65,16 @@ fn every_problem_of_the_calendar_is_told() {
         ("b.start: \"25:00\"", "00:00 to 24:00"),
         ("b.end: must be given", ""),
         ("b.multiplier: must be 0.01 to 100", ""),
-        ("b.except: not supported yet", ""),
+        ("b.except: must be a text, not a list", ""),
         ("c.days[1]: \"funday\"", "mon, tue"),
         ("c.dates: must name a date", "leave it out"),
         ("c.strat: unknown field", "did you mean \"start\"?"),
+        (
+            "d.monthly[0]: must be a whole number from 1 to 31, not 0",
+            "",
+        ),
+        ("d.monthly[2]: \"last\"", "last-business-day"),
+        ("e.monthly: must name a day of the month", "leave it out"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, (start, part)) in problems.iter().zip(expected) {
@@ -179,16 +188,16 @@ fn a_canary_needs_version_and_weight() {
     );
     assert!(problems.is_empty(), "{problems:?}");
     let canary = canary.unwrap();
-    assert_eq!(canary.weight.get(), 1000);
+    assert_eq!(canary.weight.highest().get(), 1000);
+    assert_eq!(canary.weight.ramp(), None);
     assert_eq!(canary.sticky_by.unwrap().as_str(), "x-user-id");
 
     let (_, problems) = read(
-        &json!({"version": "stable", "wieght": 5, "ramp": {}, "sticky_by": {"header": "x-mumbai-class"}}),
+        &json!({"version": "stable", "wieght": 5, "sticky_by": {"header": "x-mumbai-class"}}),
         read_canary,
     );
     let expected = [
         ("version: ", "reserved"),
-        ("ramp: ", "not supported yet"),
         ("weight: ", "must be given"),
         ("sticky_by.header: ", "removed from requests"),
         ("wieght: ", "did you mean \"weight\"?"),
@@ -200,4 +209,97 @@ fn a_canary_needs_version_and_weight() {
             "{problem}"
         );
     }
+}
+
+#[test]
+fn a_ramp_takes_the_place_of_a_weight() {
+    let (canary, problems) = read(
+        &json!({
+            "version": "v2",
+            "ramp": {"start": "2026-11-25T09:00+05:30", "steps": [5, 5, 12.5, 100], "every": "30m"},
+            "freeze_during": ["peak", "festival", "evening"],
+        }),
+        read_canary,
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    let canary = canary.unwrap();
+    let ramp = canary.weight.ramp().unwrap();
+    assert_eq!(ramp.start(), parse_instant("2026-11-25T03:30:00Z").unwrap());
+    let steps: Vec<u16> = ramp.steps().iter().map(|step| step.get()).collect();
+    assert_eq!(steps, [500, 500, 1_250, 10_000]);
+    assert_eq!(ramp.every(), Duration::from_secs(1_800));
+    assert_eq!(canary.weight.highest().get(), 10_000);
+    assert_eq!(canary.freeze_during.times().len(), 3);
+}
+
+#[test]
+fn what_is_wrong_with_a_ramp_is_told_with_the_fix() {
+    let ramp = |ramp: Value| {
+        let mut canary = json!({"version": "v2", "ramp": ramp});
+        if canary["ramp"] == json!("beside a weight") {
+            canary["ramp"] = json!({"start": "2026-11-25T09:00Z", "steps": [5], "every": "1h"});
+            canary["weight"] = json!(10);
+        }
+        read(&canary, read_canary).1
+    };
+    let good = |field: &str, value: Value| {
+        let mut ramp = json!({"start": "2026-11-25T09:00Z", "steps": [5, 10], "every": "1h"});
+        ramp[field] = value;
+        ramp
+    };
+    let many = Value::from(vec![1; 101]);
+    for (wrong, words) in [
+        (
+            json!("beside a weight"),
+            &["ramp: must not stand beside weight"][..],
+        ),
+        (
+            json!({}),
+            &[
+                "ramp.start: must be given",
+                "ramp.steps: must be given",
+                "ramp.every: must be given",
+            ],
+        ),
+        (
+            good("start", json!("tomorrow")),
+            &["ramp.start: \"tomorrow\" is not legal"],
+        ),
+        (
+            good("start", json!("2026-11-25T09:00")),
+            &["RFC 3339 time with an offset"],
+        ),
+        (
+            good("steps", json!([])),
+            &["ramp.steps: must be 1 to 100 steps, not 0"],
+        ),
+        (good("steps", many), &["not 101"]),
+        (
+            good("steps", json!([5, 101])),
+            &["ramp.steps[1]: must be 0 to 100 percent"],
+        ),
+        (
+            good("steps", json!([25, 10])),
+            &["ramp.steps: must be steps that do not fall, not 25 %, then 10 %"],
+        ),
+        (
+            good("every", json!("10ms")),
+            &["ramp.every: must be from 1s to 168h, not 10ms"],
+        ),
+        (good("evry", json!("1h")), &["did you mean \"every\"?"]),
+    ] {
+        let problems = ramp(wrong);
+        assert_eq!(problems.len(), words.len(), "{problems:#?}");
+        for (problem, words) in problems.iter().zip(words) {
+            assert!(problem.contains(words), "{words} in {problem}");
+        }
+    }
+    let (_, problems) = read(
+        &json!({"version": "v2", "weight": 1, "freeze_during": []}),
+        read_canary,
+    );
+    assert!(
+        problems[0].starts_with("freeze_during: must name a time"),
+        "{problems:?}"
+    );
 }

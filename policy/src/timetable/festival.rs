@@ -44,6 +44,14 @@ impl DateRange {
         self.end
     }
 
+    /// From its first day to `end`, if that is later than its own last day.
+    pub(super) fn extended_to(self, end: Date) -> Self {
+        Self {
+            end: self.end.max(end),
+            ..self
+        }
+    }
+
     /// Whether `date` is one of its days.
     pub fn contains(self, date: Date) -> bool {
         self.start <= date && date <= self.end
@@ -87,6 +95,8 @@ pub struct Festival {
     pub dates: DateRange,
     /// How much more traffic it brings.
     pub factor: Multiplier,
+    /// Banks rest: its days are holidays too.
+    pub holiday: bool,
     /// Where its date comes from, for people.
     pub source: Option<String>,
 }

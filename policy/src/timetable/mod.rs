@@ -1,6 +1,9 @@
 //! Peak hours and festivals: what kind of hour it is, and until when.
 
+mod day;
 mod festival;
+mod freeze;
+mod holiday;
 mod next_change;
 mod window;
 
@@ -8,12 +11,15 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::civil::DateTime;
 
+pub use day::{DaySet, Minute, MonthDays};
 pub use festival::{DateRange, Festival, parse_date};
-pub use window::{DaySet, Minute, Window};
+pub use freeze::{Freeze, FreezeWhen};
+pub use holiday::{BusinessDays, Holiday};
+pub use window::Window;
 
 use crate::{
     time::{CivilZone, WallTime},
-    units::{Multiplier, ZoneName},
+    units::{BasisPoints, Multiplier, ZoneName},
 };
 
 /// How long an answer is kept at most before it is asked for again.
@@ -61,6 +67,8 @@ pub struct Traffic {
     pub window_header: Option<Box<str>>,
     /// The window's multiplier as a header's value; none when 1.
     pub multiplier_header: Option<Box<str>>,
+    /// The weight of each ramp of the rules that were asked, by its number.
+    pub ramps: Box<[BasisPoints]>,
     /// The instant asked for: a clock that was set back asks again.
     pub holds_from: WallTime,
     /// The next change, at most a day after [`holds_from`](Self::holds_from).
@@ -68,11 +76,21 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// The weight of a ramp; 0 for one that the rules do not have.
+    pub fn ramp(&self, id: RampId) -> BasisPoints {
+        let weight = self.ramps.get(usize::from(id.0));
+        weight.copied().unwrap_or(BasisPoints::ZERO)
+    }
+
     /// Whether this answer is the answer at `wall` too.
     pub fn holds_at(&self, wall: WallTime) -> bool {
         self.holds_from <= wall && wall < self.holds_until
     }
 }
+
+/// Number of a ramp of some rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RampId(pub u16);
 
 /// What distinguishes one instant from the next: the indices of window and festival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +99,14 @@ struct Active {
     festival: Option<usize>,
 }
 
-/// Peak hours and festivals in the civil time of one zone.
+/// Peak hours, festivals and holidays in the civil time of one zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timetable {
     zone: CivilZone,
     windows: Vec<Window>,
     festivals: Vec<Festival>,
+    holidays: Vec<Holiday>,
+    business: BusinessDays,
 }
 
 impl Timetable {
@@ -96,7 +116,21 @@ impl Timetable {
             zone,
             windows,
             festivals,
+            holidays: Vec::new(),
+            business: BusinessDays::default(),
         }
+        .with_holidays(Vec::new())
+    }
+
+    /// With holidays beside the festivals that are holidays too.
+    #[must_use]
+    pub fn with_holidays(mut self, holidays: Vec<Holiday>) -> Self {
+        self.holidays = holidays;
+        let festivals = self.festivals.iter().filter(|festival| festival.holiday);
+        let dates = festivals.map(|festival| festival.dates);
+        let holidays = self.holidays.iter().map(|holiday| holiday.dates);
+        self.business = BusinessDays::new(dates.chain(holidays).collect());
+        self
     }
 
     /// The zone whose civil time counts.
@@ -112,6 +146,16 @@ impl Timetable {
     /// Its festivals.
     pub fn festivals(&self) -> &[Festival] {
         &self.festivals
+    }
+
+    /// Holidays that are no festivals.
+    pub fn holidays(&self) -> &[Holiday] {
+        &self.holidays
+    }
+
+    /// The days on which business is done.
+    pub fn business_days(&self) -> &BusinessDays {
+        &self.business
     }
 
     /// The state at an instant for nodes of a zone; a node without a zone sees all windows. Of
@@ -141,6 +185,7 @@ impl Timetable {
             window_header: (!names.is_empty()).then(|| names.join(",").into()),
             multiplier_header: (multiplier != Multiplier::ONE)
                 .then(|| multiplier.to_string().into()),
+            ramps: Box::default(),
             holds_from: wall,
             holds_until: self
                 .change_within_a_day(wall, node_zone)
@@ -190,7 +235,9 @@ impl Timetable {
         Active {
             // Of equal keys the first in the file wins: `min_by_key` keeps it.
             window: windows
-                .filter(|(_, window)| window.applies_to(node_zone) && window.holds(civil))
+                .filter(|(_, window)| {
+                    window.applies_to(node_zone) && window.holds(civil, &self.business)
+                })
                 .min_by_key(|(_, window)| (Reverse(window.multiplier()), window.name()))
                 .map(|(index, _)| index),
             festival: festivals

@@ -35,6 +35,15 @@ fn festival(name: &str, first: &str, last: &str, factor: f64) -> Festival {
         name: DisplayName::new(name).unwrap(),
         dates: DateRange::new(date(first), date(last)).unwrap(),
         factor: Multiplier::from_f64(factor).unwrap(),
+        holiday: false,
+        source: None,
+    }
+}
+
+fn holiday(first: &str, last: &str) -> Holiday {
+    Holiday {
+        name: DisplayName::new("holiday").unwrap(),
+        dates: DateRange::new(date(first), date(last)).unwrap(),
         source: None,
     }
 }
@@ -76,7 +85,11 @@ impl Painted {
                         .dates()
                         .iter()
                         .any(|range| range.start() <= day && day <= range.end());
-                if dated && window.days().contains(day.weekday()) {
+                let starts = dated
+                    && window.days().contains(day.weekday())
+                    && reference_monthly(timetable, window, day)
+                    && !(window.except_holidays() && reference_holiday(timetable, day));
+                if starts {
                     let (start, end) = (window.start().get(), window.end().get());
                     let length = (end + 1440 - start - 1) % 1440 + 1;
                     for offset in start..start + length {
@@ -98,6 +111,31 @@ impl Painted {
     fn day(&self, date: Date) -> Option<&Vec<Option<usize>>> {
         self.minutes.get(&date)
     }
+}
+
+fn reference_holiday(timetable: &Timetable, day: Date) -> bool {
+    let festivals = timetable.festivals.iter().filter(|one| one.holiday);
+    let ranges = festivals.map(|festival| festival.dates);
+    let mut ranges = ranges.chain(timetable.holidays.iter().map(|one| one.dates));
+    ranges.any(|range| range.start() <= day && day <= range.end())
+}
+
+/// Reference: the month's last business day is found from its end.
+fn reference_monthly(timetable: &Timetable, window: &Window, day: Date) -> bool {
+    let monthly = window.monthly();
+    let mut last = Some(day.last_of_month());
+    while let Some(candidate) = last {
+        let weekend = matches!(candidate.weekday(), Weekday::Saturday | Weekday::Sunday);
+        if !weekend && !reference_holiday(timetable, candidate) {
+            break;
+        }
+        last = (candidate.day() > 1).then(|| candidate.yesterday().unwrap());
+    }
+    monthly.is_any()
+        || monthly
+            .numbers()
+            .any(|number| i16::from(number) == i16::from(day.day()))
+        || (monthly.has_last_business_day() && last == Some(day))
 }
 
 fn reference_festival(timetable: &Timetable, date: Date) -> Option<usize> {
@@ -197,13 +235,33 @@ fn rich_calendar(zone: CivilZone) -> Timetable {
                 .with_days(DaySet::NONE.with(Weekday::Sunday))
                 .with_dates(vec![range("2026-06-01", "2026-08-31")])
                 .with_multiplier(times(4.0)),
+            window("salary", "09:00", "12:00")
+                .with_monthly(MonthDays::ANY.with(1).with(7).with_last_business_day())
+                .with_multiplier(times(5.0)),
+            window("market", "09:15", "15:30")
+                .with_days(working)
+                .with_except_holidays(true)
+                .with_multiplier(times(0.5)),
+            window("month-end-night", "23:00", "01:00")
+                .with_monthly(MonthDays::ANY.with(31).with_last_business_day())
+                .with_except_holidays(true)
+                .with_multiplier(times(6.0)),
         ],
         vec![
             festival("Diwali", "2026-11-06", "2026-11-10", 2.0),
             festival("Bhai Dooj", "2026-11-10", "2026-11-11", 1.5),
-            festival("Holi", "2026-03-04", "2026-03-04", 1.0),
+            Festival {
+                holiday: true,
+                ..festival("Holi", "2026-03-04", "2026-03-04", 1.0)
+            },
         ],
     )
+    .with_holidays(vec![
+        holiday("2026-01-26", "2026-01-26"),
+        // The end of a month, and a month as a whole.
+        holiday("2026-07-29", "2026-08-03"),
+        holiday("2026-09-01", "2026-09-30"),
+    ])
 }
 
 #[test]
@@ -241,6 +299,8 @@ prop_compose! {
         (start, end) in (0_u16..96, 0_u16..=96).prop_filter("differ", |(start, end)| start != end),
         days in prop_oneof![Just(0b111_1111_u8), 1_u8..128],
         dates in proptest::collection::vec(any_range(), 0..3),
+        monthly in proptest::collection::vec(1_u8..=32, 0..3),
+        except_holidays: bool,
         factor in prop_oneof![Just(1.0), Just(1.5), Just(2.0)],
     ) -> Window {
         let minute = |quarter: u16| Minute::new(quarter / 4, quarter % 4 * 15).unwrap();
@@ -251,6 +311,11 @@ prop_compose! {
             .unwrap()
             .with_days(days)
             .with_dates(dates)
+            .with_monthly(monthly.into_iter().fold(MonthDays::ANY, |days, number| match number {
+                32 => days.with_last_business_day(),
+                number => days.with(number),
+            }))
+            .with_except_holidays(except_holidays)
             .with_multiplier(times(factor))
     }
 }
@@ -262,13 +327,23 @@ proptest! {
     fn any_calendar_agrees_with_the_reference_around_a_change_of_the_clocks(
         which in 0..ZONES.len(),
         windows in proptest::collection::vec(any_window(), 0..5),
-        dates in proptest::collection::vec(any_range(), 0..3),
+        dates in proptest::collection::vec((any_range(), any::<bool>()), 0..3),
+        holidays in proptest::collection::vec(any_range(), 0..3),
     ) {
         let festivals = dates
             .into_iter()
-            .map(|dates| Festival { dates, ..festival("F", "2026-01-01", "2026-01-01", 2.0) })
+            .map(|(dates, holiday)| Festival {
+                dates,
+                holiday,
+                ..festival("F", "2026-01-01", "2026-01-01", 2.0)
+            })
             .collect();
-        let timetable = Timetable::new(zone(ZONES[which]), windows, festivals);
+        let holidays = holidays
+            .into_iter()
+            .map(|dates| Holiday { dates, ..holiday("2026-01-01", "2026-01-01") })
+            .collect();
+        let timetable =
+            Timetable::new(zone(ZONES[which]), windows, festivals).with_holidays(holidays);
         agrees_with_the_reference(&timetable, "2026-02-25", 50);
     }
 
@@ -335,6 +410,47 @@ fn an_answer_is_kept_for_a_day_at_most_and_nothing_ahead_is_none() {
     let last = timetable.next_change(instant(&timetable.zone, "2030-01-01T12:00:00"), None);
     assert_eq!(last, Some(instant(&timetable.zone, "2030-01-02T00:00:00")));
     assert_eq!(timetable.next_change(last.unwrap(), None), None);
+}
+
+#[test]
+fn the_next_change_is_found_however_rare_it_is() {
+    let only_day = |day: Weekday, monthly: MonthDays| {
+        Timetable::new(
+            CivilZone::utc(),
+            vec![
+                window("rare", "09:00", "10:00")
+                    .with_days(DaySet::NONE.with(day))
+                    .with_monthly(monthly),
+            ],
+            Vec::new(),
+        )
+    };
+    for number in 1..=32 {
+        let monthly = match number {
+            32 => MonthDays::ANY.with_last_business_day(),
+            number => MonthDays::ANY.with(number),
+        };
+        for weekday in 0..7_i8 {
+            let weekday = Weekday::from_monday_zero_offset(weekday).unwrap();
+            let timetable = only_day(weekday, monthly);
+            let never = number == 32 && matches!(weekday, Weekday::Saturday | Weekday::Sunday);
+            // Around a century that is no leap year, from one occurrence to the next.
+            let mut at = instant(&timetable.zone, "2090-01-01T12:00:00");
+            let mut occurrences = 0;
+            while let Some(change) = timetable.next_change(at, None) {
+                at = change;
+                occurrences += 1;
+                if timetable.zone.civil(at).year() > 2110 {
+                    break;
+                }
+            }
+            let wanted = if never { 0..1 } else { 20..1000 };
+            assert!(
+                wanted.contains(&occurrences),
+                "{occurrences} of {number} on {weekday:?}"
+            );
+        }
+    }
 }
 
 #[test]

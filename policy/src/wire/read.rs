@@ -74,13 +74,19 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
     let festivals = config
         .optional("festivals")
         .map_or_else(Vec::new, shapes::read_festivals);
+    let holidays = config
+        .optional("holidays")
+        .map_or_else(Vec::new, shapes::read_holidays);
     let calendar_is_whole = root.found() == before;
+    let timetable = timezone
+        .map(|timezone| Timetable::new(timezone, windows, festivals).with_holidays(holidays));
+    let names = timetable.as_ref().filter(|_| calendar_is_whole);
     let traffic_classes = config
         .optional("traffic_classes")
         .map_or_else(Vec::new, |classes| read_classes(&classes));
     let services = config
         .optional("services")
-        .map_or_else(Vec::new, |services| read_services(&services));
+        .map_or_else(Vec::new, |services| read_services(&services, names));
     let trust_canary_header = config
         .optional("trust_canary_header")
         .and_then(|trust| trust.boolean())
@@ -91,16 +97,16 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .unwrap_or(false);
     let service_from = text(&mut config, "service_from", service_source).unwrap_or_default();
     config.finish();
-    let timetable = Timetable::new(timezone?, windows, festivals);
-    let classes = traffic_classes.iter().enumerate();
-    for (index, class) in classes.filter(|_| calendar_is_whole) {
+    for (index, class) in traffic_classes.iter().enumerate() {
         let path = format!("traffic_classes[{index}]");
-        shapes::check_shed_names(root, &path, class, &timetable);
+        if let Some(names) = names {
+            shapes::check_shed_names(root, &path, class, names);
+        }
     }
     Some(FilterConfig {
         zone,
         region,
-        timetable,
+        timetable: timetable?,
         traffic_classes,
         services,
         trust_canary_header,
@@ -151,7 +157,8 @@ fn read_timezone(reader: &Reader<'_>) -> Option<CivilZone> {
     CivilZone::new(&name?, &posix?).ok()
 }
 
-fn read_services(reader: &Reader<'_>) -> Vec<ServiceConfig> {
+/// `names` are those of windows and festivals, if they could be read.
+fn read_services(reader: &Reader<'_>, names: Option<&Timetable>) -> Vec<ServiceConfig> {
     let elements = reader.array();
     if elements.len() > SERVICES_MAX {
         reader.problem(
@@ -178,6 +185,10 @@ fn read_services(reader: &Reader<'_>) -> Vec<ServiceConfig> {
                     None,
                 );
             }
+        }
+        if let (Some(canary), Some(names)) = (&service.canary, names) {
+            let path = format!("{}.canary", element.path());
+            shapes::check_freeze_names(element, &path, canary, names);
         }
         services.push(service);
     }

@@ -18,15 +18,19 @@ fn full() -> Value {
         "peak_hours": {
             "morning": {"start": "07:00", "end": "11:00", "zone": "mumbai-west", "multiplier": 1.5},
             "night": {"start": 22, "end": 6, "days": ["fri"], "dates": ["2026-11-08", {"start": "2026-12-01", "end": "2026-12-31"}]},
+            "salary": {"start": 9, "end": 12, "monthly": [7, "last-business-day", 1], "except": "holidays"},
         },
-        "festivals": ["2026-03-04", {"name": "दीपावली", "date": "2026-11-08", "factor": 2.0, "source": "almanac"},
+        "festivals": ["2026-03-04", {"name": "दीपावली", "date": "2026-11-08", "factor": 2.0, "holiday": true, "source": "almanac"},
                       {"name": "Navratri", "start": "2026-10-11", "end": "2026-10-20"}],
+        "holidays": ["2027-01-26", {"name": "Holi", "start": "2027-03-22", "end": "2027-03-23", "source": "RBI"}],
         "services": [
             {"name": "order-service", "class": "gold", "clusters": ["outbound|80||orders"], "authorities": ["orders.example"],
              "timeout": "2s", "circuit_breaker": {"consecutive_failures": 5, "open_for": "20s", "half_open_probes": 1},
              "canary": {"version": "v2", "weight": 0.29, "sticky_by": {"header": "x-user-id"}}},
             {"name": "pay", "circuit_breaker": {"error_rate": {"percent": 12.5, "minimum_requests": 7, "window": "1m30s"}}},
             {"name": "plain"},
+            {"name": "ramping", "canary": {"version": "v3", "freeze_during": ["festival", "night", "peak", "दीपावली"],
+             "ramp": {"start": "2026-11-25T09:00:00.250+05:30", "steps": [0.5, 10, 25, 50, 100], "every": "1h30m"}}},
         ],
         "trust_canary_header": true,
         "service_from": "cluster",
@@ -117,6 +121,25 @@ fn a_megabyte_of_services_is_read() {
     assert_eq!(config.services.len(), 10_000);
 }
 
+#[test]
+fn a_freeze_by_a_name_that_nothing_has_is_refused() {
+    let config = |during: Value| {
+        json!({
+            "version": 1,
+            "peak_hours": {"evening": {"start": 17, "end": 22}},
+            "services": [{"name": "a"}, {"name": "b", "canary": {"version": "v2", "weight": 1, "freeze_during": during}}],
+        })
+    };
+    assert!(parse(&config(json!(["evening", "peak", "festival"]))).is_ok());
+    let problems = parse(&config(json!(["peak", "evning"]))).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            "services[1].canary.freeze_during[1]: \"evning\" is neither a window of peak_hours nor a festival (use one of their names, or peak, festival)"
+        ]
+    );
+}
+
 /// Any JSON, half of it made of names that mean something.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
@@ -127,11 +150,21 @@ fn any_json() -> impl Strategy<Value = Value> {
             "posix",
             "peak_hours",
             "festivals",
+            "holidays",
+            "monthly",
+            "except",
+            "last-business-day",
             "services",
             "start",
             "end",
             "canary",
             "weight",
+            "ramp",
+            "steps",
+            "every",
+            "freeze_during",
+            "peak",
+            "2026-11-25T09:00Z",
             "sticky_by",
             "header",
             "circuit_breaker",
@@ -165,9 +198,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_json_is_read_or_refused_with_reasons(inner in any_json(), field in 0..4_usize) {
+    fn any_json_is_read_or_refused_with_reasons(inner in any_json(), field in 0..5_usize) {
         let mut value = full();
-        let field = ["services", "peak_hours", "festivals", "timezone"][field];
+        let field = ["services", "peak_hours", "festivals", "timezone", "holidays"][field];
         value[field] = inner.clone();
         for value in [value, inner] {
             match parse(&value) {
@@ -183,7 +216,7 @@ proptest! {
         value["services"][0]["canary"]["weight"] = json!(f64::from(weight) / 100.0);
         value["peak_hours"]["morning"]["multiplier"] = json!(f64::from(multiplier) / 100.0);
         let config = parse(&value).unwrap();
-        prop_assert_eq!(u32::from(config.services[0].canary.as_ref().unwrap().weight.get()), weight);
+        prop_assert_eq!(u32::from(config.services[0].canary.as_ref().unwrap().weight.highest().get()), weight);
         prop_assert_eq!(config.timetable.windows()[0].multiplier().percent(), multiplier);
         prop_assert_eq!(parse(&config.to_json()), Ok(config));
     }

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::{BreakerOverride, BreakerPlan},
-    canary::{CanarySplit, Fallback},
+    canary::{CanarySplit, Fallback, Ramp, Weight},
     limit::Limit,
-    time::format_duration,
-    timetable::{DateRange, DaySet, Festival, Window},
+    time::{format_duration, format_instant},
+    timetable::{DateRange, DaySet, Festival, Holiday, MonthDays, Window},
     traffic_class::{PathMatch, RequestMatch, ShedWhen, TrafficClass},
     units::{ClassName, HeaderName, Multiplier},
 };
@@ -52,6 +52,8 @@ impl FilterConfig {
             .map(festival_json)
             .collect();
         put(&mut config, "festivals", list(festivals));
+        let holidays = self.timetable.holidays().iter().map(holiday_json).collect();
+        put(&mut config, "holidays", list(holidays));
         let classes = self.traffic_classes.iter().map(class_json).collect();
         put(&mut config, "traffic_classes", list(classes));
         config.insert(
@@ -89,6 +91,9 @@ fn window_json(window: &Window) -> Value {
         "dates",
         list(window.dates().iter().copied().map(range_json).collect()),
     );
+    put(&mut json, "monthly", list(monthly_json(window.monthly())));
+    let except = window.except_holidays().then(|| "holidays".into());
+    put(&mut json, "except", except);
     put(&mut json, "multiplier", factor_json(window.multiplier()));
     Value::Object(json)
 }
@@ -101,22 +106,45 @@ fn range_json(range: DateRange) -> Value {
     }
 }
 
+fn monthly_json(days: MonthDays) -> Vec<Value> {
+    let last = days
+        .has_last_business_day()
+        .then(|| MonthDays::LAST_BUSINESS_DAY.into());
+    days.numbers().map(Value::from).chain(last).collect()
+}
+
 fn festival_json(festival: &Festival) -> Value {
-    let mut json = Map::new();
-    json.insert("name".into(), festival.name.as_str().into());
-    match range_json(festival.dates) {
-        Value::Object(range) => json.extend(range),
-        date => {
-            json.insert("date".into(), date);
-        }
-    }
+    let mut json = named_days(festival.name.as_str(), festival.dates);
     put(&mut json, "factor", factor_json(festival.factor));
+    put(&mut json, "holiday", festival.holiday.then(|| true.into()));
     put(
         &mut json,
         "source",
         festival.source.as_ref().map(|source| json!(source)),
     );
     Value::Object(json)
+}
+
+fn holiday_json(holiday: &Holiday) -> Value {
+    let mut json = named_days(holiday.name.as_str(), holiday.dates);
+    put(
+        &mut json,
+        "source",
+        holiday.source.as_ref().map(|source| json!(source)),
+    );
+    Value::Object(json)
+}
+
+fn named_days(name: &str, dates: DateRange) -> Map<String, Value> {
+    let mut json = Map::new();
+    json.insert("name".into(), name.into());
+    match range_json(dates) {
+        Value::Object(range) => json.extend(range),
+        date => {
+            json.insert("date".into(), date);
+        }
+    }
+    json
 }
 
 fn service_json(service: &ServiceConfig) -> Value {
@@ -281,7 +309,17 @@ fn rules_json(rules: &BreakerOverride) -> Map<String, Value> {
 fn canary_json(canary: &CanarySplit) -> Value {
     let mut json = Map::new();
     json.insert("version".into(), canary.version.as_str().into());
-    json.insert("weight".into(), number_json(canary.weight.percent()));
+    match &canary.weight {
+        Weight::Fixed(weight) => {
+            json.insert("weight".into(), number_json(weight.percent()));
+        }
+        Weight::Ramp(ramp) => {
+            json.insert("ramp".into(), ramp_json(ramp));
+        }
+    }
+    let during = canary.freeze_during.times().iter();
+    let during = during.map(|time| time.as_str().into()).collect();
+    put(&mut json, "freeze_during", list(during));
     put(
         &mut json,
         "sticky_by",
@@ -292,6 +330,15 @@ fn canary_json(canary: &CanarySplit) -> Value {
     put(&mut json, "fallback", fallback);
     put(&mut json, "mode", canary.observe.then(|| "observe".into()));
     Value::Object(json)
+}
+
+fn ramp_json(ramp: &Ramp) -> Value {
+    let steps = ramp.steps().iter().map(|step| number_json(step.percent()));
+    json!({
+        "start": format_instant(ramp.start()),
+        "steps": steps.collect::<Vec<_>>(),
+        "every": format_duration(ramp.every()),
+    })
 }
 
 fn sticky_by_json(header: Option<&HeaderName>) -> Option<Value> {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{BadData, Findings, UsageError};
 use crate::{
     analyze::{Finding, Severity, analyze},
-    clock, explain,
+    clock,
     mesh::{Document, MeshProblem, Place, plain},
     settings::{self, ConfigPath},
     source::Loader,
@@ -57,7 +57,8 @@ struct Placed {
 impl Analyze {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let now = match &self.at {
-            Some(at) => explain::parse_instant(at).map_err(UsageError)?,
+            Some(at) => policy::time::parse_instant(at)
+                .map_err(|error| UsageError(format!("at: {error}")))?,
             None => clock::now(),
         };
         let config = ConfigPath::choose(self.file);

@@ -2,16 +2,16 @@
 
 mod imagined;
 mod path;
+mod ramp;
 mod reasons;
 mod target;
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use policy::{
     decision::{RequestView, Rules, ServiceId, Verdict, decide},
     names,
-    time::{CivilZone, WallTime},
+    time::{CivilZone, WallTime, parse_instant},
     units::ZoneName,
     wire::ServiceSource,
 };
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use self::{
     imagined::{GivenHeaders, Imagined},
+    ramp::canary,
     reasons::{breaker, decision_reasons, festival, traffic_reasons, window},
     target::target,
 };
@@ -74,6 +75,8 @@ pub struct Explanation {
     pub breaker: Option<Value>,
     /// The canary's label or `stable`; none when the service has no canary.
     pub version: Option<String>,
+    /// The canary's weight at that time, and where its ramp stands; none when no canary was asked.
+    pub canary: Option<Value>,
     /// The Envoy cluster.
     pub cluster: Option<String>,
     /// Headers that the upstream is sent.
@@ -85,30 +88,6 @@ pub struct Explanation {
 /// RFC 3339 with the zone's offset: every time shown to a person carries it.
 pub fn rfc3339(zone: &CivilZone, at: WallTime) -> String {
     zone.rfc3339(at)
-}
-
-/// Reads RFC 3339; seconds may be left out.
-///
-/// # Errors
-/// Anything else, with an example.
-pub fn parse_instant(text: &str) -> Result<WallTime, String> {
-    let parse = |text: &str| text.parse::<Timestamp>();
-    let instant = parse(text).or_else(|error| {
-        // `2026-11-08T18:30+05:30`: put the seconds in behind the minutes.
-        let minutes = "2026-11-08T18:30".len();
-        match text.split_at_checked(minutes) {
-            Some((time, offset)) if !offset.starts_with(':') => {
-                parse(&format!("{time}:00{offset}"))
-            }
-            _ => Err(error),
-        }
-    });
-    match instant {
-        Ok(instant) => Ok(WallTime::from_unix_millis(instant.as_millisecond())),
-        Err(_) => Err(format!(
-            "{text:?} is no RFC 3339 time with an offset, such as 2026-11-08T18:30+05:30"
-        )),
-    }
 }
 
 /// Answers a question; `now` is used when it names no time.
@@ -146,6 +125,7 @@ pub fn explain(
             &rules,
             &decision,
             target.map(|(_, service)| service),
+            at,
             &mut reasons,
         );
     }
@@ -164,6 +144,7 @@ pub fn explain(
         class: target.map(|_| decision.class.to_string()),
         shed: decision.shed.is_some_and(|draw| draw.shed),
         breaker: breaker(&rules, &traffic, &decision).filter(|_| reached),
+        canary: canary(&rules, &decision, at).filter(|_| reached),
         cluster: target
             .filter(|_| !refused)
             .map(|(name, _)| match version.as_deref() {
@@ -183,33 +164,4 @@ pub fn explain(
 fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {
     let zone = question.zone.as_deref().map(ZoneName::new).transpose();
     zone.map_err(|error| QuestionError(format!("zone: {error}")))
-}
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_may_be_left_out_and_an_offset_may_not() {
-        let diwali = WallTime::from_unix_seconds(1_794_142_800);
-        for text in [
-            "2026-11-08T18:30+05:30",
-            "2026-11-08T18:30:00+05:30",
-            "2026-11-08T13:00Z",
-        ] {
-            assert_eq!(parse_instant(text), Ok(diwali), "{text}");
-        }
-        for text in [
-            "",
-            "noon",
-            "2026-11-08",
-            "2026-11-08T18:30",
-            "2026-11-08T25:30Z",
-        ] {
-            let problem = parse_instant(text).unwrap_err();
-            assert!(
-                problem.contains("such as 2026-11-08T18:30+05:30"),
-                "{problem}"
-            );
-        }
-    }
 }

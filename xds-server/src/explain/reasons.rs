@@ -9,6 +9,7 @@ use policy::{
 };
 use serde_json::{Value, json};
 
+use super::ramp::Standing;
 use crate::mesh::Service;
 
 pub(super) fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
@@ -59,12 +60,13 @@ pub(super) fn decision_reasons(
     rules: &Rules,
     decision: &Decision<'_>,
     service: Option<&Service>,
+    at: WallTime,
     reasons: &mut Vec<String>,
 ) {
     class_reasons(rules, decision, service, reasons);
     let split = service.and_then(|service| service.canary.as_ref());
     if let (Some(split), Some(canary)) = (split, &decision.canary) {
-        let weight = split.weight.percent();
+        let weight = canary.weight.percent();
         let draw = &canary.draw;
         reasons.push(match (draw.source, draw.bucket) {
             (DrawSource::Header, _) => {
@@ -79,7 +81,7 @@ pub(super) fn decision_reasons(
                     .sticky_by
                     .as_ref()
                     .map_or_else(String::new, ToString::to_string),
-                split.weight.get(),
+                canary.weight.get(),
                 split.version
             ),
             _ => format!(
@@ -88,6 +90,9 @@ pub(super) fn decision_reasons(
                 split.version
             ),
         });
+    }
+    if let Some(standing) = Standing::of(rules, decision, at) {
+        reasons.push(standing.sentence());
     }
     if let Some(cell) = cell(rules, decision) {
         reasons.push(format!(

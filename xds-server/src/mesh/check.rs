@@ -25,6 +25,10 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
     for (name, service) in &mesh.services {
+        if let Some(canary) = &service.canary {
+            let path = format!("services.{name}.canary");
+            shapes::check_freeze_names(root, &path, canary, &mesh.timetable);
+        }
         versions_have_endpoints(root, name, service);
         uses_exist(root, mesh, name, service);
         sidecars_find_their_application(root, name, service);
@@ -92,7 +96,7 @@ fn endpoint_ids_are_unique(root: &Reader<'_>, mesh: &Mesh) {
 fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
     let labelled = |label| service.endpoints_of(Some(label)).next().is_some();
     if let Some(canary) = &service.canary
-        && canary.weight.get() > 0
+        && canary.weight.highest().get() > 0
         && !labelled(&canary.version)
     {
         root.problem_at(
@@ -105,7 +109,8 @@ fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Serv
         return;
     };
     let path = format!("services.{name}.stable_version");
-    let same = |canary: &CanarySplit| canary.version == *stable && canary.weight.get() > 0;
+    let same =
+        |canary: &CanarySplit| canary.version == *stable && canary.weight.highest().get() > 0;
     if service.canary.as_ref().is_some_and(same) {
         root.problem_at(
             &path,

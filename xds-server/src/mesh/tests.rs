@@ -59,7 +59,10 @@ fn a_whole_file_is_read() {
     );
     assert_eq!(service.endpoints[1].id, "10.0.1.11:15006");
     assert_eq!(service.endpoints[1].weight, 100);
-    assert_eq!(service.canary.as_ref().unwrap().weight.get(), 1_250);
+    assert_eq!(
+        service.canary.as_ref().unwrap().weight.highest().get(),
+        1_250
+    );
     let of = |version: Option<&VersionLabel>| service.endpoints_of(version).count();
     assert_eq!(
         (of(None), of(VersionLabel::new("v2").ok().as_ref())),
@@ -168,8 +171,6 @@ fn fields_without_effect_yet_are_refused_and_never_ignored() {
         ("    class: gold\n", "limit: {per_second: 10, scope: fleet}"),
         ("    class: gold\n", "mtls: strict"),
         ("mesh: {", "trust_domain: mumbai.mesh, "),
-        ("canary: {", "ramp: {steps: [1]}, "),
-        ("canary: {", "freeze_during: [peak], "),
     ] {
         let inserted = if after.ends_with('\n') {
             format!("{after}    {field}\n")
@@ -180,6 +181,45 @@ fn fields_without_effect_yet_are_refused_and_never_ignored() {
         assert_eq!(told.len(), 1, "{field}: {told:?}");
         assert!(told[0].contains("not supported yet"), "{field}: {told:?}");
     }
+}
+
+#[test]
+fn a_canary_may_ramp_and_stand_still() {
+    let ramp = "ramp: {start: 2026-11-25T09:00+05:30, steps: [5, 10, 25, 50, 100], every: 30m}";
+    let with =
+        |during: &str| MESH.replace("weight: 12.5", &format!("{ramp}, freeze_during: {during}"));
+    let mesh = mesh(&with("[peak, festival, morning, Ganesh Chaturthi]"));
+    let canary = mesh.services[&name("order-service")].canary.clone();
+    assert_eq!(canary.unwrap().weight.ramp().unwrap().steps().len(), 5);
+    let config = mesh.filter_config(ClientOptions::default(), ServiceSource::default());
+    let text = config.to_json().to_string();
+    assert_eq!(
+        policy::wire::FilterConfig::parse(text.as_bytes()),
+        Ok(config)
+    );
+    let told = problems(&with("[noon]")).join("\n");
+    assert!(
+        told.contains("services.order-service.canary.freeze_during[0]: \"noon\" is neither"),
+        "{told}"
+    );
+    let told = problems(&MESH.replace("weight: 12.5", &format!("weight: 12.5, {ramp}")));
+    assert!(
+        told[0].contains("canary.ramp: must not stand beside weight"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn holidays_narrow_windows() {
+    let with = MESH.replace(
+        "festivals:",
+        "  salary: {start: 9, end: 12, monthly: [1, last-business-day], except: holidays}\nholidays: [\"2027-01-26\"]\nfestivals:",
+    );
+    let mesh = mesh(&with);
+    assert_eq!(mesh.timetable.holidays().len(), 1);
+    let salary = mesh.timetable.windows().iter();
+    let mut salary = salary.filter(|window| window.name().as_str() == "salary");
+    assert!(salary.next().unwrap().except_holidays());
 }
 
 #[test]

@@ -176,7 +176,10 @@ fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Ti
     let festivals = file
         .optional("festivals")
         .map_or_else(Vec::new, shapes::read_festivals);
-    Some(Timetable::new(zone?, windows, festivals))
+    let holidays = file
+        .optional("holidays")
+        .map_or_else(Vec::new, shapes::read_holidays);
+    Some(Timetable::new(zone?, windows, festivals).with_holidays(holidays))
 }
 
 /// In the file's order: the first class that matches a request counts.
