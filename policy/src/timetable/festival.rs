@@ -44,11 +44,11 @@ impl DateRange {
         self.end
     }
 
-    /// From its first day to `end`, if that is later than its own last day.
-    pub(super) fn extended_to(self, end: Date) -> Self {
+    /// From the first day of either to the last one of either.
+    pub(super) fn joined_with(self, other: Self) -> Self {
         Self {
-            end: self.end.max(end),
-            ..self
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
         }
     }
 

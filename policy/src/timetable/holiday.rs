@@ -25,14 +25,16 @@ pub struct BusinessDays {
 
 impl BusinessDays {
     /// With these holidays, which may overlap.
-    pub fn new(mut holidays: Vec<DateRange>) -> Self {
-        holidays.sort_by_key(|range| range.start());
-        let mut apart: Vec<DateRange> = Vec::with_capacity(holidays.len());
-        for range in holidays {
-            match apart.last_mut() {
-                Some(last) if range.start() <= last.end() => *last = last.extended_to(range.end()),
-                _ => apart.push(range),
+    pub fn new(holidays: impl IntoIterator<Item = DateRange>) -> Self {
+        let mut apart: Vec<DateRange> = Vec::new();
+        for mut range in holidays {
+            // Those that it overlaps become part of it.
+            let first = apart.partition_point(|known| known.end() < range.start());
+            let after = apart.partition_point(|known| known.start() <= range.end());
+            for known in apart.drain(first..after.max(first)) {
+                range = range.joined_with(known);
             }
+            apart.insert(first, range);
         }
         Self { holidays: apart }
     }

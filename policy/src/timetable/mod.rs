@@ -129,7 +129,7 @@ impl Timetable {
         let festivals = self.festivals.iter().filter(|festival| festival.holiday);
         let dates = festivals.map(|festival| festival.dates);
         let holidays = self.holidays.iter().map(|holiday| holiday.dates);
-        self.business = BusinessDays::new(dates.chain(holidays).collect());
+        self.business = BusinessDays::new(dates.chain(holidays));
         self
     }
 

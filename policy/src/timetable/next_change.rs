@@ -1,7 +1,7 @@
 //! When the calendar's answer changes next. Only a few instants can be a change: the edges of windows
 //! and festivals, and changes of the clocks. They are looked at in order.
 
-use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 
 use super::{Festival, Timetable, Window};
 use crate::{time::WallTime, units::ZoneName};
@@ -18,6 +18,12 @@ const MONTHLY_PERIOD_DAYS: i32 = 625;
 const PIECE_DAYS_LEAST: i32 = 4;
 const PIECE_DAYS_MOST: i32 = 64;
 
+/// Not by a span of the calendar library, which panics at bad numbers: its words on errors alone are a
+/// third of the filter.
+fn plus_days(date: Date, days: i32) -> Date {
+    date.saturating_add(SignedDuration::from_secs(i64::from(days) * 24 * 60 * 60))
+}
+
 /// Days in a row, both ends included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Days {
@@ -30,15 +36,15 @@ impl Days {
     /// set back over midnight.
     pub(super) fn around(date: Date, after: i32) -> Self {
         Self {
-            first: date.saturating_add((-2).days()),
-            last: date.saturating_add(after.days()),
+            first: plus_days(date, -2),
+            last: plus_days(date, after),
         }
     }
     /// All days from one to another, with a margin before them.
     pub(super) fn from_to(first: Date, last: Date) -> Self {
         let around = Self::around(first, 2);
         Self {
-            last: around.last.max(last.saturating_add(2.days())),
+            last: around.last.max(plus_days(last, 2)),
             ..around
         }
     }
@@ -53,11 +59,11 @@ impl Days {
     pub(super) fn pieces(self) -> impl Iterator<Item = Self> {
         let piece = move |first: Date, days: i32| Self {
             first,
-            last: self.last.min(first.saturating_add(days.days())),
+            last: self.last.min(plus_days(first, days)),
         };
         let next = move |(before, days): &(Self, i32)| {
             let days = PIECE_DAYS_MOST.min(days * 2);
-            let overlapping = || piece(before.last.saturating_add((-2).days()), days);
+            let overlapping = || piece(plus_days(before.last, -2), days);
             (before.last < self.last).then(|| (overlapping(), days))
         };
         let first = (piece(self.first, PIECE_DAYS_LEAST), PIECE_DAYS_LEAST);
@@ -120,7 +126,7 @@ impl Timetable {
         stretches.sort_by_key(|days| days.first);
         stretches.dedup_by(|next, previous| {
             // The edges of two stretches that touch could come in the wrong order.
-            let touches = next.first <= previous.last.saturating_add(2.days());
+            let touches = next.first <= plus_days(previous.last, 2);
             if touches {
                 previous.last = previous.last.max(next.last);
             }
