@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod follow;
+mod precedence;
 
 use std::{
     fs,
