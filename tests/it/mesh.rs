@@ -177,7 +177,7 @@ impl Mesh {
     }
 }
 
-fn all_acknowledged(proxies: &serde_json::Value) -> bool {
+pub fn all_acknowledged(proxies: &serde_json::Value) -> bool {
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     let streams = list(&proxies["proxies"])
         .into_iter()

@@ -36,6 +36,21 @@ impl DemoService {
         version: &str,
         port: u16,
     ) -> Result<Self> {
+        Self::start_with(artifacts, dir, name, version, port, &[])
+    }
+
+    /// With more arguments.
+    ///
+    /// # Errors
+    /// As [`start_on`](Self::start_on).
+    pub fn start_with(
+        artifacts: &Artifacts,
+        dir: &Path,
+        name: &str,
+        version: &str,
+        port: u16,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let listen: SocketAddr = ([127, 0, 0, 1], port).into();
         let mut command = Command::new(&artifacts.demo_service);
         command.args([
@@ -46,6 +61,7 @@ impl DemoService {
             "--version",
             version,
         ]);
+        command.args(arguments);
         let label = format!("{name}-{version}");
         let log = dir.join(format!("{label}-{port}.log"));
         let mut process = Process::spawn(&label, command, &log)?;

@@ -5,7 +5,8 @@
 //! request's own headers `x-demo-status` and `x-demo-delay-ms` say how it is answered; `POST
 //! /_control?status=503&delay_ms=100` says it for all later ones; `status=reset` closes the connection
 //! without an answer. A request to upgrade
-//! is granted, and what follows is echoed. `GET /_count` is the number of requests so far. Neither of the latter counts.
+//! is granted, and what follows is echoed. `x-demo-call: NAME` makes it call another service of the mesh
+//! first, through `--outbound`; the answer holds that one's under `called`. `GET /_count` is the number of requests so far. Neither of the latter counts.
 
 use std::{
     io,
@@ -53,11 +54,15 @@ struct Arguments {
     /// The version that it says it is.
     #[arg(long, default_value = "v1")]
     version: String,
+    /// The outbound listener of its sidecar, by which it calls other services.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    outbound: Option<SocketAddr>,
 }
 
 struct Service {
     name: String,
     version: String,
+    outbound: Option<SocketAddr>,
     requests: AtomicU64,
     status: AtomicU16,
     delay_millis: AtomicU64,
@@ -69,6 +74,7 @@ async fn main() -> Result<()> {
         listen,
         name,
         version,
+        outbound,
     } = Arguments::parse();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -79,6 +85,7 @@ async fn main() -> Result<()> {
     let service = Arc::new(Service {
         name,
         version,
+        outbound,
         requests: AtomicU64::new(0),
         status: AtomicU16::new(200),
         delay_millis: AtomicU64::new(0),
@@ -142,15 +149,47 @@ async fn answer(
     if let Some(protocol) = request.headers().get(UPGRADE).cloned() {
         return Ok(upgrade(request, protocol));
     }
+    let called = call(&service, &request).await?;
     let body = json!({
         "service": service.name,
         "version": service.version,
         "path": request.uri().path(),
         "headers": headers(&request),
         "before": before,
+        "called": called,
     });
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     Ok(response(status, format!("{body}\n")))
+}
+
+/// Calls the service that the request names, as applications do: by its name, through the sidecar, with
+/// what must be handed on.
+async fn call(service: &Service, request: &Request<Incoming>) -> io::Result<Value> {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.as_bytes().to_vec())
+    };
+    let (Some(callee), Some(outbound)) = (header("x-demo-call"), service.outbound) else {
+        return Ok(Value::Null);
+    };
+    let mut headers = vec![("host", callee)];
+    for name in ["x-user-id", "x-request-id", "traceparent"] {
+        headers.extend(header(name).map(|value| (name, value)));
+    }
+    let path = request.uri().path().to_string();
+    let answer = tokio::task::spawn_blocking(move || {
+        let headers: Vec<(&str, &[u8])> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_slice()))
+            .collect();
+        let answer = harness::http::Client::new(outbound).get(&path, &headers)?;
+        let body = answer.json().unwrap_or_default();
+        anyhow::Ok(json!({"status": answer.status, "answer": body}))
+    });
+    let answer = answer.await.map_err(io::Error::other)?;
+    answer.map_err(io::Error::other)
 }
 
 /// Switches to whatever protocol was asked for, and echoes what it is sent.

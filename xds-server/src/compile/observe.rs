@@ -49,7 +49,6 @@ pub(super) fn access_log(listener: &str) -> Value {
                 "peer_identity": "%DOWNSTREAM_PEER_URI_SAN%",
                 "peer_serial": "%DOWNSTREAM_PEER_SERIAL%",
                 "upstream_identity": "%UPSTREAM_PEER_URI_SAN%",
-                "upstream_serial": "%UPSTREAM_PEER_SERIAL%",
             }},
         },
     }])

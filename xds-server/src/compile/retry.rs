@@ -35,7 +35,9 @@ pub(super) fn idempotent() -> Value {
     })
 }
 
-pub(super) fn policy(retries: &Retries, methods: Methods) -> Value {
+/// `leave_priority`: a further try may go to endpoints of another priority, however healthy those of the
+/// first one are thought to be.
+pub(super) fn policy(retries: &Retries, methods: Methods, leave_priority: bool) -> Value {
     let mut body = json!({
         "num_retries": retries.attempts,
         "retry_host_predicate": [{
@@ -46,6 +48,15 @@ pub(super) fn policy(retries: &Retries, methods: Methods) -> Value {
         }],
         "host_selection_retry_max_attempts": 3,
     });
+    if leave_priority {
+        body["retry_priority"] = json!({
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        });
+    }
     match methods {
         Methods::Idempotent => {
             body["retry_on"] = json!("connect-failure,refused-stream,reset,gateway-error");

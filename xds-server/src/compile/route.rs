@@ -96,6 +96,7 @@ fn gateway_routes(mesh: &Mesh, route: &Route) -> Vec<Value> {
                 method: route.request.method.as_deref(),
                 action: forward_action(&route.request, forward, service),
                 retries: forward.retries.as_ref().or(service.retries.as_ref()),
+                zones_stand_in: zones_stand_in(service),
             };
             to_service(mesh, &call, &forward.service, service)
         }
@@ -115,6 +116,7 @@ pub(super) fn outbound<'m>(
                 method: None,
                 action: with_timeout(json!({}), service.timeout),
                 retries: service.retries.as_ref(),
+                zones_stand_in: zones_stand_in(service),
             };
             let routes = to_service(mesh, &call, name, service);
             json!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
@@ -276,6 +278,8 @@ struct Call<'m> {
     method: Option<&'m str>,
     action: Value,
     retries: Option<&'m Retries>,
+    /// Priorities are zones that stand in for each other. Regions do so only when one is unhealthy.
+    zones_stand_in: bool,
 }
 
 /// One route for each combination of what the filter decided and how the request may be tried again; the
@@ -320,7 +324,8 @@ fn variant(
         add_header(&mut matched, retry::idempotent());
     }
     if let Some(retries) = call.retries {
-        action["retry_policy"] = retry::policy(retries, methods);
+        let leave_priority = call.zones_stand_in;
+        action["retry_policy"] = retry::policy(retries, methods, leave_priority);
     }
     json!({
         "name": call.template,
@@ -328,6 +333,15 @@ fn variant(
         "route": action,
         "metadata": {"filter_metadata": {FILTER_NAME: {"service": name.as_str()}}},
     })
+}
+
+/// Whether an endpoint of another zone may answer what one of the caller's zone could not.
+fn zones_stand_in(service: &Service) -> bool {
+    let placement = &service.placement;
+    let mut zones = service.endpoints.iter().map(|endpoint| &endpoint.zone);
+    let first = zones.next();
+    let several = first.is_some_and(|first| zones.any(|zone| zone != first));
+    several && placement.zone_aware && placement.failover.is_empty()
 }
 
 /// By which of Envoy's two sets of limits requests are counted.

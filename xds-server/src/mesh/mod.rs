@@ -1,5 +1,6 @@
 //! The mesh: the user's YAML, checked whole, as a model.
 
+mod attempts;
 mod check;
 mod document;
 mod model;
@@ -13,6 +14,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
+pub use attempts::{WorstCase, worst_case_attempts};
 pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{
     ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host, HostPattern,
