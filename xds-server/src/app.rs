@@ -25,6 +25,7 @@ use crate::{
     last_good::LastGood,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
+    pki::{Folder, authority::Authority},
     publish::{self, Publisher},
     raw::{self, RawResources},
     redact::Redactor,
@@ -45,6 +46,7 @@ pub struct Bound {
     xds_listener: TcpListener,
     api_listener: TcpListener,
     state: api::State,
+    authority: Arc<Authority>,
     publisher: Arc<Publisher>,
     redactor: Arc<Redactor>,
     follower: source::Follower,
@@ -102,11 +104,20 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
+    let said = revisions.borrow().mesh.certificates;
+    let authority = Arc::new(Authority::open(
+        Folder::of(&settings.state_dir),
+        settings.certificates,
+        said,
+        Arc::clone(&metrics),
+        now,
+    )?);
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
         encoder,
+        Arc::clone(&authority),
         Arc::clone(&metrics),
     ));
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
@@ -134,6 +145,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         xds_listener,
         api_listener,
         state,
+        authority,
         publisher,
         redactor,
         follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
@@ -211,7 +223,8 @@ impl Bound {
         };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
-        let publishing = publish::follow(revisions, raw, Arc::clone(&self.publisher));
+        let renewed = self.authority.renewed();
+        let publishing = publish::follow(revisions, raw, renewed, Arc::clone(&self.publisher));
         let loads = Arc::clone(&self.state.loads);
         let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor, loads);
         let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
@@ -228,6 +241,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             () = publishing => {}
+            () = self.authority.run() => {}
             () = stopping => {}
         }
         servers.await.map(|_| ())
