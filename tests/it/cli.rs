@@ -155,7 +155,20 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
             "--state-dir",
         ),
         (
-            &["serve", "--config", good, "--xds-listen", "0.0.0.0:0"],
+            &[
+                "serve",
+                "--config",
+                good,
+                "--xds-listen",
+                "0.0.0.0:0",
+                "--xds-tls",
+                "off",
+            ],
+            64,
+            "only loopback addresses",
+        ),
+        (
+            &["serve", "--config", good, "--api-listen", "0.0.0.0:0"],
             64,
             "only loopback addresses",
         ),

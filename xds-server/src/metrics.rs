@@ -74,14 +74,17 @@ pub enum Refused {
     BadRequest,
     /// The server is stopping.
     Stopping,
+    /// Its certificate does not allow what it asked for.
+    Denied,
 }
 
 impl Refused {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 5] = [
         (Self::TooMany, "too_many"),
         (Self::BadNode, "bad_node"),
         (Self::BadRequest, "bad_request"),
         (Self::Stopping, "stopping"),
+        (Self::Denied, "denied"),
     ];
 }
 
@@ -96,14 +99,20 @@ pub enum Cut {
     TooLarge,
     /// The server is stopping.
     Stopping,
+    /// The certificate of its connection ended. All streams of a connection count as one.
+    Expired,
+    /// Its certificate does not allow what the mesh is now.
+    Denied,
 }
 
 impl Cut {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::SlowReader, "slow_reader"),
         (Self::BadRequest, "bad_request"),
         (Self::TooLarge, "too_large"),
         (Self::Stopping, "stopping"),
+        (Self::Expired, "expired"),
+        (Self::Denied, "denied"),
     ];
 }
 
@@ -140,6 +149,7 @@ pub struct Metrics {
     rejecting: [IntGauge; TYPES],
     load_report_streams: IntGauge,
     load_reports: IntCounter,
+    failed_handshakes: IntCounter,
     renewals: IntCounter,
     failed_renewals: IntCounter,
     /// Leaf, issuing, root.
@@ -203,6 +213,10 @@ impl Metrics {
             load_report_streams: define
                 .gauge("xds_load_report_streams", "Open streams of load reports")?,
             load_reports: define.counter("xds_load_reports_total", "Load reports received")?,
+            failed_handshakes: define.counter(
+                "xds_tls_failures_total",
+                "TLS handshakes that failed: no certificate of this mesh, or not in time",
+            )?,
             renewals: define.counter(
                 "mumbai_mesh_certificate_renewals_total",
                 "Leaf certificates renewed",
@@ -274,6 +288,11 @@ impl Metrics {
     /// The server ended a stream that it had served.
     pub fn cut(&self, reason: Cut) {
         self.cut[reason as usize].inc();
+    }
+
+    /// A client showed no certificate that we issued, or not in time.
+    pub fn handshake_failed(&self) {
+        self.failed_handshakes.inc();
     }
 
     /// A leaf was renewed.

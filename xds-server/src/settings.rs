@@ -35,6 +35,19 @@ pub struct Settings {
     pub load_report_interval: Duration,
     /// How long certificates live.
     pub certificates: CertificateLives,
+    /// Whether Envoys must show certificates.
+    pub xds_tls: XdsTls,
+}
+
+/// Whether Envoys must show certificates at the xDS port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum XdsTls {
+    /// Where others could reach the port; on loopback not.
+    Auto,
+    /// On loopback too.
+    On,
+    /// Never: for development on loopback, the only place where it is served so.
+    Off,
 }
 
 /// What flags and the environment say about the life of certificates. What the mesh file says stands

@@ -12,10 +12,10 @@ use tokio::{
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use super::UsageError;
+use super::{UsageError, from_five_seconds};
 use crate::{
     app, pki,
-    settings::{self, CertificateLives, ConfigPath, Settings},
+    settings::{self, CertificateLives, ConfigPath, Settings, XdsTls},
 };
 
 /// Files beside those of streams: listeners, the state dir, the API's connections.
@@ -56,6 +56,9 @@ pub(super) struct Serve {
     /// How often Envoys are asked to report their load (LRS, /api/v1/loads): 1s to 1h.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = one_second_to_one_hour)]
     load_report_interval: Duration,
+    /// Whether Envoys must show a certificate that `mumbai-mesh bootstrap --state-dir` gave them.
+    #[arg(long, value_enum, default_value_t = XdsTls::Auto)]
+    xds_tls: XdsTls,
     /// How long the root certificate lives that is made when the state dir has none: 1 to 36500 days
     /// [default: 3650].
     #[arg(long, value_name = "DAYS", value_parser = days())]
@@ -71,15 +74,6 @@ pub(super) struct Serve {
 
 fn days() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(pki::DAYS_MAX))
-}
-
-fn from_five_seconds(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text).map_err(|error| error.to_string())?;
-    if (Duration::from_secs(5)..=pki::days(pki::DAYS_MAX)).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("from 5s to 36500 days".into())
-    }
 }
 
 fn one_second_to_one_hour(text: &str) -> Result<Duration, String> {
@@ -112,6 +106,7 @@ impl Serve {
         let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
         let settings = Settings {
             certificates: certificates.map_err(UsageError)?,
+            xds_tls: self.xds_tls,
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
             xds_listen: self.xds_listen,
