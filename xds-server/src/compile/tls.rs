@@ -123,3 +123,10 @@ pub(super) fn tell_caller(manager: &mut Value) {
     manager["forward_client_cert_details"] = json!("SANITIZE_SET");
     manager["set_current_client_cert_details"] = json!({"uri": true});
 }
+
+/// Lets an application know who calls, by `x-forwarded-client-cert`: from the certificate alone, whatever
+/// the caller wrote there.
+pub(super) fn tell_caller(manager: &mut Value) {
+    manager["forward_client_cert_details"] = json!("SANITIZE_SET");
+    manager["set_current_client_cert_details"] = json!({"uri": true});
+}
