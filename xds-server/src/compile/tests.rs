@@ -257,7 +257,6 @@ fn callers_show_their_certificate_to_sidecars_and_know_them_by_their_spiffe_id()
                     "tls_minimum_protocol_version": "TLSv1_3",
                     "tls_maximum_protocol_version": "TLSv1_3",
                 },
-                "alpn_protocols": [],
                 "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": ads}],
                 "combined_validation_context": {
                     "default_validation_context": {"match_typed_subject_alt_names": [{

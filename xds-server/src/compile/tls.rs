@@ -101,12 +101,11 @@ pub(super) fn upstream(
 /// TLS 1.3, our own certificate, and peers whose SPIFFE ID matches.
 fn common(peer: &Value, protocols: &[&str]) -> Value {
     let secret = |name: &str| json!({"name": name, "sds_config": ads()});
-    json!({
+    let mut common = json!({
         "tls_params": {
             "tls_minimum_protocol_version": "TLSv1_3",
             "tls_maximum_protocol_version": "TLSv1_3",
         },
-        "alpn_protocols": protocols,
         "tls_certificate_sds_secret_configs": [secret(OWN)],
         "combined_validation_context": {
             "default_validation_context": {
@@ -114,14 +113,11 @@ fn common(peer: &Value, protocols: &[&str]) -> Value {
             },
             "validation_context_sds_secret_config": secret(TRUSTED),
         },
-    })
-}
-
-/// Lets an application know who calls, by `x-forwarded-client-cert`: from the certificate alone, whatever
-/// the caller wrote there.
-pub(super) fn tell_caller(manager: &mut Value) {
-    manager["forward_client_cert_details"] = json!("SANITIZE_SET");
-    manager["set_current_client_cert_details"] = json!({"uri": true});
+    });
+    if !protocols.is_empty() {
+        common["alpn_protocols"] = json!(protocols);
+    }
+    common
 }
 
 /// Lets an application know who calls, by `x-forwarded-client-cert`: from the certificate alone, whatever
