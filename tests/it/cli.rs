@@ -113,7 +113,7 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
         good.to_str().context("path")?,
         bad.to_str().context("path")?,
     );
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--help"], 0, ""),
         (&["nonsense"], 64, "unrecognized"),
         (
@@ -155,7 +155,20 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
             "--state-dir",
         ),
         (
-            &["serve", "--config", good, "--xds-listen", "0.0.0.0:0"],
+            &[
+                "serve",
+                "--config",
+                good,
+                "--xds-listen",
+                "0.0.0.0:0",
+                "--xds-tls",
+                "off",
+            ],
+            64,
+            "only loopback addresses",
+        ),
+        (
+            &["serve", "--config", good, "--api-listen", "0.0.0.0:0"],
             64,
             "only loopback addresses",
         ),

@@ -2,6 +2,7 @@
 //! leaves nothing behind. Used by the integration tests and by the demonstration.
 
 pub mod artifacts;
+pub mod certificate;
 pub mod clock;
 pub mod demo_services;
 pub mod envoy;

@@ -27,6 +27,8 @@ pub struct Options<'c> {
     pub config: Option<&'c Path>,
     /// The folder of `--resources`.
     pub resources: Option<&'c Path>,
+    /// How much it logs (`RUST_LOG`).
+    pub log: Option<&'c str>,
     /// More arguments of `serve`.
     pub arguments: &'c [&'c str],
 }
@@ -40,6 +42,7 @@ pub struct Server {
     pub api: SocketAddr,
     program: PathBuf,
     mesh: PathBuf,
+    state_dir: PathBuf,
     process: Process,
 }
 
@@ -61,6 +64,7 @@ impl Server {
         if options.config.is_none() {
             replace(&file, mesh)?;
         }
+        let state_dir = dir.join("state");
         let mut command = Command::new(&artifacts.server);
         command
             .arg("serve")
@@ -69,7 +73,7 @@ impl Server {
             .args(["--xds-listen", &format!("127.0.0.1:{}", options.xds_port)])
             .args(["--api-listen", &format!("127.0.0.1:{}", options.api_port)])
             .arg("--state-dir")
-            .arg(dir.join("state"))
+            .arg(&state_dir)
             .arg("--filter")
             .arg(&artifacts.wasm)
             .args(options.arguments);
@@ -77,8 +81,18 @@ impl Server {
             command.arg("--resources").arg(folder);
         }
         // What the file leaves open is the same on every machine.
-        for variable in ["REGION", "TIMEZONE", "PEAK_HOURS", "RUST_LOG"] {
+        for variable in [
+            "REGION",
+            "TIMEZONE",
+            "PEAK_HOURS",
+            "RUST_LOG",
+            "CA_CERT_VALIDITY_DAYS",
+            "SERVICE_CERT_VALIDITY_DAYS",
+        ] {
             command.env_remove(variable);
+        }
+        if let Some(level) = options.log {
+            command.env("RUST_LOG", level);
         }
         if let Some(clock) = options.clock {
             clock.apply(&mut command);
@@ -97,6 +111,7 @@ impl Server {
             api: address("api=")?,
             program: artifacts.server.clone(),
             mesh: file,
+            state_dir,
             process,
         })
     }
@@ -112,6 +127,11 @@ impl Server {
     /// The mesh file.
     pub fn mesh_file(&self) -> &Path {
         &self.mesh
+    }
+
+    /// Its state dir.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Writes an Envoy's bootstrap into `out` by `mumbai-mesh bootstrap`, and gives its file.
@@ -139,6 +159,17 @@ impl Server {
             "mumbai-mesh bootstrap {name}: {errors}"
         );
         Ok(out.join("envoy.yaml"))
+    }
+
+    /// A command of its program: what it says.
+    ///
+    /// # Errors
+    /// When it fails: with what it says then.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program).args(arguments).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// `GET` of its API.

@@ -25,10 +25,11 @@ use crate::{
     last_good::LastGood,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
+    pki::{Folder, authority::Authority},
     publish::{self, Publisher},
     raw::{self, RawResources},
     redact::Redactor,
-    settings::Settings,
+    settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
 };
 
@@ -45,6 +46,8 @@ pub struct Bound {
     xds_listener: TcpListener,
     api_listener: TcpListener,
     state: api::State,
+    authority: Arc<Authority>,
+    tls: Option<Arc<grpc::Tls>>,
     publisher: Arc<Publisher>,
     redactor: Arc<Redactor>,
     follower: source::Follower,
@@ -58,13 +61,19 @@ pub struct BadMesh;
 
 /// An address that others could reach: exit code 64.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{flag} {address}: without certificates and tokens only loopback addresses are served; \
-     certificates and tokens are not supported yet"
-)]
-pub struct NotLoopback {
-    flag: &'static str,
-    address: SocketAddr,
+pub enum NotLoopback {
+    /// Envoys would be served without being asked who they are.
+    #[error(
+        "--xds-listen {0}: without certificates (--xds-tls off) only loopback addresses are served; \
+         leave --xds-tls out, and give each Envoy a certificate with `mumbai-mesh bootstrap NAME \
+         --state-dir DIR`"
+    )]
+    Xds(SocketAddr),
+    /// People would be served without being asked who they are.
+    #[error(
+        "--api-listen {0}: the API asks nobody who they are yet, so only loopback addresses are served"
+    )]
+    Api(SocketAddr),
 }
 
 /// Loads the mesh and opens the ports.
@@ -72,15 +81,7 @@ pub struct NotLoopback {
 /// # Errors
 /// [`BadMesh`]; a port that is taken; a filter that cannot be read; an address beyond loopback.
 pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
-    for (flag, address) in [
-        ("--xds-listen", settings.xds_listen),
-        ("--api-listen", settings.api_listen),
-    ] {
-        if !address.ip().is_loopback() {
-            return Err(NotLoopback { flag, address }.into());
-        }
-    }
-    warn!("DEVELOPMENT MODE: plaintext and unauthenticated, on loopback addresses only");
+    let with_tls = is_with_tls(settings)?;
     let code = Arc::new(read_filter(&settings.filter)?);
     let last_good = LastGood::in_dir(&settings.state_dir)
         .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
@@ -102,11 +103,27 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
+    let said = revisions.borrow().mesh.certificates;
+    let authority = Arc::new(Authority::open(
+        Folder::of(&settings.state_dir),
+        settings.certificates,
+        said,
+        Arc::clone(&metrics),
+        now,
+    )?);
+    let tls = match with_tls {
+        true => Some(Arc::new(grpc::Tls::new(
+            Arc::clone(&authority),
+            revisions.clone(),
+        )?)),
+        false => None,
+    };
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
         encoder,
+        Arc::clone(&authority),
         Arc::clone(&metrics),
     ));
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
@@ -114,6 +131,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
+        authority: Arc::clone(&authority),
         registry,
         loads: Arc::new(LoadReports::new(
             settings.load_report_interval,
@@ -134,11 +152,36 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         xds_listener,
         api_listener,
         state,
+        authority,
+        tls,
         publisher,
         redactor,
         follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
+}
+
+/// Whether Envoys must show certificates: wherever others could reach the port.
+fn is_with_tls(settings: &Settings) -> Result<bool, NotLoopback> {
+    let (xds, api) = (settings.xds_listen, settings.api_listen);
+    if !api.ip().is_loopback() {
+        return Err(NotLoopback::Api(api));
+    }
+    let with_tls = match settings.xds_tls {
+        XdsTls::On => true,
+        XdsTls::Auto => !xds.ip().is_loopback(),
+        XdsTls::Off if xds.ip().is_loopback() => false,
+        XdsTls::Off => return Err(NotLoopback::Xds(xds)),
+    };
+    if with_tls {
+        info!("xDS by TLS 1.3, for Envoys that show a certificate of this mesh");
+    } else {
+        warn!(
+            "DEVELOPMENT MODE: plaintext and unauthenticated, on loopback addresses only; whoever reaches \
+             the xDS port may have any service's private key"
+        );
+    }
+    Ok(with_tls)
 }
 
 fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
@@ -211,10 +254,11 @@ impl Bound {
         };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
-        let publishing = publish::follow(revisions, raw, Arc::clone(&self.publisher));
+        let renewed = self.authority.renewed();
+        let publishing = publish::follow(revisions, raw, renewed, Arc::clone(&self.publisher));
         let loads = Arc::clone(&self.state.loads);
-        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor, loads);
-        let xds = grpc::serve(self.xds_listener, discovery, until_stopped());
+        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor, loads, self.tls);
+        let xds = Box::pin(grpc::serve(self.xds_listener, discovery, until_stopped()));
         let api = api::serve(self.api_listener, self.state, until_stopped());
         let stopping = async {
             shutdown.await;
@@ -228,6 +272,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             () = publishing => {}
+            () = self.authority.run() => {}
             () = stopping => {}
         }
         servers.await.map(|_| ())

@@ -29,6 +29,20 @@ pub struct BootstrapSpec {
     pub outbound_port: Option<u16>,
     /// The filter beside the bootstrap: absolute path and SHA-256.
     pub filter: (String, String),
+    /// Where it has a certificate for the xDS server.
+    pub identity: Option<NodeIdentity>,
+}
+
+/// What a node shows the xDS server, and how it knows the server. Certificates stand in files, which
+/// Envoy reads again when they are replaced by rename: a bootstrap's cluster cannot have them by xDS.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// File with the certificate and key, as SDS.
+    pub certificate: String,
+    /// File with the roots to trust, as SDS.
+    pub roots: String,
+    /// SPIFFE ID of the server.
+    pub server: String,
 }
 
 const XDS_CLUSTER: &str = "mumbai_mesh_xds";
@@ -86,7 +100,7 @@ fn xds_cluster(spec: &BootstrapSpec) -> Value {
         "STRICT_DNS"
     };
     let endpoint = json!({"address": address(&spec.xds_host, spec.xds_port)});
-    json!({
+    let mut cluster = json!({
         "name": XDS_CLUSTER,
         "type": kind,
         "connect_timeout": "5s",
@@ -103,7 +117,65 @@ fn xds_cluster(spec: &BootstrapSpec) -> Value {
             "cluster_name": XDS_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
+    });
+    if let Some(identity) = &spec.identity {
+        cluster["transport_socket"] = xds_tls(identity);
+    }
+    cluster
+}
+
+/// Names of the secrets in their files.
+const CERTIFICATE: &str = "xds_certificate";
+const ROOTS: &str = "xds_roots";
+
+fn xds_tls(identity: &NodeIdentity) -> Value {
+    let file = |name: &str, path: &str| {
+        json!({"name": name, "sds_config": {
+            "path_config_source": {"path": path},
+            "resource_api_version": "V3",
+        }})
+    };
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": {
+                "tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_3",
+                    "tls_maximum_protocol_version": "TLSv1_3",
+                },
+                "alpn_protocols": ["h2"],
+                "tls_certificate_sds_secret_configs": [file(CERTIFICATE, &identity.certificate)],
+                "combined_validation_context": {
+                    "default_validation_context": {"match_typed_subject_alt_names": [
+                        {"san_type": "URI", "matcher": {"exact": &identity.server}},
+                    ]},
+                    "validation_context_sds_secret_config": file(ROOTS, &identity.roots),
+                },
+            },
+        },
     })
+}
+
+/// Contents of the two files: the certificate with its key, and the roots.
+pub fn identity_files(chain: &str, key: &str, roots: &str) -> [Value; 2] {
+    let file = |name: &str, kind: &str, content: Value| {
+        json!({"resources": [{
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            "name": name,
+            kind: content,
+        }]})
+    };
+    let text = |text: &str| json!({"inline_string": text});
+    let certificate = json!({"certificate_chain": text(chain), "private_key": text(key)});
+    [
+        file(CERTIFICATE, "tls_certificate", certificate),
+        file(
+            ROOTS,
+            "validation_context",
+            json!({"trusted_ca": text(roots)}),
+        ),
+    ]
 }
 
 /// Labels of our metrics, as Envoy extracts them from a metric's name, and the histogram's buckets.
@@ -136,6 +208,10 @@ pub struct Member {
     pub name: String,
     /// The mesh's region.
     pub region: Option<String>,
+    /// The mesh's trust domain.
+    pub trust_domain: String,
+    /// How many days the mesh file lets certificates live, where it says so.
+    pub certificate_days: Option<u32>,
     /// Endpoints beside which its sidecars stand; empty for a gateway.
     pub endpoints: Vec<MemberEndpoint>,
 }
@@ -204,6 +280,8 @@ impl Member {
         Ok(Self {
             name: name.into(),
             region: mesh.region.clone(),
+            trust_domain: mesh.trust_domain.to_string(),
+            certificate_days: mesh.certificates.service,
             endpoints,
         })
     }

@@ -20,6 +20,7 @@ pub mod last_good;
 pub mod load_reports;
 pub mod mesh;
 pub mod metrics;
+pub mod pki;
 pub mod proxies;
 pub mod publish;
 pub mod raw;

@@ -9,8 +9,9 @@ mod tests;
 
 use std::time::Duration;
 
+use policy::time::WallTime;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result,
 };
 
@@ -73,14 +74,17 @@ pub enum Refused {
     BadRequest,
     /// The server is stopping.
     Stopping,
+    /// Its certificate does not allow what it asked for.
+    Denied,
 }
 
 impl Refused {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 5] = [
         (Self::TooMany, "too_many"),
         (Self::BadNode, "bad_node"),
         (Self::BadRequest, "bad_request"),
         (Self::Stopping, "stopping"),
+        (Self::Denied, "denied"),
     ];
 }
 
@@ -95,14 +99,20 @@ pub enum Cut {
     TooLarge,
     /// The server is stopping.
     Stopping,
+    /// The certificate of its connection ended. All streams of a connection count as one.
+    Expired,
+    /// Its certificate does not allow what the mesh is now.
+    Denied,
 }
 
 impl Cut {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::SlowReader, "slow_reader"),
         (Self::BadRequest, "bad_request"),
         (Self::TooLarge, "too_large"),
         (Self::Stopping, "stopping"),
+        (Self::Expired, "expired"),
+        (Self::Denied, "denied"),
     ];
 }
 
@@ -139,6 +149,22 @@ pub struct Metrics {
     rejecting: [IntGauge; TYPES],
     load_report_streams: IntGauge,
     load_reports: IntCounter,
+    failed_handshakes: IntCounter,
+    renewals: IntCounter,
+    failed_renewals: IntCounter,
+    /// Leaf, issuing, root.
+    certificate_ends: [Gauge; 3],
+}
+
+/// When certificates end.
+#[derive(Debug, Clone, Copy)]
+pub struct Soonest {
+    /// Of all leaves the one that ends first.
+    pub leaf: Option<WallTime>,
+    /// The issuing certificate.
+    pub issuing: WallTime,
+    /// The root.
+    pub root: WallTime,
 }
 
 impl Metrics {
@@ -187,6 +213,19 @@ impl Metrics {
             load_report_streams: define
                 .gauge("xds_load_report_streams", "Open streams of load reports")?,
             load_reports: define.counter("xds_load_reports_total", "Load reports received")?,
+            failed_handshakes: define.counter(
+                "xds_tls_failures_total",
+                "TLS handshakes that failed: no certificate of this mesh, or not in time",
+            )?,
+            renewals: define.counter(
+                "mumbai_mesh_certificate_renewals_total",
+                "Leaf certificates renewed",
+            )?,
+            failed_renewals: define.counter(
+                "mumbai_mesh_certificate_renewal_failures_total",
+                "Attempts to renew a leaf certificate that failed; the one in use stays",
+            )?,
+            certificate_ends: certificate_ends(define)?,
         })
     }
 
@@ -251,6 +290,34 @@ impl Metrics {
         self.cut[reason as usize].inc();
     }
 
+    /// A client showed no certificate that we issued, or not in time.
+    pub fn handshake_failed(&self) {
+        self.failed_handshakes.inc();
+    }
+
+    /// A leaf was renewed.
+    pub fn renewed(&self) {
+        self.renewals.inc();
+    }
+
+    /// A leaf was not renewed.
+    pub fn renewal_failed(&self) {
+        self.failed_renewals.inc();
+    }
+
+    /// When certificates end. Without leaves, the kind shows 0.
+    pub fn certificates(&self, soonest: Soonest) {
+        let seconds = |at: WallTime| whole_seconds(at);
+        let ends = [
+            soonest.leaf.map_or(0.0, seconds),
+            seconds(soonest.issuing),
+            seconds(soonest.root),
+        ];
+        for (gauge, end) in self.certificate_ends.iter().zip(ends) {
+            gauge.set(end);
+        }
+    }
+
     /// A revision is in force.
     pub fn published(&self, revision: u64) {
         self.revision.set(whole(revision));
@@ -279,6 +346,19 @@ impl Drop for OpenStream {
 
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+fn whole_seconds(at: WallTime) -> f64 {
+    at.unix_millis().div_euclid(1000) as f64
+}
+
+fn certificate_ends(define: Define<'_>) -> Result<[Gauge; 3]> {
+    let help = "When the certificate of this kind that ends first ends, in seconds since 1970";
+    let name = "mumbai_mesh_certificate_end_timestamp_seconds";
+    let gauges = GaugeVec::new(Opts::new(name, help), &["kind"])?;
+    define.0.register(Box::new(gauges.clone()))?;
+    Ok(["leaf", "issuing", "root"].map(|kind| gauges.with_label_values(&[kind])))
 }
 
 fn per_type<T>(of: impl Fn(&'static str) -> T) -> [T; TYPES] {

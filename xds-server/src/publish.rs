@@ -1,12 +1,13 @@
 //! Owner of what every node is sent now: the newest revision, and a feed for each connected node.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use policy::units::ServiceName;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info};
 
@@ -14,8 +15,9 @@ use crate::{
     catalog::Revision,
     compile::{self, Encoder, FilterCode, NodeSpec},
     metrics::Metrics,
+    pki::{Credentials, Identity, authority::Authority},
     raw::{LayersKey, RawState},
-    resource::{NodeKey, View},
+    resource::{Collection, NodeKey, ResourceType, View},
 };
 
 /// A first change is sent at once; those that follow within this time go together.
@@ -43,6 +45,9 @@ struct Snapshot {
     raw: Arc<RawState>,
     code: Arc<FilterCode>,
     encoder: Arc<Encoder>,
+    authority: Arc<Authority>,
+    /// Of each service and gateway that has a node here. Holding credentials is what keeps them renewed.
+    secrets: HashMap<ServiceName, (Arc<Credentials>, Arc<Collection>)>,
     /// What the mesh says to nodes of a spec.
     bases: HashMap<NodeSpec, Arc<View>>,
     /// Those of the revision before this one: what did not change is taken from there.
@@ -59,6 +64,10 @@ impl Snapshot {
             return Arc::clone(view);
         }
         let mut view = self.compile(&spec);
+        if let Some(name) = spec.member() {
+            let secrets = self.secrets_of(name);
+            view = view.with(ResourceType::Secret, secrets);
+        }
         if let Some(before) = self.bases_before.get(&spec) {
             view.keep_unchanged(before);
         }
@@ -83,6 +92,59 @@ impl Snapshot {
         view
     }
 
+    /// A member's own certificate and whom it trusts; nothing while none can be issued.
+    fn secrets_of(&mut self, name: &ServiceName) -> Arc<Collection> {
+        let identity = Identity::Member(self.revision.mesh.trust_domain.clone(), name.clone());
+        let credentials = match self.authority.credentials(&identity) {
+            Ok(credentials) => credentials,
+            Err(problem) => {
+                error!(identity = identity.spiffe_id(), %problem, "no certificate");
+                return Arc::default();
+            }
+        };
+        if let Some((known, secrets)) = self.secrets.get(name)
+            && Arc::ptr_eq(known, &credentials)
+        {
+            return Arc::clone(secrets);
+        }
+        let Credentials {
+            chain, key, bundle, ..
+        } = &*credentials;
+        let secrets = Arc::new(compile::secrets(chain, key, bundle));
+        self.secrets
+            .insert(name.clone(), (credentials, Arc::clone(&secrets)));
+        secrets
+    }
+
+    /// Takes renewed certificates up; whose they are. Members without a node are forgotten.
+    fn renew(&mut self, has_node: &HashSet<ServiceName>) -> HashSet<ServiceName> {
+        self.secrets.retain(|name, _| has_node.contains(name));
+        let is_wanted = |spec: &NodeSpec| spec.member().is_none_or(|name| has_node.contains(name));
+        self.bases.retain(|spec, _| is_wanted(spec));
+        let before: Vec<(ServiceName, Arc<Collection>)> = self
+            .secrets
+            .iter()
+            .map(|(name, (_, secrets))| (name.clone(), Arc::clone(secrets)))
+            .collect();
+        let mut renewed = HashMap::new();
+        for (name, before) in before {
+            let now = self.secrets_of(&name);
+            if !Arc::ptr_eq(&now, &before) {
+                renewed.insert(name, now);
+            }
+        }
+        for (spec, view) in &mut self.bases {
+            if let Some(secrets) = spec.member().and_then(|name| renewed.get(name)) {
+                let secrets = Arc::clone(secrets);
+                *view = Arc::new(view.with(ResourceType::Secret, secrets));
+            }
+        }
+        // Those over a base that nobody is sent any more.
+        self.overlaid
+            .retain(|_, (base, _)| Arc::strong_count(base) > 1);
+        renewed.into_keys().collect()
+    }
+
     fn compile(&self, spec: &NodeSpec) -> View {
         let mut resources = Vec::new();
         for draft in compile::compile(&self.revision.mesh, spec, &self.code) {
@@ -102,6 +164,23 @@ struct Feed {
     base: Arc<View>,
     updates: watch::Sender<Update>,
     streams: usize,
+}
+
+impl Feed {
+    /// Wakes the node's streams when a view is another one than before.
+    fn tell(&self, view: Arc<View>, since: Instant, number: u64) {
+        self.updates.send_if_modified(|update| {
+            let differs = !update.view.is_the_same_as(&view);
+            if differs {
+                *update = Update {
+                    view,
+                    since,
+                    number,
+                };
+            }
+            differs
+        });
+    }
 }
 
 struct State {
@@ -126,15 +205,19 @@ impl Publisher {
         raw: Arc<RawState>,
         code: Arc<FilterCode>,
         encoder: Arc<Encoder>,
+        authority: Arc<Authority>,
         metrics: Arc<Metrics>,
     ) -> Self {
         metrics.published(revision.number);
+        authority.set_days(revision.mesh.certificates.service);
         let published = watch::Sender::new(raw.revision());
         let snapshot = Snapshot {
             revision,
             raw,
             code,
             encoder,
+            authority,
+            secrets: HashMap::new(),
             bases: HashMap::new(),
             bases_before: HashMap::new(),
             overlaid: HashMap::new(),
@@ -196,6 +279,8 @@ impl Publisher {
         let mesh_changed = !Arc::ptr_eq(&snapshot.revision, &revision);
         if mesh_changed {
             self.metrics.published(revision.number);
+            let days = revision.mesh.certificates.service;
+            snapshot.authority.set_days(days);
             snapshot.bases_before = mem::take(&mut snapshot.bases);
             snapshot.revision = revision;
         }
@@ -206,24 +291,40 @@ impl Publisher {
             if mesh_changed {
                 feed.base = snapshot.base(node);
             }
-            let view = snapshot.over(&feed.base, node);
-            feed.updates.send_if_modified(|update| {
-                let differs = !update.view.is_the_same_as(&view);
-                if differs {
-                    *update = Update {
-                        view,
-                        since,
-                        number: *number,
-                    };
-                }
-                differs
-            });
+            feed.tell(snapshot.over(&feed.base, node), since, *number);
         }
         if mesh_changed {
             snapshot.bases_before.clear();
             snapshot.encoder.forget_unused();
         }
         self.published.send_replace(snapshot.raw.revision());
+    }
+
+    /// Certificates were renewed: who has one of them is told, and nobody else.
+    fn renew(&self) {
+        let mut state = self.lock();
+        let State {
+            snapshot,
+            number,
+            feeds,
+        } = &mut *state;
+        let clusters: HashSet<&str> = feeds.keys().map(|node| &*node.cluster).collect();
+        let has_node = clusters
+            .into_iter()
+            .filter_map(|name| ServiceName::new(name).ok());
+        let renewed = snapshot.renew(&has_node.collect());
+        if renewed.is_empty() {
+            return;
+        }
+        *number += 1;
+        let since = Instant::now();
+        let names: HashSet<&str> = renewed.iter().map(ServiceName::as_str).collect();
+        for (node, feed) in feeds {
+            if names.contains(&*node.cluster) {
+                feed.base = snapshot.base(node);
+                feed.tell(snapshot.over(&feed.base, node), since, *number);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -251,10 +352,12 @@ impl Drop for Subscription {
     }
 }
 
-/// Publishes each revision of the mesh and of the raw resources until one of their senders is gone.
+/// Publishes each revision of the mesh and of the raw resources, and renewed certificates, until one of
+/// their senders is gone.
 pub async fn follow(
     mut revisions: watch::Receiver<Arc<Revision>>,
     mut raw: watch::Receiver<Arc<RawState>>,
+    mut renewed: watch::Receiver<u64>,
     publisher: Arc<Publisher>,
 ) {
     let mut last: Option<Instant> = None;
@@ -262,6 +365,13 @@ pub async fn follow(
         let changed = tokio::select! {
             changed = revisions.changed() => changed,
             changed = raw.changed() => changed,
+            changed = renewed.changed() => {
+                publisher.renew();
+                match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            }
         };
         if changed.is_err() {
             return;

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use zeroize::Zeroizing;
 
 /// The types served, in the order in which a change is sent: who is named by others comes before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +114,7 @@ pub struct Resource {
     plain_at: usize,
     /// Where in `entry` the message itself begins.
     body_at: usize,
+    is_by_name_only: bool,
 }
 
 impl fmt::Debug for Resource {
@@ -125,6 +127,31 @@ impl fmt::Debug for Resource {
 impl Resource {
     /// Of an encoded message of this type.
     pub fn new(kind: ResourceType, name: &str, version: &str, body: &[u8]) -> Self {
+        Self::around(kind, name, version, body, Bytes::from)
+    }
+
+    /// Of an encoded Secret: no wildcard brings it, and its bytes are wiped when nobody holds them any
+    /// more.
+    pub fn secret(name: &str, version: &str, body: &[u8]) -> Self {
+        let wiped = |entry| Bytes::from_owner(Zeroizing::new(entry));
+        Self {
+            is_by_name_only: true,
+            ..Self::around(ResourceType::Secret, name, version, body, wiped)
+        }
+    }
+
+    /// Whether only who names it is sent it.
+    pub fn is_by_name_only(&self) -> bool {
+        self.is_by_name_only
+    }
+
+    fn around(
+        kind: ResourceType,
+        name: &str,
+        version: &str,
+        body: &[u8],
+        keep: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Self {
         const RESOURCES: u32 = 2;
         let any_bytes = field_bytes(1, kind.url().len()) + field_bytes(2, body.len());
         let names_bytes = field_bytes(3, name.len()) + field_bytes(1, version.len());
@@ -142,9 +169,10 @@ impl Resource {
         Self {
             name: name.into(),
             version: version.into(),
-            entry: entry.into(),
+            entry: keep(entry),
             plain_at,
             body_at,
+            is_by_name_only: false,
         }
     }
 

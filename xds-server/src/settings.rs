@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::mesh::Defaults;
+use crate::{mesh::Defaults, pki};
 
 /// Where the mesh is looked for when no flag says so (`MESH_CONFIG_PATH`).
 pub const DEFAULT_CONFIG: &str = "/etc/mesh/config";
@@ -33,6 +33,73 @@ pub struct Settings {
     pub max_streams: usize,
     /// At which Envoys are asked to report their load.
     pub load_report_interval: Duration,
+    /// How long certificates live.
+    pub certificates: CertificateLives,
+    /// Whether Envoys must show certificates.
+    pub xds_tls: XdsTls,
+}
+
+/// Whether Envoys must show certificates at the xDS port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum XdsTls {
+    /// Where others could reach the port; on loopback not.
+    Auto,
+    /// On loopback too.
+    On,
+    /// Never: for development on loopback, the only place where it is served so.
+    Off,
+}
+
+/// What flags and the environment say about the life of certificates. What the mesh file says stands
+/// between them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CertificateLives {
+    /// `--ca-cert-validity-days`.
+    pub ca_flag: Option<u32>,
+    /// `CA_CERT_VALIDITY_DAYS`.
+    pub ca_variable: Option<u32>,
+    /// `--service-cert-validity-days` or `--service-cert-validity`.
+    pub service_flag: Option<Duration>,
+    /// `SERVICE_CERT_VALIDITY_DAYS`.
+    pub service_variable: Option<u32>,
+}
+
+impl CertificateLives {
+    /// Flags with the environment's word beside them.
+    ///
+    /// # Errors
+    /// A variable that is no number of days.
+    pub fn read(ca_flag: Option<u32>, service_flag: Option<Duration>) -> Result<Self, String> {
+        Ok(Self {
+            ca_flag,
+            ca_variable: days_variable("CA_CERT_VALIDITY_DAYS")?,
+            service_flag,
+            service_variable: days_variable("SERVICE_CERT_VALIDITY_DAYS")?,
+        })
+    }
+
+    /// Of the root, where the mesh file says this.
+    pub fn ca(&self, file: Option<u32>) -> Duration {
+        let said = self.ca_flag.or(file).or(self.ca_variable);
+        pki::days(said.unwrap_or(pki::CA_DAYS))
+    }
+
+    /// Of leaves, where the mesh file says this.
+    pub fn service(&self, file: Option<u32>) -> Duration {
+        let said = self.service_flag.or(file.map(pki::days));
+        let unsaid = self.service_variable.unwrap_or(pki::SERVICE_DAYS);
+        said.unwrap_or(pki::days(unsaid))
+    }
+}
+
+fn days_variable(name: &str) -> Result<Option<u32>, String> {
+    variable(name).map_or(Ok(None), |text| match text.trim().parse() {
+        Ok(days) if (1..=pki::DAYS_MAX).contains(&days) => Ok(Some(days)),
+        _ => Err(format!(
+            "{name}={text:?}: must be a number of days from 1 to {}",
+            pki::DAYS_MAX
+        )),
+    })
 }
 
 /// The mesh file, and whether somebody asked for it.

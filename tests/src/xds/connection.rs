@@ -2,18 +2,23 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{LazyLock, mpsc},
+    task::{Context, Poll},
 };
 
 use anyhow::{Context as _, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use hyper_util::rt::TokioIo;
 use tokio::{
+    net::TcpStream,
     runtime::Runtime,
     sync::{mpsc as channel, watch},
     task::JoinHandle,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{
     Code, Status,
@@ -23,6 +28,7 @@ use tonic::{
 };
 
 use super::stream::End;
+use crate::certificate::{self, Certificate};
 
 /// Every stream of a test process runs here; the tests themselves wait outside of it.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -83,6 +89,23 @@ impl Connection {
         Ok(Self { channel })
     }
 
+    /// Connects by TLS, with this certificate or with none.
+    ///
+    /// # Errors
+    /// When nobody listens, or there is no handshake. That a server refuses the client's certificate is
+    /// told by the first call.
+    pub fn open_tls(
+        address: SocketAddr,
+        roots: &str,
+        certificate: Option<&Certificate>,
+    ) -> Result<Self> {
+        let tls = certificate::client(roots, certificate)?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        let channel = RUNTIME.block_on(endpoint.connect_with_connector(Dial { address, tls }));
+        let channel = channel.with_context(|| format!("no TLS with {address}"))?;
+        Ok(Self { channel })
+    }
+
     /// An option for [`open_with`](Self::open_with): the server may send no more ahead than HTTP/2's
     /// default, so that a client that does not read is felt at once.
     pub fn small_windows(endpoint: Endpoint) -> Endpoint {
@@ -119,6 +142,31 @@ impl Connection {
             reads,
             task,
         }
+    }
+}
+
+/// Opens a TLS connection when asked for one.
+struct Dial {
+    address: SocketAddr,
+    tls: TlsConnector,
+}
+
+impl tower_service::Service<http::Uri> for Dial {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let (address, tls) = (self.address, self.tls.clone());
+        Box::pin(async move {
+            let tcp = TcpStream::connect(address).await?;
+            let stream = tls.connect(certificate::server_name(), tcp).await?;
+            Ok(TokioIo::new(stream))
+        })
     }
 }
 

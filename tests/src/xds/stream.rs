@@ -195,6 +195,17 @@ impl Stream {
         self.receive(Instant::now() + BOUND)
     }
 
+    /// The next message as it is: of a service that is no discovery.
+    ///
+    /// # Errors
+    /// When none comes in time, or the stream ends.
+    pub fn next_bytes(&mut self) -> Result<Vec<u8>> {
+        match self.events.events.recv_timeout(BOUND)? {
+            Event::Message(message) => Ok(message.to_vec()),
+            Event::End(end) => bail!("the stream has ended: {end:?}"),
+        }
+    }
+
     /// The next response of a type; those of others are kept.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod certificates;
 mod loads;
 mod metrics;
 mod page;
@@ -30,6 +31,7 @@ use crate::{
     fleet::Fleet,
     load_reports::LoadReports,
     mesh::MeshProblem,
+    pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
 };
@@ -45,6 +47,8 @@ pub struct State {
     pub fleet: Arc<Fleet>,
     /// What load they reported.
     pub loads: Arc<LoadReports>,
+    /// Who issues certificates.
+    pub authority: Arc<Authority>,
     /// Every metric of this process.
     pub registry: Registry,
     /// The filter.
@@ -78,6 +82,7 @@ pub async fn serve(
         .route("/api/v1/revisions", get(revisions))
         .route("/api/v1/proxies", get(proxies::proxies))
         .route("/api/v1/loads", get(loads::loads))
+        .route("/api/v1/certificates", get(certificates::certificates))
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))

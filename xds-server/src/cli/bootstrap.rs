@@ -4,24 +4,36 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::Args;
+use policy::units::ServiceName;
 
-use super::{BadData, UsageError, remote};
+use super::{BadData, UsageError, from_five_seconds, remote};
 use crate::{
-    bootstrap::{BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, bootstrap},
+    bootstrap::{
+        BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, NodeIdentity, bootstrap,
+        identity_files,
+    },
+    clock,
     compile::FilterCode,
-    settings, source,
+    mesh::TrustDomain,
+    pki::{Folder, Identity, Purpose},
+    settings::{self, CertificateLives},
+    source,
 };
 
-/// Write the two files that an Envoy needs to join the mesh.
+/// Write the files that an Envoy needs to join the mesh.
 ///
 /// DIR/envoy.yaml and DIR/mumbai_mesh.wasm: `envoy -c DIR/envoy.yaml` is all that remains.
+/// With --state-dir also DIR/xds-certificate.json, the Envoy's own key and certificate for the xDS server
+/// (mode 0600: only its owner may read it), and DIR/xds-roots.json. They end after
+/// SERVICE_CERT_VALIDITY_DAYS: run the command again before; a running Envoy takes the new ones up.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  mumbai-mesh bootstrap edge --xds 127.0.0.1:18000 --admin-port 9901 --out edge \\\n      --server http://127.0.0.1:8088\n  mumbai-mesh bootstrap payment-service --node-id payment-1 --xds 127.0.0.1:18000 \\\n      --admin-port 9902 --out payment-1 --config mesh.yaml"
+    after_help = "Examples:\n  mumbai-mesh bootstrap edge --xds 127.0.0.1:18000 --admin-port 9901 --out edge \\\n      --server http://127.0.0.1:8088\n  mumbai-mesh bootstrap payment-service --node-id payment-1 --xds 127.0.0.1:18000 \\\n      --admin-port 9902 --out payment-1 --config mesh.yaml --state-dir .mumbai-mesh"
 )]
 pub(super) struct Bootstrap {
     /// Gateway or service of the mesh that this Envoy serves.
@@ -53,6 +65,13 @@ pub(super) struct Bootstrap {
     /// Read this mesh file instead.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The server's state dir: issue a certificate for this Envoy with the authority in it. Without it the
+    /// Envoy speaks plaintext, which a server beyond loopback refuses.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How long that certificate lives, from 5s on [default: SERVICE_CERT_VALIDITY_DAYS, else 90 days].
+    #[arg(long, value_name = "DURATION", requires = "state_dir", value_parser = from_five_seconds)]
+    service_cert_validity: Option<Duration>,
     /// The filter to copy, with --config. Found beside this program by default.
     #[arg(long, value_name = "FILE")]
     filter: Option<PathBuf>,
@@ -60,6 +79,8 @@ pub(super) struct Bootstrap {
 
 const FILTER_FILE: &str = "mumbai_mesh.wasm";
 const BOOTSTRAP_FILE: &str = "envoy.yaml";
+const CERTIFICATE_FILE: &str = "xds-certificate.json";
+const ROOTS_FILE: &str = "xds-roots.json";
 
 impl Bootstrap {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -70,7 +91,7 @@ impl Bootstrap {
             (None, None) => return Err(UsageError("give --server or --config".into()).into()),
         };
         let node_id = member
-            .node_id(self.node_id)
+            .node_id(self.node_id.clone())
             .map_err(|error: MemberError| UsageError(error.to_string()))?;
         let endpoint = member.endpoint(&node_id);
         let region = endpoint
@@ -78,11 +99,17 @@ impl Bootstrap {
             .or_else(|| member.region.clone());
         let zone = self
             .zone
+            .clone()
             .or_else(|| endpoint.and_then(|endpoint| endpoint.zone.clone()));
         fs::create_dir_all(&self.out).with_context(|| format!("--out {}", self.out.display()))?;
         let folder = self.out.canonicalize()?;
         let filter = folder.join(FILTER_FILE);
+        let identity = match &self.state_dir {
+            Some(state_dir) => Some(self.identity(state_dir, &member, &node_id, &folder)?),
+            None => None,
+        };
         let spec = BootstrapSpec {
+            identity,
             name: member.name.clone(),
             node_id,
             xds_host,
@@ -96,22 +123,57 @@ impl Bootstrap {
                 FilterCode::new(wasm.clone().into()).sha256().to_string(),
             ),
         };
-        write(&filter, &wasm)?;
+        write(&filter, &wasm, READABLE)?;
         let file = folder.join(BOOTSTRAP_FILE);
         // Protobuf JSON is YAML as well.
         let text = format!("{:#}\n", bootstrap(&spec));
-        write(&file, text.as_bytes())?;
+        write(&file, text.as_bytes(), READABLE)?;
         println!("envoy -c {}", file.display());
         Ok(())
     }
+
+    /// Issues the node's certificate for the xDS server, and writes it into `folder`.
+    fn identity(
+        &self,
+        state_dir: &Path,
+        member: &Member,
+        node_id: &str,
+        folder: &Path,
+    ) -> anyhow::Result<NodeIdentity> {
+        let now = clock::now();
+        let ca = Folder::of(state_dir)
+            .load(now)
+            .with_context(|| format!("--state-dir {}", state_dir.display()))?;
+        let domain =
+            TrustDomain::new(&member.trust_domain).map_err(|error| BadData(error.into()))?;
+        let name = ServiceName::new(&member.name)?;
+        let lives = CertificateLives::read(None, self.service_cert_validity);
+        let life = lives.map_err(UsageError)?.service(member.certificate_days);
+        let server = domain.server();
+        let identity = Identity::Member(domain, name);
+        let issued = ca.issue(&identity, Purpose::Node(node_id), life, now)?;
+        let [certificate, roots] = identity_files(&issued.chain, &issued.key, &issued.bundle);
+        let paths = [CERTIFICATE_FILE, ROOTS_FILE].map(|name| folder.join(name));
+        write(&paths[0], certificate.to_string().as_bytes(), SECRET)?;
+        write(&paths[1], roots.to_string().as_bytes(), READABLE)?;
+        let [certificate, roots] = paths.map(|path| path.display().to_string());
+        Ok(NodeIdentity {
+            certificate,
+            roots,
+            server,
+        })
+    }
 }
 
+const READABLE: u32 = 0o644;
+const SECRET: u32 = 0o600;
+
 /// Replaces a file as a whole: a running Envoy never reads half a filter.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let save = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
             .tempfile_in(folder)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.persist(path)?;

@@ -2,19 +2,23 @@
 
 mod analyze;
 mod bootstrap;
+mod certs;
 mod completion;
 mod explain;
+mod output;
 mod proxy;
 mod remote;
 mod serve;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
+use policy::time::parse_duration;
 
 use crate::{
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
+    pki,
 };
 
 const USAGE: u8 = 64;
@@ -37,6 +41,7 @@ enum Command {
     Completion(completion::Completion),
     Explain(explain::Explain),
     Proxy(proxy::Proxy),
+    Certs(certs::Certs),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -53,6 +58,16 @@ struct BadData(String);
 #[derive(Debug, thiserror::Error)]
 #[error("errors or warnings were found")]
 struct Findings;
+
+/// Life of a certificate.
+fn from_five_seconds(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(5)..=pki::days(pki::DAYS_MAX)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("from 5s to 36500 days".into())
+    }
+}
 
 /// Runs the process's own command line.
 pub fn main() -> ExitCode {
@@ -79,6 +94,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Explain(explain) => explain.run(),
         Command::Proxy(proxy) => proxy.run(),
+        Command::Certs(certs) => certs.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -3,10 +3,10 @@
 mod table;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::remote;
+use super::{output::Output, remote};
 
 /// What connected Envoys are, and what they made of what they were sent.
 #[derive(Debug, Args)]
@@ -39,13 +39,6 @@ struct Status {
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
 }
 
 impl Proxy {

@@ -12,10 +12,10 @@ use tokio::{
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use super::UsageError;
+use super::{UsageError, from_five_seconds};
 use crate::{
-    app,
-    settings::{self, ConfigPath, Settings},
+    app, pki,
+    settings::{self, CertificateLives, ConfigPath, Settings, XdsTls},
 };
 
 /// Files beside those of streams: listeners, the state dir, the API's connections.
@@ -28,7 +28,7 @@ const SPARE_DESCRIPTORS: u64 = 512;
 /// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter"
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
 )]
 pub(super) struct Serve {
     /// Mesh file (YAML), or a folder of them.
@@ -56,6 +56,24 @@ pub(super) struct Serve {
     /// How often Envoys are asked to report their load (LRS, /api/v1/loads): 1s to 1h.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = one_second_to_one_hour)]
     load_report_interval: Duration,
+    /// Whether Envoys must show a certificate that `mumbai-mesh bootstrap --state-dir` gave them.
+    #[arg(long, value_enum, default_value_t = XdsTls::Auto)]
+    xds_tls: XdsTls,
+    /// How long the root certificate lives that is made when the state dir has none: 1 to 36500 days
+    /// [default: 3650].
+    #[arg(long, value_name = "DAYS", value_parser = days())]
+    ca_cert_validity_days: Option<u32>,
+    /// How long the certificates of services and gateways live: 1 to 36500 days [default: 90]. They are
+    /// renewed after two thirds of it.
+    #[arg(long, value_name = "DAYS", value_parser = days())]
+    service_cert_validity_days: Option<u32>,
+    /// The same as a duration, for tests of renewal: from 5s on.
+    #[arg(long, value_name = "DURATION", conflicts_with = "service_cert_validity_days", value_parser = from_five_seconds)]
+    service_cert_validity: Option<Duration>,
+}
+
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(pki::DAYS_MAX))
 }
 
 fn one_second_to_one_hour(text: &str) -> Result<Duration, String> {
@@ -83,7 +101,12 @@ impl Serve {
                     .into(),
             )
         })?;
+        let service_days = self.service_cert_validity_days.map(pki::days);
+        let service_life = self.service_cert_validity.or(service_days);
+        let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
         let settings = Settings {
+            certificates: certificates.map_err(UsageError)?,
+            xds_tls: self.xds_tls,
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
             xds_listen: self.xds_listen,

@@ -3,10 +3,10 @@
 use policy::units::{ServiceName, VersionLabel};
 use serde_json::{Value, json};
 
-use super::{Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options};
+use super::{Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options, tls};
 use crate::{
     mesh::{
-        HealthCheck, HealthCheckKind, OutlierDetection, Placement, Proxies, RetryBudget, Service,
+        HealthCheck, HealthCheckKind, Mesh, OutlierDetection, Placement, RetryBudget, Service,
         Thresholds,
     },
     resource::ResourceType,
@@ -14,7 +14,7 @@ use crate::{
 
 /// `zone` is the caller's.
 pub(super) fn clusters(
-    proxies: &Proxies,
+    mesh: &Mesh,
     name: &ServiceName,
     service: &Service,
     zone: &str,
@@ -22,14 +22,14 @@ pub(super) fn clusters(
     cluster_names(name, service)
         .into_iter()
         .map(|(cluster, version)| {
-            let body = self::cluster(proxies, &cluster, name, service, version.as_ref(), zone);
+            let body = self::cluster(mesh, &cluster, name, service, version.as_ref(), zone);
             Draft::new(ResourceType::Cluster, cluster, body)
         })
         .collect()
 }
 
 fn cluster(
-    proxies: &Proxies,
+    mesh: &Mesh,
     cluster: &str,
     name: &ServiceName,
     service: &Service,
@@ -40,7 +40,7 @@ fn cluster(
         "name": cluster,
         "connect_timeout": "1s",
         "common_lb_config": load_balancing(&service.placement),
-        "typed_extension_protocol_options": protocol_options(proxies, service.protocol),
+        "typed_extension_protocol_options": protocol_options(&mesh.proxies, service.protocol),
         // Who left the mesh is gone, whatever health checks say of it.
         "ignore_health_on_host_removal": true,
     });
@@ -51,6 +51,9 @@ fn cluster(
     } else {
         body["type"] = json!("EDS");
         body["eds_cluster_config"] = json!({"eds_config": ads()});
+    }
+    if let Some(socket) = tls::upstream(&mesh.trust_domain, name, service) {
+        body["transport_socket"] = socket;
     }
     if let Some(check) = &service.health_check {
         body["health_checks"] = json!([health_check(name, check)]);

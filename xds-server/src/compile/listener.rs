@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Draft, FILTER_NAME, NodeSpec, ads, connection_life, observe, protocol_options, socket_address,
+    tls::{self, Inbound},
 };
 use crate::{
     mesh::{Gateway, Mesh, Service},
@@ -23,14 +24,14 @@ pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
     manager["merge_slashes"] = json!(true);
     manager["early_header_mutation_extensions"] = json!([forget_our_headers(gateway)]);
     let address = socket_address(gateway.listen.ip(), gateway.listen.port());
-    listener(name, &address, "OUTBOUND", &manager)
+    listener(name, &address, "OUTBOUND", &manager, Inbound::Plain)
 }
 
 /// Where a sidecar's application finds the mesh: plaintext on loopback.
 pub(super) fn outbound(mesh: &Mesh, service: &str, node: &NodeSpec) -> Draft {
     let manager = connection_manager(mesh, service, OUTBOUND, routes_by_ads(OUTBOUND), true);
     let address = socket_address(node.outbound.ip(), node.outbound.port());
-    listener(OUTBOUND, &address, "OUTBOUND", &manager)
+    listener(OUTBOUND, &address, "OUTBOUND", &manager, Inbound::Plain)
 }
 
 /// Where a sidecar receives for its application: listener and cluster, when the node's port is
@@ -73,23 +74,36 @@ pub(super) fn inbound(
         },
     });
     let address = socket_address(ports.address, ports.listen);
-    let manager = connection_manager(mesh, name.as_str(), INBOUND, routes, false);
+    let mut manager = connection_manager(mesh, name.as_str(), INBOUND, routes, false);
+    tls::tell_caller(&mut manager);
+    let demanded = Inbound::of(&mesh.trust_domain, service.mtls);
     vec![
         Draft::new(ResourceType::Cluster, cluster, application),
-        listener(INBOUND, &address, "INBOUND", &manager),
+        listener(INBOUND, &address, "INBOUND", &manager, demanded),
     ]
 }
 
-fn listener(name: &str, address: &Value, direction: &str, manager: &Value) -> Draft {
-    let body = json!({
+fn listener(
+    name: &str,
+    address: &Value,
+    direction: &str,
+    manager: &Value,
+    demanded: Inbound,
+) -> Draft {
+    let filters = json!([{
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": manager,
+    }]);
+    let (chains, inspectors) = demanded.chains(&filters);
+    let mut body = json!({
         "name": name,
         "address": address,
         "traffic_direction": direction,
-        "filter_chains": [{"filters": [{
-            "name": "envoy.filters.network.http_connection_manager",
-            "typed_config": manager,
-        }]}],
+        "filter_chains": chains,
     });
+    if let Some(inspectors) = inspectors {
+        body["listener_filters"] = inspectors;
+    }
     Draft::new(ResourceType::Listener, name, body)
 }
 

@@ -12,6 +12,8 @@ mod node;
 mod observe;
 mod retry;
 mod route;
+mod secret;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub use extension::{FILTER_NAME, FilterCode};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
+pub use secret::{OWN, TRUSTED, secrets};
 
 use crate::{
     mesh::{ClientOptions, Host, Mesh, Protocol, Proxies, Service},
@@ -52,8 +55,8 @@ impl Draft {
     }
 }
 
-/// Everything that `node` is sent. A node that is neither a gateway nor a service of the mesh gets
-/// nothing.
+/// Everything that `node` is sent, but for its secrets. A node that is neither a gateway nor a service of
+/// the mesh gets nothing.
 pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
     match &node.role {
         Role::Gateway(name) => mesh.gateways.get(name).map_or_else(Vec::new, |gateway| {
@@ -111,6 +114,7 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
         .collect();
     if !names.is_empty() {
         names.insert((ResourceType::ExtensionConfig, FILTER_NAME.into()));
+        names.extend([OWN, TRUSTED].map(|name| (ResourceType::Secret, name.into())));
     }
     names
 }
@@ -123,7 +127,7 @@ fn services<'m>(
 ) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
     for (name, service) in called {
-        drafts.extend(cluster::clusters(&mesh.proxies, name, service, zone));
+        drafts.extend(cluster::clusters(mesh, name, service, zone));
         drafts.extend(endpoint::assignments(name, service, zone));
     }
     drafts

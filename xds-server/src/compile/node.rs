@@ -95,6 +95,14 @@ impl NodeSpec {
         }
     }
 
+    /// The service or gateway that it is.
+    pub fn member(&self) -> Option<&ServiceName> {
+        match &self.role {
+            Role::Gateway(name) | Role::Service(name) => Some(name),
+            Role::Unknown => None,
+        }
+    }
+
     /// The sidecar's ports: those of its own endpoint, else those that all endpoints share. None
     /// when the application's port is not known.
     pub(super) fn inbound(&self, service: &Service) -> Option<InboundPorts> {

@@ -229,7 +229,112 @@ fn the_meshs_names_are_those_of_everything_that_some_node_is_sent() {
         .into_iter()
         .flatten()
         .map(|draft| (draft.kind, draft.name));
-    assert_eq!(super::names(&mesh()), sent.collect());
+    let secrets = ["default", "ROOTCA"].map(|name| (ResourceType::Secret, name.to_string()));
+    assert_eq!(super::names(&mesh()), sent.chain(secrets).collect());
     let nothing = read("{}", &Defaults::default()).unwrap();
     assert!(super::names(&nothing).is_empty());
+}
+
+fn drafts_of(mesh: &str, cluster: &str, id: &str) -> Vec<Draft> {
+    let mesh = read(mesh, &Defaults::default()).unwrap();
+    let spec = NodeSpec::of(&mesh, &node(cluster, id, NodeMetadata::default()));
+    compile(&mesh, &spec, &code())
+}
+
+#[test]
+fn callers_show_their_certificate_to_sidecars_and_know_them_by_their_spiffe_id() {
+    let drafts = drafts("edge", "edge");
+    let cluster = body(&drafts, ResourceType::Cluster, "payment-service");
+    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    assert_eq!(
+        cluster["transport_socket"]["typed_config"],
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": "payment-service.mumbai.mesh",
+            "max_session_keys": 0,
+            "common_tls_context": {
+                "tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_3",
+                    "tls_maximum_protocol_version": "TLSv1_3",
+                },
+                "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": ads}],
+                "combined_validation_context": {
+                    "default_validation_context": {"match_typed_subject_alt_names": [{
+                        "san_type": "URI",
+                        "matcher": {"exact": "spiffe://mumbai.mesh/ns/default/sa/payment-service"},
+                    }]},
+                    "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": ads},
+                },
+            },
+        })
+    );
+    let options = &cluster["typed_extension_protocol_options"];
+    let options = &options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+    let duration = &options["common_http_protocol_options"]["max_connection_duration"];
+    assert_eq!(*duration, "3600.000000000s");
+    // Plain applications are called in plaintext, in each version.
+    for plain in ["order-service", "order-service|v2"] {
+        assert!(body(&drafts, ResourceType::Cluster, plain)["transport_socket"].is_null());
+    }
+}
+
+#[test]
+fn a_sidecar_takes_calls_as_its_services_mtls_says() {
+    let inbound = |mode: &str| {
+        let mesh = MESH.replace(
+            "    port: 8080\n",
+            &format!("    port: 8080\n    mtls: {mode}\n"),
+        );
+        let drafts = drafts_of(&mesh, "payment-service", "pay-1");
+        let cluster = body(&drafts, ResourceType::Cluster, "payment-service");
+        let inbound = body(&drafts, ResourceType::Listener, "inbound");
+        (inbound, !cluster["transport_socket"].is_null())
+    };
+    let (strict, calls_by_tls) = inbound("strict");
+    assert!(calls_by_tls);
+    let chains = strict["filter_chains"].as_array().unwrap();
+    assert_eq!(chains.len(), 1);
+    let demanded = &chains[0]["transport_socket"]["typed_config"];
+    assert_eq!(demanded["require_client_certificate"], true);
+    let callers = &demanded["common_tls_context"]["combined_validation_context"];
+    assert_eq!(
+        callers["default_validation_context"]["match_typed_subject_alt_names"],
+        json!([{"san_type": "URI", "matcher": {"prefix": "spiffe://mumbai.mesh/ns/default/sa/"}}])
+    );
+    let manager = &chains[0]["filters"][0]["typed_config"];
+    let options = &manager["common_http_protocol_options"];
+    assert_eq!(options["max_connection_duration"], "3600.000000000s");
+
+    let (permissive, calls_by_tls) = inbound("permissive");
+    assert!(calls_by_tls);
+    let chains = permissive["filter_chains"].as_array().unwrap();
+    let matches = |at: usize| &chains[at]["filter_chain_match"]["transport_protocol"];
+    assert_eq!(
+        (matches(0), matches(1)),
+        (&json!("tls"), &json!("raw_buffer"))
+    );
+    assert_eq!(chains[0]["transport_socket"]["typed_config"], *demanded);
+    assert!(chains[1]["transport_socket"].is_null());
+    let inspector = &permissive["listener_filters"][0]["name"];
+    assert_eq!(*inspector, "envoy.filters.listener.tls_inspector");
+
+    let (off, calls_by_tls) = inbound("off");
+    assert!(!calls_by_tls);
+    assert!(off["filter_chains"][0]["transport_socket"].is_null());
+}
+
+#[test]
+fn secrets_are_whole_and_no_wildcard_brings_them() {
+    let secrets = super::secrets("chain", "key", "roots");
+    let own = secrets.get("default").unwrap();
+    let text = String::from_utf8_lossy(&own.body()).into_owned();
+    assert!(text.contains("chain") && text.contains("key"), "{text}");
+    let trusted = secrets.get("ROOTCA").unwrap();
+    assert!(String::from_utf8_lossy(&trusted.body()).contains("roots"));
+    assert!(secrets.iter().all(|secret| secret.is_by_name_only()));
+    let again = super::secrets("chain", "key", "roots");
+    assert_eq!(again.get("default").unwrap().version, own.version);
+    let renewed = super::secrets("chain2", "key2", "roots");
+    assert_ne!(renewed.get("default").unwrap().version, own.version);
+    assert_eq!(renewed.get("ROOTCA").unwrap().version, trusted.version);
 }

@@ -257,7 +257,10 @@ impl Position {
 
     /// The resources that the client wants and that exist, by name.
     fn wanted<'c>(&'c self, collection: &'c Collection) -> impl Iterator<Item = &'c Arc<Resource>> {
-        let all = self.wildcard.then(|| collection.iter());
+        let all = self.wildcard.then(|| {
+            let all = collection.iter();
+            all.filter(|one| !one.is_by_name_only() || self.names.contains(&one.name))
+        });
         let named = (!self.wildcard).then(|| {
             let names = self.names.iter();
             // Few names of many resources are looked up; else one walk finds them all.

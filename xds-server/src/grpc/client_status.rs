@@ -35,6 +35,7 @@ use tokio::sync::Mutex;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::connection::ConnectionInfo;
 use crate::{
     discovery::Variant,
     fleet::{Fleet, NodeInfo, StreamStatus, TypeStatus},
@@ -75,11 +76,16 @@ impl Shared {
     async fn answer(
         self: Arc<Self>,
         request: ClientStatusRequest,
+        only: Option<String>,
     ) -> Result<ClientStatusResponse, Status> {
         let _turn = self.turn.lock().await;
         let shared = Arc::clone(&self);
         let made = tokio::task::spawn_blocking(move || {
-            answer(&shared.fleet.streams(), &request, &shared.redactor)
+            let mut streams = shared.fleet.streams();
+            if let Some(cluster) = only {
+                streams.retain(|stream| stream.node.cluster == cluster);
+            }
+            answer(&streams, &request, &shared.redactor)
         });
         made.await
             .map_err(|error| Status::internal(error.to_string()))?
@@ -97,9 +103,11 @@ impl ClientStatusDiscoveryService for ClientStatus {
         requests: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
         let shared = Arc::clone(&self.0);
+        let only = own_cluster(&requests);
         let answers = requests.into_inner().then(move |request| {
             let shared = Arc::clone(&shared);
-            async move { shared.answer(request?).await }
+            let only = only.clone();
+            async move { shared.answer(request?, only).await }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -108,9 +116,17 @@ impl ClientStatusDiscoveryService for ClientStatus {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
-        let answer = Arc::clone(&self.0).answer(request.into_inner()).await?;
+        let only = own_cluster(&request);
+        let answer = Arc::clone(&self.0).answer(request.into_inner(), only);
+        let answer = answer.await?;
         Ok(Response::new(answer))
     }
+}
+
+/// Who has an identity is told of its own service's nodes.
+fn own_cluster<T>(request: &Request<T>) -> Option<String> {
+    let connection = request.extensions().get::<ConnectionInfo>()?;
+    Some(connection.who.member()?.name.to_string())
 }
 
 /// Nodes in the order of their ids, each with all of its streams.

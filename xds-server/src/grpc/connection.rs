@@ -13,17 +13,23 @@ use std::{
 };
 
 use axum::extract::Request;
-use futures_util::{Stream, stream, task::AtomicWaker};
+use futures_util::{Stream, StreamExt as _, stream, task::AtomicWaker};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Sleep,
 };
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::SILENCE_MAX;
+use super::{
+    Discovery, SILENCE_MAX,
+    expiry::Expiry,
+    identity::Who,
+    tls::{HANDSHAKES_MAX, Tls},
+};
 
 /// A process that has no descriptor left tries again so much later.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -49,6 +55,7 @@ impl Cut {
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionInfo {
     pub(super) peer: Option<SocketAddr>,
+    pub(super) who: Who,
     pub(super) cut: Arc<Cut>,
 }
 
@@ -60,30 +67,72 @@ pub(super) async fn used(request: Request) -> Request {
     request
 }
 
+/// What bytes travel through.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Does the same with either.
+macro_rules! on_wire {
+    ($connection:expr, $wire:ident => $then:expr) => {
+        match &mut $connection.wire {
+            Wire::Plain($wire) => $then,
+            Wire::Tls($wire) => $then,
+        }
+    };
+}
+
 /// One connection.
 pub(super) struct Connection {
-    tcp: TcpStream,
+    wire: Wire,
     info: ConnectionInfo,
     /// Until the first call.
     silence: Option<Pin<Box<Sleep>>>,
+    /// Taken back when the connection is closed.
+    expiry: Option<Expiry>,
     _place: OwnedSemaphorePermit,
 }
 
+/// One that was accepted, and nothing more.
+struct Accepted {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+}
+
 /// Every connection that a listener accepts, at most so many at a time; further ones are closed at once,
-/// so that their clients look elsewhere.
+/// so that their clients look elsewhere. Where certificates are demanded, a connection is one once its
+/// handshake is done.
 pub(super) fn incoming(
     listener: TcpListener,
     connections_max: usize,
+    discovery: Arc<Discovery>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(connections_max));
-    stream::unfold((listener, places), |(listener, places)| async move {
-        let connection = accept(&listener, &places).await;
-        Some((Ok(connection), (listener, places)))
-    })
+    let accepted = stream::unfold((listener, places), |(listener, places)| async move {
+        let accepted = accept(&listener, &places).await;
+        Some((accepted, (listener, places)))
+    });
+    let opened = accepted.map(move |accepted| {
+        let discovery = Arc::clone(&discovery);
+        async move {
+            match discovery.tls.clone() {
+                None => Some(accepted.plain()),
+                // Cryptography is no work for the task that accepts.
+                Some(tls) => {
+                    let handshake = accepted.secured(tls, discovery);
+                    tokio::spawn(handshake).await.ok().flatten()
+                }
+            }
+        }
+    });
+    let opened = opened.buffer_unordered(HANDSHAKES_MAX);
+    opened.filter_map(|connection| std::future::ready(connection.map(Ok)))
 }
 
 /// Whatever goes wrong with one connection, or for lack of descriptors, is no end of the server.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Connection {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
     loop {
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -99,19 +148,55 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Connection {
         };
         // Without it small responses only come later.
         let _ = tcp.set_nodelay(true);
-        return Connection {
-            tcp,
-            info: ConnectionInfo {
-                peer: Some(peer),
-                cut: Arc::default(),
-            },
-            silence: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
-            _place: place,
+        return Accepted { tcp, peer, place };
+    }
+}
+
+impl Accepted {
+    fn plain(self) -> Connection {
+        let wire = Wire::Plain(self.tcp);
+        Connection::new(wire, self.peer, Who::Anyone, self.place)
+    }
+
+    /// None when there was no handshake: its client is told by TLS itself.
+    async fn secured(self, tls: Arc<Tls>, discovery: Arc<Discovery>) -> Option<Connection> {
+        let peer = self.peer;
+        let (stream, who) = match tls.accept(self.tcp).await {
+            Ok(done) => done,
+            Err(error) => {
+                discovery.fleet.metrics().handshake_failed();
+                info!(target: "audit", %peer, %error, "no TLS handshake");
+                return None;
+            }
         };
+        let wire = Wire::Tls(Box::new(stream));
+        let who = match who {
+            Ok(member) => Who::Member(Arc::new(member)),
+            Err(denied) => Who::Denied(denied),
+        };
+        let mut connection = Connection::new(wire, peer, who, self.place);
+        let info = &connection.info;
+        let end = info.who.member().map(|member| member.not_after);
+        connection.expiry = end.map(|end| discovery.expiries.add(end, &info.cut));
+        Some(connection)
     }
 }
 
 impl Connection {
+    fn new(wire: Wire, peer: SocketAddr, who: Who, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            wire,
+            info: ConnectionInfo {
+                peer: Some(peer),
+                who,
+                cut: Arc::default(),
+            },
+            silence: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
+            expiry: None,
+            _place: place,
+        }
+    }
+
     /// Ready when it was cut, or when no call came in time.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let cut = &self.info.cut;
@@ -147,7 +232,8 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(result) = Pin::new(&mut self.tcp).poll_read(context, buffer) {
+        let read = on_wire!(self, wire => Pin::new(wire).poll_read(context, buffer));
+        if let Poll::Ready(result) = read {
             return Poll::Ready(result);
         }
         self.poll_end(context).map(Err)
@@ -160,15 +246,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
+        on_wire!(self, wire => Pin::new(wire).poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        on_wire!(self, wire => Pin::new(wire).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
+        ready!(on_wire!(self, wire => Pin::new(wire).poll_shutdown(context)))?;
         Poll::Ready(Ok(()))
     }
 
@@ -177,10 +263,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(context, bytes)
+        on_wire!(self, wire => Pin::new(wire).poll_write_vectored(context, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(wire) => wire.is_write_vectored(),
+            Wire::Tls(wire) => wire.is_write_vectored(),
+        }
     }
 }

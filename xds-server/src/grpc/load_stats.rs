@@ -15,15 +15,16 @@ use envoy_types::pb::{
 use futures_util::stream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::Stream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::{REQUEST_BYTES_MAX, node::node_key};
+use super::{
+    Discovery, REQUEST_BYTES_MAX, connection::ConnectionInfo, identity::may_be, node::node_key,
+};
 use crate::{
     clock,
-    load_reports::{ClusterReport, Counts, LoadReports, Place, Reporter, Reporting},
-    metrics::{Metrics, OpenStream},
+    load_reports::{ClusterReport, Counts, Place, Reporter, Reporting},
+    metrics::OpenStream,
 };
 
 pub(super) const NAME: &str = "envoy.service.load_stats.v3.LoadReportingService";
@@ -33,25 +34,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const READ_EVERY: Duration = Duration::from_millis(500);
 
 /// The service that hands reports to their owner.
-pub(super) fn service(
-    reports: Arc<LoadReports>,
-    metrics: Arc<Metrics>,
-    stopping: CancellationToken,
-) -> LoadReportingServiceServer<LoadStats> {
-    let service = LoadStats {
-        reports,
-        metrics,
-        stopping,
-    };
-    LoadReportingServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX)
+pub(super) fn service(discovery: Arc<Discovery>) -> LoadReportingServiceServer<LoadStats> {
+    LoadReportingServiceServer::new(LoadStats(discovery))
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
 }
 
 #[derive(Clone)]
-pub(super) struct LoadStats {
-    reports: Arc<LoadReports>,
-    metrics: Arc<Metrics>,
-    stopping: CancellationToken,
-}
+pub(super) struct LoadStats(Arc<Discovery>);
 
 #[tonic::async_trait]
 impl LoadReportingService for LoadStats {
@@ -62,8 +51,10 @@ impl LoadReportingService for LoadStats {
         &self,
         requests: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
+        let connection = requests.extensions().get::<ConnectionInfo>().cloned();
         let conversation = Conversation {
             service: self.clone(),
+            connection,
             requests: requests.into_inner(),
             open: None,
         };
@@ -88,13 +79,14 @@ struct Open {
 /// One stream: one answer, which says what is wanted; then reports until it ends.
 struct Conversation {
     service: LoadStats,
+    connection: Option<ConnectionInfo>,
     requests: Streaming<LoadStatsRequest>,
     open: Option<Open>,
 }
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<LoadStatsResponse>, Status> {
-        let stopping = self.service.stopping.clone();
+        let stopping = self.service.0.stopping.clone();
         tokio::select! {
             () = stopping.cancelled() => Err(Status::unavailable("the server is stopping")),
             answer = self.talk() => answer,
@@ -110,10 +102,10 @@ impl Conversation {
             let Some(first) = first? else {
                 return Ok(None);
             };
-            let open = self.service.begin(&first)?;
+            let open = self.service.begin(&first, self.connection.as_ref())?;
             self.service.take(&open.reporting, first);
             self.open = Some(open);
-            return Ok(Some(wish(self.service.reports.interval())));
+            return Ok(Some(wish(self.service.0.loads.interval())));
         }
         loop {
             let next_read = Instant::now() + READ_EVERY;
@@ -127,24 +119,34 @@ impl Conversation {
 }
 
 impl LoadStats {
-    fn begin(&self, request: &LoadStatsRequest) -> Result<Open, Status> {
+    fn begin(
+        &self,
+        request: &LoadStatsRequest,
+        connection: Option<&ConnectionInfo>,
+    ) -> Result<Open, Status> {
         let node = request.node.clone().unwrap_or_default();
         if node.id.is_empty() {
             let text = "node.id: must be given in the first request";
             return Err(Status::invalid_argument(text));
         }
         let key = node_key(&node).map_err(Status::invalid_argument)?;
+        let member = connection.and_then(|connection| connection.who.member());
+        if let Some(member) = member
+            && let Err(reason) = may_be(member, &key)
+        {
+            return Err(self.0.deny(connection, NAME, &reason));
+        }
         let reporter = Reporter {
             id: key.id,
             cluster: key.cluster,
         };
         debug!(node = reporter.id, "reports its load");
-        let reporting = self.reports.open(reporter, clock::now()).ok_or_else(|| {
+        let reporting = self.0.loads.open(reporter, clock::now()).ok_or_else(|| {
             Status::resource_exhausted("as many streams are open as --max-streams allows")
         })?;
         Ok(Open {
             reporting,
-            _counted: self.metrics.reporting(),
+            _counted: self.0.fleet.metrics().reporting(),
         })
     }
 
@@ -152,7 +154,7 @@ impl LoadStats {
         if request.cluster_stats.is_empty() {
             return;
         }
-        self.metrics.load_reported();
+        self.0.fleet.metrics().load_reported();
         let clusters = request.cluster_stats.into_iter().map(report).collect();
         reporting.report(clusters, clock::now());
     }

@@ -4,7 +4,9 @@
 mod client_status;
 mod connection;
 mod door;
+mod expiry;
 mod health;
+mod identity;
 mod load_stats;
 mod node;
 mod open;
@@ -12,13 +14,15 @@ mod peers;
 mod reflection;
 mod slow;
 mod stream;
+mod tls;
 
 pub use door::service_names;
+pub use tls::Tls;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::middleware::map_request;
+use axum::middleware::{from_fn_with_state, map_request};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -51,6 +55,9 @@ pub struct Discovery {
     memo: Arc<Memo>,
     readers: Arc<slow::Readers>,
     peers: Arc<peers::Peers>,
+    /// None: plaintext, on loopback.
+    tls: Option<Arc<Tls>>,
+    expiries: Arc<expiry::Expiries>,
     stopping: CancellationToken,
     /// Secret of this process, for fingerprints of what clients send.
     seed: u64,
@@ -63,6 +70,7 @@ impl Discovery {
         fleet: Arc<Fleet>,
         redactor: Arc<Redactor>,
         loads: Arc<LoadReports>,
+        tls: Option<Arc<Tls>>,
     ) -> Self {
         Self {
             redactor,
@@ -72,6 +80,8 @@ impl Discovery {
             memo: Arc::default(),
             readers: Arc::default(),
             peers: Arc::default(),
+            tls,
+            expiries: Arc::default(),
             stopping: CancellationToken::new(),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }
@@ -101,11 +111,7 @@ pub async fn serve(
         Arc::clone(&discovery.fleet),
         Arc::clone(&discovery.redactor),
     );
-    let load_stats = load_stats::service(
-        Arc::clone(&discovery.loads),
-        Arc::clone(discovery.fleet.metrics()),
-        stopping.clone(),
-    );
+    let load_stats = load_stats::service(Arc::clone(&discovery));
     let (health, health_service) = health::service(&names).await;
     let routes = routes
         .add_service(health_service)
@@ -116,6 +122,7 @@ pub async fn serve(
     let routes = Routes::from(
         routes
             .into_axum_router()
+            .layer(from_fn_with_state(Arc::clone(&discovery), identity::guard))
             .layer(map_request(connection::used)),
     );
     let connections_max = discovery.fleet.streams_max() + SPARE_CONNECTIONS;
@@ -128,7 +135,7 @@ pub async fn serve(
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
         .add_routes(routes.prepare())
         .serve_with_incoming_shutdown(
-            connection::incoming(listener, connections_max),
+            connection::incoming(listener, connections_max, Arc::clone(&discovery)),
             async move {
                 shutdown.await;
                 health.not_serving().await;
@@ -144,5 +151,6 @@ pub async fn serve(
         result = serving => result.context("the xDS port"),
         () = patience => Ok(()),
         () = discovery.readers.watch(discovery.fleet.metrics()) => Ok(()),
+        () = discovery.expiries.watch(discovery.fleet.metrics()) => Ok(()),
     }
 }

@@ -8,11 +8,21 @@ use policy::units::ZoneName;
 
 use crate::{
     fleet::NodeInfo,
+    pki::Peer,
     resource::{NodeKey, NodeMetadata},
 };
 
 /// Longest name, path or digest that a node may say of itself.
 const NODE_TEXT_MAX: usize = 1024;
+
+/// The node that a certificate is for.
+pub(super) fn node_of(peer: &Peer) -> Node {
+    Node {
+        id: peer.node_id.clone(),
+        cluster: peer.name.to_string(),
+        ..Node::default()
+    }
+}
 
 /// What people are shown of a node.
 pub(super) fn node_info(node: &Node) -> NodeInfo {

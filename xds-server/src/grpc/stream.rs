@@ -26,7 +26,8 @@ use super::{
     Discovery, REQUEST_BYTES_MAX, SILENCE_MAX,
     connection::ConnectionInfo,
     door::Door,
-    node::{node_info, node_key},
+    identity::may_be,
+    node::{node_info, node_key, node_of},
     open::Open,
 };
 use crate::{
@@ -107,6 +108,12 @@ impl Stream {
         if let Some(open) = &mut self.open {
             match open.poll_update(context) {
                 Poll::Ready(Some(update)) => {
+                    if let Some(connection) = &self.connection
+                        && let Err(reason) = self.discovery.knows(&connection.who)
+                    {
+                        self.discovery.fleet.metrics().cut(Cut::Denied);
+                        return Poll::Ready(Err(Status::permission_denied(reason)));
+                    }
                     open.look(update, &mut self.responses);
                     self.set_deadline();
                     return Poll::Ready(Ok(()));
@@ -221,23 +228,24 @@ impl Stream {
             metrics.refused(Refused::BadNode);
             Status::invalid_argument(text)
         };
+        let connection = self.connection.as_ref();
+        let member = connection.and_then(|connection| connection.who.member());
         // Envoys always say who they are; people with a debugging client need not.
-        let node = message
-            .node()
-            .map_err(|error| self.unusable(&error))?
-            .unwrap_or_default();
+        let node = message.node().map_err(|error| self.unusable(&error))?;
+        let node = node.unwrap_or_else(|| member.map(node_of).unwrap_or_default());
         let key = node_key(&node).map_err(refused)?;
         let Door { variant, service } = self.door;
+        if let Some(member) = member
+            && let Err(reason) = may_be(member, &key)
+        {
+            return Err(self.discovery.deny(connection, service.name(), &reason));
+        }
         let caller = Caller {
             node: node_info(&node),
             variant,
             service,
-            peer: self
-                .connection
-                .as_ref()
-                .and_then(|connection| connection.peer),
+            peer: connection.and_then(|connection| connection.peer),
         };
-        let connection = self.connection.as_ref();
         let open = Open::new(&self.discovery, &self.place, connection, key, caller);
         self.open = Some(Box::new(open));
         self.deadline = None;

@@ -8,6 +8,7 @@ mod name;
 mod outline;
 mod place;
 mod read;
+mod trust_domain;
 mod yaml;
 mod zone;
 
@@ -17,9 +18,10 @@ mod tests;
 pub use attempts::{WorstCase, worst_case_attempts};
 pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{
-    ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host, HostPattern,
-    Mesh, OutlierDetection, Placement, Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite,
-    Route, RouteAction, Service, Thresholds, Tracing,
+    CertificateDays, ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host,
+    HostPattern, Mesh, MutualTls, OutlierDetection, Placement, Protocol, Proxies, Redirect,
+    Retries, RetryBudget, Rewrite, Route, RouteAction, Service, Thresholds, Tracing,
 };
 pub use place::{MeshProblem, Place, plain};
 pub use read::{Defaults, empty, read};
+pub use trust_domain::TrustDomain;

@@ -11,7 +11,7 @@ use policy::{
     wire::ServiceSource,
 };
 
-use super::{ClientOptions, Defaults, Mesh, RouteAction, read};
+use super::{ClientOptions, Defaults, Mesh, MutualTls, RouteAction, read};
 
 const MESH: &str = "\
 mesh: {name: mumbai, region: mumbai}
@@ -167,20 +167,10 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
 
 #[test]
 fn fields_without_effect_yet_are_refused_and_never_ignored() {
-    for (after, field) in [
-        ("    class: gold\n", "limit: {per_second: 10, scope: fleet}"),
-        ("    class: gold\n", "mtls: strict"),
-        ("mesh: {", "trust_domain: mumbai.mesh, "),
-    ] {
-        let inserted = if after.ends_with('\n') {
-            format!("{after}    {field}\n")
-        } else {
-            format!("{after}{field}")
-        };
-        let told = problems(&MESH.replacen(after, &inserted, 1));
-        assert_eq!(told.len(), 1, "{field}: {told:?}");
-        assert!(told[0].contains("not supported yet"), "{field}: {told:?}");
-    }
+    let limited = "    class: gold\n    limit: {per_second: 10, scope: fleet}\n";
+    let told = problems(&MESH.replacen("    class: gold\n", limited, 1));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("not supported yet"), "{told:?}");
 }
 
 #[test]
@@ -282,4 +272,44 @@ fn what_is_no_yaml_is_a_problem() {
     assert!(told[0].contains("not readable as YAML"), "{told:?}");
     let twice = problems("timezone: Asia/Kolkata\ntimezone: Asia/Tokyo\n");
     assert!(twice[0].contains("timezone"), "{twice:?}");
+}
+
+#[test]
+fn sidecars_demand_certificates_unless_the_file_says_otherwise() {
+    let mode = |said: &str| {
+        let text = format!("services: {{a: {{port: 1, {said}}}}}");
+        mesh(&text).services[&name("a")].mtls
+    };
+    assert_eq!(mode(""), MutualTls::Strict);
+    assert_eq!(mode("mtls: permissive"), MutualTls::Permissive);
+    assert_eq!(mode("mtls: off"), MutualTls::Off);
+    assert_eq!(mode("sidecar: false"), MutualTls::Off);
+    assert_eq!(mode("sidecar: false, mtls: off"), MutualTls::Off);
+    let told = problems("services: {a: {sidecar: false, mtls: strict}, b: {mtls: maybe}}");
+    assert!(
+        told[0].contains("services.a.mtls: without sidecars"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("services.b.mtls"), "{told:?}");
+    assert!(told[1].contains("strict, permissive or off"), "{told:?}");
+}
+
+#[test]
+fn the_mesh_says_its_trust_domain_and_how_long_certificates_live() {
+    let said =
+        "trust_domain: pay.example, ca_cert_validity_days: 730, service_cert_validity_days: 7";
+    let mesh = mesh(&format!("mesh: {{{said}}}"));
+    assert_eq!(mesh.trust_domain.as_str(), "pay.example");
+    assert_eq!(mesh.certificates.ca, Some(730));
+    assert_eq!(mesh.certificates.service, Some(7));
+    let nothing = self::mesh("{}");
+    assert_eq!(nothing.trust_domain.as_str(), "mumbai.mesh");
+    assert_eq!(nothing.certificates.service, None);
+    let told = problems("mesh: {trust_domain: Pay Example, service_cert_validity_days: 0}");
+    assert!(told[0].contains("mesh.trust_domain: "), "{told:?}");
+    assert!(told[0].contains("such as mumbai.mesh"), "{told:?}");
+    assert!(
+        told[1].contains("mesh.service_cert_validity_days"),
+        "{told:?}"
+    );
 }

@@ -105,6 +105,24 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/pki/authority",
+        may_use: Some(&["clock", "mesh", "metrics", "pki", "settings"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "keys are owned here and given to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/pki/files",
+        may_use: Some(&["pki"]),
+        never: &["tokio", "tonic", "axum", "hyper", "hyper_util", "ureq"],
+        why: "the authority's folder and nothing else",
+    },
+    ModuleRule {
+        module: "xds-server/src/pki",
+        may_use: Some(&["mesh"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/raw/state",
         may_use: Some(&["raw", "resource"]),
         never: WORLD,

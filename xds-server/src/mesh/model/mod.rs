@@ -20,12 +20,23 @@ pub use self::{
         ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
     },
     proxies::{Proxies, Tracing},
-    service::{Endpoint, Service},
+    service::{Endpoint, MutualTls, Service},
     upstream::{
         HealthCheck, HealthCheckKind, Host, OutlierDetection, Placement, Protocol, Retries,
         RetryBudget, Thresholds,
     },
 };
+
+use super::TrustDomain;
+
+/// How long certificates live, in days, where the file says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CertificateDays {
+    /// The root, when it is made.
+    pub ca: Option<u32>,
+    /// A service's or gateway's.
+    pub service: Option<u32>,
+}
 
 /// One whole, consistent mesh. Deterministic order everywhere: equal files give equal resources.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +45,10 @@ pub struct Mesh {
     pub name: String,
     /// Prefix that zone labels drop (`mumbai-west` -> `west`).
     pub region: Option<String>,
+    /// In which its services and gateways have their identities.
+    pub trust_domain: TrustDomain,
+    /// How long certificates live.
+    pub certificates: CertificateDays,
     /// Peak hours and festivals in the mesh's own time zone.
     pub timetable: Timetable,
     /// Classes of requests; the first that matches counts.
@@ -52,6 +67,8 @@ impl Mesh {
         Self {
             name: "mesh".into(),
             region: None,
+            trust_domain: TrustDomain::default(),
+            certificates: CertificateDays::default(),
             timetable,
             traffic_classes: Vec::new(),
             proxies: Proxies::default(),

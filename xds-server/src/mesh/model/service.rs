@@ -13,6 +13,17 @@ use super::{
     HealthCheck, Host, OutlierDetection, Placement, Protocol, Retries, RetryBudget, Thresholds,
 };
 
+/// Whether a service's sidecars demand certificates of their callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MutualTls {
+    /// They refuse whoever shows none of this mesh.
+    Strict,
+    /// They serve plaintext too.
+    Permissive,
+    /// Plaintext only.
+    Off,
+}
+
 /// A service and the rules for calling it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
@@ -20,6 +31,8 @@ pub struct Service {
     pub port: Option<u16>,
     /// Whether endpoints stand behind a sidecar Envoy of ours.
     pub sidecar: bool,
+    /// Whether its sidecars demand certificates; off without sidecars.
+    pub mtls: MutualTls,
     /// What its endpoints speak.
     pub protocol: Protocol,
     /// Instances, in the file's order. All are found by address, or all by name.

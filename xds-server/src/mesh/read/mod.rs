@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 
 use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
 use super::{
+    TrustDomain,
     check::check,
     document::{Document, MeshFile, include_problem, includes},
-    model::{Gateway, Mesh, Service},
+    model::{CertificateDays, Gateway, Mesh, Service},
     zone,
 };
 use policy::{
@@ -76,7 +77,7 @@ pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
 pub(super) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
     file.not_supported(&["freeze", "debug_headers"]);
-    let (name, region) = read_identity(&mut file, defaults);
+    let general = read_general(&mut file, defaults);
     let timetable = read_timetable(&mut file, defaults);
     let traffic_classes = read_classes(&mut file);
     let proxies = read_proxies(&mut file);
@@ -85,8 +86,10 @@ pub(super) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> 
     file.finish();
     heed_routes(&mut services, &gateways);
     let mesh = Mesh {
-        name,
-        region: Some(region),
+        name: general.name,
+        region: Some(general.region),
+        trust_domain: general.trust_domain,
+        certificates: general.certificates,
         timetable: timetable?,
         traffic_classes,
         proxies,
@@ -119,19 +122,44 @@ fn heed_routes(
     }
 }
 
-fn read_identity(file: &mut ObjectReader<'_>, defaults: &Defaults) -> (String, String) {
-    let mut name = None;
-    let mut region = None;
-    if let Some(mut mesh) = file.optional("mesh").and_then(|mesh| mesh.object()) {
-        name = text::<ServiceName>(&mut mesh, "name", ServiceName::new);
-        region = text::<ZoneName>(&mut mesh, "region", ZoneName::new);
-        mesh.not_supported(&["trust_domain"]);
-        mesh.finish();
+/// What `mesh:` says.
+struct General {
+    name: String,
+    region: String,
+    trust_domain: TrustDomain,
+    certificates: CertificateDays,
+}
+
+fn read_general(file: &mut ObjectReader<'_>, defaults: &Defaults) -> General {
+    let mut general = General {
+        name: "mesh".into(),
+        region: defaults.region.clone(),
+        trust_domain: TrustDomain::default(),
+        certificates: CertificateDays::default(),
+    };
+    let Some(mut mesh) = file.optional("mesh").and_then(|mesh| mesh.object()) else {
+        return general;
+    };
+    if let Some(name) = text::<ServiceName>(&mut mesh, "name", ServiceName::new) {
+        general.name = name.to_string();
     }
-    (
-        name.map_or_else(|| "mesh".into(), |name| name.to_string()),
-        region.map_or_else(|| defaults.region.clone(), |region| region.to_string()),
-    )
+    if let Some(region) = text::<ZoneName>(&mut mesh, "region", ZoneName::new) {
+        general.region = region.to_string();
+    }
+    let trust_domain = mesh.optional("trust_domain");
+    if let Some(domain) = trust_domain.and_then(|domain| domain.parsed(TrustDomain::new)) {
+        general.trust_domain = domain;
+    }
+    let mut days = |field: &str| {
+        let days = mesh.optional(field)?.integer(1..=36_500)?;
+        u32::try_from(days).ok()
+    };
+    general.certificates = CertificateDays {
+        ca: days("ca_cert_validity_days"),
+        service: days("service_cert_validity_days"),
+    };
+    mesh.finish();
+    general
 }
 
 fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Timetable> {

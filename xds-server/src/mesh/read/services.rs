@@ -12,6 +12,7 @@ use policy::{
     shapes,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
 };
+use serde_json::Value;
 
 use super::{
     fields::{count, dns_name, port, switch, text, timeout},
@@ -21,7 +22,7 @@ use super::{
     },
 };
 use crate::mesh::{
-    model::{Endpoint, Host, Service, Thresholds},
+    model::{Endpoint, Host, MutualTls, Service, Thresholds},
     name::service_name,
 };
 
@@ -42,9 +43,10 @@ pub(super) fn read_services(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName
 
 fn read_service(reader: &Reader<'_>) -> Option<Service> {
     let mut service = reader.object()?;
-    service.not_supported(&["mtls", "traffic_classes"]);
+    service.not_supported(&["traffic_classes"]);
     let port = port(&mut service, "port");
     let sidecar = switch(&mut service, "sidecar", true);
+    let mtls = read_mutual_tls(&mut service, sidecar);
     let protocol = read_protocol(&mut service);
     let endpoints = read_endpoints(&mut service);
     let stable_version = text(&mut service, "stable_version", VersionLabel::new);
@@ -71,6 +73,7 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
     Some(Service {
         port,
         sidecar,
+        mtls,
         protocol,
         endpoints,
         stable_version,
@@ -88,6 +91,35 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         limit,
         canary,
     })
+}
+
+/// Strict where there are sidecars; a plain application speaks plaintext.
+fn read_mutual_tls(service: &mut ObjectReader<'_>, sidecar: bool) -> MutualTls {
+    let unsaid = if sidecar {
+        MutualTls::Strict
+    } else {
+        MutualTls::Off
+    };
+    let Some(said) = service.optional("mtls") else {
+        return unsaid;
+    };
+    // YAML reads off as false.
+    let mode = match said.value() {
+        Value::Bool(false) => Some(MutualTls::Off),
+        _ => said.parsed(|text| match text {
+            "strict" => Ok(MutualTls::Strict),
+            "permissive" => Ok(MutualTls::Permissive),
+            "off" => Ok(MutualTls::Off),
+            _ => Err("must be strict, permissive or off"),
+        }),
+    };
+    if !sidecar && mode.is_some_and(|mode| mode != MutualTls::Off) {
+        said.problem(
+            "without sidecars there is nobody to speak TLS",
+            Some("leave it out, or say sidecar: true".into()),
+        );
+    }
+    mode.unwrap_or(unsaid)
 }
 
 /// Our breaker's rules, and Envoy's own limits beside them.

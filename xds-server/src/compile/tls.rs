@@ -1,0 +1,128 @@
+//! TLS between Envoys: what an inbound listener demands and what a cluster shows. Both sides know each
+//! other by SPIFFE ID; keys and roots come by SDS.
+
+use policy::units::ServiceName;
+use serde_json::{Value, json};
+
+use super::{OWN, TRUSTED, ads};
+use crate::mesh::{MutualTls, Service, TrustDomain};
+
+/// What a listener demands of callers. Both rules of `match` stand beside `filters`.
+pub(super) enum Inbound {
+    /// Plaintext.
+    Plain,
+    /// A certificate of this mesh.
+    Strict(Value),
+    /// A certificate, or plaintext.
+    Permissive(Value),
+}
+
+impl Inbound {
+    /// As the service's `mtls` says.
+    pub(super) fn of(domain: &TrustDomain, mode: MutualTls) -> Self {
+        match mode {
+            MutualTls::Off => Self::Plain,
+            MutualTls::Strict => Self::Strict(downstream(domain)),
+            MutualTls::Permissive => Self::Permissive(downstream(domain)),
+        }
+    }
+
+    /// A listener's filter chains around these filters, and its listener filters.
+    pub(super) fn chains(self, filters: &Value) -> (Value, Option<Value>) {
+        match self {
+            Self::Plain => (json!([{"filters": filters}]), None),
+            Self::Strict(socket) => {
+                let chain = json!({"filters": filters, "transport_socket": socket});
+                (json!([chain]), None)
+            }
+            Self::Permissive(socket) => {
+                let tls = json!({
+                    "filter_chain_match": {"transport_protocol": "tls"},
+                    "filters": filters,
+                    "transport_socket": socket,
+                });
+                let plain = json!({
+                    "filter_chain_match": {"transport_protocol": "raw_buffer"},
+                    "filters": filters,
+                });
+                (json!([tls, plain]), Some(json!([inspector()])))
+            }
+        }
+    }
+}
+
+/// Sees whether a connection begins as TLS does.
+fn inspector() -> Value {
+    json!({
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        },
+    })
+}
+
+/// A client certificate of any service or gateway of the mesh. Sessions are not resumed: every
+/// connection proves who it is.
+fn downstream(domain: &TrustDomain) -> Value {
+    let callers = json!({"prefix": domain.members()});
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": true,
+            "disable_stateless_session_resumption": true,
+            "disable_stateful_session_resumption": true,
+            "common_tls_context": common(&callers, &["h2", "http/1.1"]),
+        },
+    })
+}
+
+/// How a cluster speaks to a service's sidecars. None when they speak plaintext, or are none.
+pub(super) fn upstream(
+    domain: &TrustDomain,
+    name: &ServiceName,
+    service: &Service,
+) -> Option<Value> {
+    if service.mtls == MutualTls::Off {
+        return None;
+    }
+    let service = json!({"exact": domain.member(name)});
+    Some(json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": domain.dns(name),
+            "max_session_keys": 0,
+            "common_tls_context": common(&service, &[]),
+        },
+    }))
+}
+
+/// TLS 1.3, our own certificate, and peers whose SPIFFE ID matches.
+fn common(peer: &Value, protocols: &[&str]) -> Value {
+    let secret = |name: &str| json!({"name": name, "sds_config": ads()});
+    let mut common = json!({
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
+        "tls_certificate_sds_secret_configs": [secret(OWN)],
+        "combined_validation_context": {
+            "default_validation_context": {
+                "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}],
+            },
+            "validation_context_sds_secret_config": secret(TRUSTED),
+        },
+    });
+    if !protocols.is_empty() {
+        common["alpn_protocols"] = json!(protocols);
+    }
+    common
+}
+
+/// Lets an application know who calls, by `x-forwarded-client-cert`: from the certificate alone, whatever
+/// the caller wrote there.
+pub(super) fn tell_caller(manager: &mut Value) {
+    manager["forward_client_cert_details"] = json!("SANITIZE_SET");
+    manager["set_current_client_cert_details"] = json!({"uri": true});
+}
