@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,11 +12,11 @@ use tracing::{error, info};
 
 use crate::{
     catalog::Revision,
-    compile::{self, Encoder, FilterCode, NodeSpec},
+    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf},
     metrics::Metrics,
     pki::{Credentials, Identity, authority::Authority},
     raw::{LayersKey, RawState},
-    resource::{Collection, NodeKey, ResourceType, View},
+    resource::{Collection, NodeKey, View},
 };
 
 /// A first change is sent at once; those that follow within this time go together.
@@ -43,39 +42,41 @@ pub struct Update {
 struct Snapshot {
     revision: Arc<Revision>,
     raw: Arc<RawState>,
-    code: Arc<FilterCode>,
-    encoder: Arc<Encoder>,
     authority: Arc<Authority>,
     /// Of each service and gateway that has a node here. Holding credentials is what keeps them renewed.
     secrets: HashMap<ServiceName, (Arc<Credentials>, Arc<Collection>)>,
-    /// What the mesh says to nodes of a spec.
-    bases: HashMap<NodeSpec, Arc<View>>,
-    /// Those of the revision before this one: what did not change is taken from there.
-    bases_before: HashMap<NodeSpec, Arc<View>>,
+    /// What the mesh says to nodes.
+    shelf: Shelf,
     /// Raw resources laid over a base, by the base's address. The base is kept beside its result, so
     /// nothing else comes to lie there.
     overlaid: HashMap<(usize, LayersKey), (Arc<View>, Arc<View>)>,
 }
 
 impl Snapshot {
-    fn base(&mut self, node: &NodeKey) -> Arc<View> {
-        let spec = NodeSpec::of(&self.revision.mesh, node);
-        if let Some(view) = self.bases.get(&spec) {
-            return Arc::clone(view);
+    fn base(&mut self, spec: &NodeSpec) -> Arc<View> {
+        let secrets = match spec.member() {
+            Some(name) => match self.secrets.get(name) {
+                Some((_, secrets)) => Arc::clone(secrets),
+                None => self.secrets_of(name),
+            },
+            None => Arc::default(),
+        };
+        self.shelf.view(spec, &secrets)
+    }
+
+    /// Puts another mesh in force.
+    fn next(&mut self, revision: Arc<Revision>) -> Changed {
+        self.authority.set_days(revision.mesh.certificates.service);
+        let changed = self.shelf.next(Arc::clone(&revision.mesh));
+        self.revision = revision;
+        if changed == Changed::All {
+            // Perhaps in another trust domain.
+            let names: Vec<ServiceName> = self.secrets.keys().cloned().collect();
+            for name in names {
+                self.secrets_of(&name);
+            }
         }
-        let mut view = self.compile(&spec);
-        if let Some(name) = spec.member() {
-            let secrets = self.secrets_of(name);
-            view = view.with(ResourceType::Secret, secrets);
-        }
-        if let Some(before) = self.bases_before.get(&spec) {
-            view.keep_unchanged(before);
-        }
-        let view = Arc::new(view);
-        if self.bases.len() < VIEWS_MAX {
-            self.bases.insert(spec, Arc::clone(&view));
-        }
-        view
+        changed
     }
 
     fn over(&mut self, base: &Arc<View>, node: &NodeKey) -> Arc<View> {
@@ -119,47 +120,27 @@ impl Snapshot {
     /// Takes renewed certificates up; whose they are. Members without a node are forgotten.
     fn renew(&mut self, has_node: &HashSet<ServiceName>) -> HashSet<ServiceName> {
         self.secrets.retain(|name, _| has_node.contains(name));
-        let is_wanted = |spec: &NodeSpec| spec.member().is_none_or(|name| has_node.contains(name));
-        self.bases.retain(|spec, _| is_wanted(spec));
         let before: Vec<(ServiceName, Arc<Collection>)> = self
             .secrets
             .iter()
             .map(|(name, (_, secrets))| (name.clone(), Arc::clone(secrets)))
             .collect();
-        let mut renewed = HashMap::new();
-        for (name, before) in before {
-            let now = self.secrets_of(&name);
-            if !Arc::ptr_eq(&now, &before) {
-                renewed.insert(name, now);
-            }
-        }
-        for (spec, view) in &mut self.bases {
-            if let Some(secrets) = spec.member().and_then(|name| renewed.get(name)) {
-                let secrets = Arc::clone(secrets);
-                *view = Arc::new(view.with(ResourceType::Secret, secrets));
-            }
-        }
+        let renewed = before
+            .into_iter()
+            .filter(|(name, before)| !Arc::ptr_eq(&self.secrets_of(name), before))
+            .map(|(name, _)| name);
+        let renewed = renewed.collect();
         // Those over a base that nobody is sent any more.
         self.overlaid
             .retain(|_, (base, _)| Arc::strong_count(base) > 1);
-        renewed.into_keys().collect()
-    }
-
-    fn compile(&self, spec: &NodeSpec) -> View {
-        let mut resources = Vec::new();
-        for draft in compile::compile(&self.revision.mesh, spec, &self.code) {
-            let kind = draft.kind;
-            match self.encoder.encode(draft) {
-                Ok(resource) => resources.push((kind, resource)),
-                Err(problem) => error!(%problem, "resource left out"),
-            }
-        }
-        View::new(resources)
+        renewed
     }
 }
 
 /// A connected node: what it is sent, and by how many streams.
 struct Feed {
+    /// What it is to the mesh.
+    spec: NodeSpec,
     /// What the mesh says to it.
     base: Arc<View>,
     updates: watch::Sender<Update>,
@@ -212,14 +193,11 @@ impl Publisher {
         authority.set_days(revision.mesh.certificates.service);
         let published = watch::Sender::new(raw.revision());
         let snapshot = Snapshot {
+            shelf: Shelf::new(Arc::clone(&revision.mesh), code, encoder),
             revision,
             raw,
-            code,
-            encoder,
             authority,
             secrets: HashMap::new(),
-            bases: HashMap::new(),
-            bases_before: HashMap::new(),
             overlaid: HashMap::new(),
         };
         Self {
@@ -247,13 +225,15 @@ impl Publisher {
             feeds,
         } = &mut *state;
         let feed = feeds.entry(node.clone()).or_insert_with(|| {
-            let base = snapshot.base(&node);
+            let spec = NodeSpec::of(&snapshot.revision.mesh, &node);
+            let base = snapshot.base(&spec);
             let first = Update {
                 view: snapshot.over(&base, &node),
                 since: Instant::now(),
                 number: *number,
             };
             Feed {
+                spec,
                 base,
                 updates: watch::Sender::new(first),
                 streams: 0,
@@ -277,25 +257,21 @@ impl Publisher {
         } = &mut *state;
         *number += 1;
         let mesh_changed = !Arc::ptr_eq(&snapshot.revision, &revision);
-        if mesh_changed {
+        let changed = mesh_changed.then(|| {
             self.metrics.published(revision.number);
-            let days = revision.mesh.certificates.service;
-            snapshot.authority.set_days(days);
-            snapshot.bases_before = mem::take(&mut snapshot.bases);
-            snapshot.revision = revision;
-        }
+            snapshot.next(revision)
+        });
         snapshot.overlaid.clear();
         snapshot.raw = raw;
         let since = Instant::now();
         for (node, feed) in feeds {
-            if mesh_changed {
-                feed.base = snapshot.base(node);
+            if let Some(changed) = &changed {
+                if changed.may_be_of(&node.cluster) {
+                    feed.spec = NodeSpec::of(&snapshot.revision.mesh, node);
+                }
+                feed.base = snapshot.base(&feed.spec);
             }
             feed.tell(snapshot.over(&feed.base, node), since, *number);
-        }
-        if mesh_changed {
-            snapshot.bases_before.clear();
-            snapshot.encoder.forget_unused();
         }
         self.published.send_replace(snapshot.raw.revision());
     }
@@ -321,7 +297,7 @@ impl Publisher {
         let names: HashSet<&str> = renewed.iter().map(ServiceName::as_str).collect();
         for (node, feed) in feeds {
             if names.contains(&*node.cluster) {
-                feed.base = snapshot.base(node);
+                feed.base = snapshot.base(&feed.spec);
                 feed.tell(snapshot.over(&feed.base, node), since, *number);
             }
         }

@@ -234,7 +234,7 @@ impl Collection {
     }
 
     /// Whether names and versions are the same.
-    fn has_the_same_as(&self, other: &Self) -> bool {
+    pub fn has_the_same_as(&self, other: &Self) -> bool {
         let same = |(ours, theirs): (&Arc<Resource>, &Arc<Resource>)| {
             Arc::ptr_eq(ours, theirs)
                 || (ours.name == theirs.name && ours.version == theirs.version)
@@ -298,15 +298,6 @@ impl View {
         let mut view = self.clone();
         view.types[kind as usize] = collection;
         view
-    }
-
-    /// Takes collections that are equal from an older view, so that they are the very same.
-    pub fn keep_unchanged(&mut self, before: &Self) {
-        for (ours, old) in self.types.iter_mut().zip(&before.types) {
-            if ours.has_the_same_as(old) {
-                *ours = Arc::clone(old);
-            }
-        }
     }
 
     /// Whether both are made of the very same collections. Equal ones in different places do not

@@ -56,10 +56,6 @@ impl FilterConfig {
         put(&mut config, "holidays", list(holidays));
         let classes = self.traffic_classes.iter().map(class_json).collect();
         put(&mut config, "traffic_classes", list(classes));
-        config.insert(
-            "services".into(),
-            self.services.iter().map(service_json).collect(),
-        );
         if self.trust_canary_header {
             config.insert("trust_canary_header".into(), true.into());
         }
@@ -70,7 +66,39 @@ impl FilterConfig {
             let source = self.service_from.as_str();
             config.insert("service_from".into(), source.into());
         }
+        config.insert(
+            "services".into(),
+            self.services.iter().map(ServiceConfig::to_json).collect(),
+        );
         Value::Object(config)
+    }
+
+    /// The text of a configuration with these services, each as [`ServiceConfig::to_json`] writes it, in
+    /// place of its own: of a thousand services, one changes at a time.
+    pub fn text_with<'s>(&self, services: impl Iterator<Item = &'s str>) -> String {
+        let mut json = self.to_json();
+        if let Some(config) = json.as_object_mut() {
+            config.remove("services");
+        }
+        let mut text = json.to_string();
+        // The version is always there, so something stands before.
+        text.pop();
+        text.push_str(",\"services\":[");
+        for (number, service) in services.enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            text.push_str(service);
+        }
+        text.push_str("]}");
+        text
+    }
+}
+
+impl ServiceConfig {
+    /// One of the configuration's `services`.
+    pub fn to_json(&self) -> Value {
+        service_json(self)
     }
 }
 

@@ -2,13 +2,16 @@
 //! never as `remote`, which Envoy calls unstable and which fails open in silence.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use policy::{units::ServiceName, wire::ServiceSource};
+use policy::{
+    units::ServiceName,
+    wire::{FilterConfig, ServiceSource},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Draft, NodeSpec, Role};
+use super::{Draft, node::FilterFile};
 use crate::{
-    mesh::{ClientOptions, Mesh, Service},
+    mesh::{ClientOptions, Mesh},
     resource::ResourceType,
 };
 
@@ -47,29 +50,30 @@ impl FilterCode {
         &self.sha256
     }
 
-    fn source(&self, node: &NodeSpec) -> Value {
-        match &node.filter_file {
+    fn source(&self, file: Option<&FilterFile>) -> Value {
+        match file {
             Some(file) if file.sha256 == self.sha256 => json!({"filename": &file.path}),
             _ => json!({"inline_bytes": self.base64.as_ref()}),
         }
     }
 }
 
-pub(super) fn filter<'m>(
-    mesh: &Mesh,
-    called: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
-    clients: ClientOptions,
-    node: &NodeSpec,
-    code: &FilterCode,
-) -> Draft {
+/// What the filter of a gateway, or of sidecars, must know but for the services.
+pub(super) fn configuration(mesh: &Mesh, gateway: Option<&ServiceName>) -> FilterConfig {
     // As `route` makes them: a sidecar's virtual hosts are services; a gateway's clusters are.
-    let service_from = match node.role {
-        Role::Gateway(_) | Role::Unknown => ServiceSource::Cluster,
-        Role::Service(_) => ServiceSource::Authority,
+    let (clients, service_from) = match gateway {
+        Some(name) => {
+            let gateway = mesh.gateways.get(name);
+            let clients = gateway.map_or_else(ClientOptions::default, |gateway| gateway.clients);
+            (clients, ServiceSource::Cluster)
+        }
+        None => (ClientOptions::default(), ServiceSource::Authority),
     };
-    let configuration = mesh
-        .filter_config_for(called, clients, service_from)
-        .to_json();
+    mesh.filter_config_for(std::iter::empty(), clients, service_from)
+}
+
+/// The filter with this configuration.
+pub(super) fn filter(configuration: &str, file: Option<&FilterFile>, code: &FilterCode) -> Draft {
     let body = json!({
         "name": FILTER_NAME,
         "typed_config": {
@@ -81,12 +85,12 @@ pub(super) fn filter<'m>(
                 "failure_policy": "FAIL_OPEN",
                 "configuration": {
                     "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": configuration.to_string(),
+                    "value": configuration,
                 },
                 "vm_config": {
                     "vm_id": FILTER_NAME,
                     "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": code.source(node)},
+                    "code": {"local": code.source(file)},
                 },
             },
         },

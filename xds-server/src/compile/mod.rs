@@ -13,6 +13,7 @@ mod observe;
 mod retry;
 mod route;
 mod secret;
+mod shelf;
 mod tls;
 
 #[cfg(test)]
@@ -28,9 +29,10 @@ pub use extension::{FILTER_NAME, FilterCode};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 pub use secret::{OWN, TRUSTED, secrets};
+pub use shelf::{Changed, Shelf};
 
 use crate::{
-    mesh::{ClientOptions, Host, Mesh, Protocol, Proxies, Service},
+    mesh::{Host, Mesh, Protocol, Proxies, Service},
     resource::ResourceType,
 };
 
@@ -56,31 +58,85 @@ impl Draft {
 }
 
 /// Everything that `node` is sent, but for its secrets. A node that is neither a gateway nor a service of
-/// the mesh gets nothing.
+/// the mesh gets nothing. [`Shelf`] makes the same of parts that it keeps.
 pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
+    let Some(called) = called(mesh, &node.role) else {
+        return Vec::new();
+    };
+    let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
+    for (name, service) in called.clone() {
+        drafts.extend(cluster::clusters(mesh, name, service, &node.zone));
+        drafts.extend(endpoint::assignments(name, service, &node.zone));
+    }
+    drafts.extend(own(mesh, node));
+    let hosts: Vec<Value> = called
+        .clone()
+        .map(|(name, service)| route::virtual_host(mesh, name, service))
+        .collect();
+    drafts.extend(routes(mesh, node.role.gateway(), hosts.iter()));
+    let policies: Vec<String> = called
+        .map(|(name, service)| service.policy(name).to_json().to_string())
+        .collect();
+    let policies = policies.iter().map(String::as_str);
+    let configuration = extension::configuration(mesh, node.role.gateway()).text_with(policies);
+    drafts.push(extension::filter(
+        &configuration,
+        node.filter_file.as_ref(),
+        code,
+    ));
+    drafts
+}
+
+/// The services that Envoys of this role may call. None where the mesh does not know it.
+fn called<'m>(
+    mesh: &'m Mesh,
+    role: &Role,
+) -> Option<impl Iterator<Item = (&'m ServiceName, &'m Service)> + Clone> {
+    let uses = match role {
+        Role::Gateway(name) => mesh.gateways.get(name).map(|_| None)?,
+        Role::Service(name) => mesh.services.get(name)?.uses.as_ref(),
+        Role::Unknown => return None,
+    };
+    let is_called = move |name: &ServiceName| uses.is_none_or(|uses| uses.contains(name));
+    Some(
+        mesh.services
+            .iter()
+            .filter(move |(name, _)| is_called(name)),
+    )
+}
+
+/// A node's own listeners, and the cluster of its application.
+fn own(mesh: &Mesh, node: &NodeSpec) -> Vec<Draft> {
     match &node.role {
-        Role::Gateway(name) => mesh.gateways.get(name).map_or_else(Vec::new, |gateway| {
-            let called = mesh.services.iter();
-            let mut drafts = services(mesh, called.clone(), &node.zone);
-            drafts.push(listener::gateway(mesh, name.as_str(), gateway));
-            drafts.push(route::gateway(mesh, name.as_str(), gateway));
-            let clients = gateway.clients;
-            drafts.push(extension::filter(mesh, called, clients, node, code));
-            drafts
-        }),
-        Role::Service(name) => mesh.services.get(name).map_or_else(Vec::new, |service| {
-            let called = mesh.used_by(service);
-            let mut drafts = services(mesh, called.clone(), &node.zone);
-            if service.sidecar {
+        Role::Gateway(name) => {
+            let gateway = mesh.gateways.get(name);
+            let listener = |gateway| listener::gateway(mesh, name.as_str(), gateway);
+            gateway.map(listener).into_iter().collect()
+        }
+        Role::Service(name) => {
+            let mut drafts = vec![listener::outbound(mesh, name.as_str(), node)];
+            if let Some(service) = mesh.services.get(name).filter(|service| service.sidecar) {
                 drafts.extend(listener::inbound(mesh, name, service, node));
             }
-            drafts.push(listener::outbound(mesh, name.as_str(), node));
-            drafts.push(route::outbound(mesh, called.clone()));
-            let clients = ClientOptions::default();
-            drafts.push(extension::filter(mesh, called, clients, node, code));
             drafts
-        }),
+        }
         Role::Unknown => Vec::new(),
+    }
+}
+
+/// The routes of a gateway, or of sidecars: `hosts` are the virtual hosts of the services that they may
+/// call.
+fn routes<'v>(
+    mesh: &Mesh,
+    gateway: Option<&ServiceName>,
+    hosts: impl Iterator<Item = &'v Value>,
+) -> Option<Draft> {
+    match gateway {
+        Some(name) => {
+            let gateway = mesh.gateways.get(name)?;
+            Some(route::gateway(mesh, name.as_str(), gateway))
+        }
+        None => Some(route::outbound(hosts)),
     }
 }
 
@@ -93,7 +149,11 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
         outbound: DEFAULT_OUTBOUND,
         filter_file: None,
     };
-    let mut drafts = services(mesh, mesh.services.iter(), "");
+    let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
+    for (name, service) in &mesh.services {
+        drafts.extend(cluster::clusters(mesh, name, service, ""));
+        drafts.extend(endpoint::assignments(name, service, ""));
+    }
     for (name, gateway) in &mesh.gateways {
         drafts.push(listener::gateway(mesh, name.as_str(), gateway));
         drafts.push(route::gateway(mesh, name.as_str(), gateway));
@@ -106,7 +166,7 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
     }
     if !mesh.services.is_empty() {
         drafts.push(listener::outbound(mesh, "", &node(Role::Unknown, None)));
-        drafts.push(route::outbound(mesh, mesh.services.iter()));
+        drafts.push(route::outbound(std::iter::empty()));
     }
     let mut names: BTreeSet<_> = drafts
         .into_iter()
@@ -117,20 +177,6 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
         names.extend([OWN, TRUSTED].map(|name| (ResourceType::Secret, name.into())));
     }
     names
-}
-
-/// Clusters and endpoints: the same for every node of a zone, encoded once. The collector's among them.
-fn services<'m>(
-    mesh: &Mesh,
-    called: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
-    zone: &str,
-) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
-    for (name, service) in called {
-        drafts.extend(cluster::clusters(mesh, name, service, zone));
-        drafts.extend(endpoint::assignments(name, service, zone));
-    }
-    drafts
 }
 
 /// A service's clusters: `SERVICE` is stable, `SERVICE|LABEL` the canary.

@@ -48,11 +48,21 @@ pub struct FilterFile {
 }
 
 /// Ports of one sidecar's inbound side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct InboundPorts {
     pub(super) address: IpAddr,
     pub(super) listen: u16,
     pub(super) application: u16,
+}
+
+impl Role {
+    /// Its name, if it is a gateway.
+    pub(super) fn gateway(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Gateway(name) => Some(name),
+            Self::Service(_) | Self::Unknown => None,
+        }
+    }
 }
 
 impl NodeSpec {

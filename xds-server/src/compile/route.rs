@@ -103,26 +103,23 @@ fn gateway_routes(mesh: &Mesh, route: &Route) -> Vec<Value> {
     }
 }
 
-/// One virtual host per service that is used, found by its name with any port.
-pub(super) fn outbound<'m>(
-    mesh: &Mesh,
-    services: impl Iterator<Item = (&'m ServiceName, &'m Service)>,
-) -> Draft {
-    let hosts: Vec<Value> = services
-        .map(|(name, service)| {
-            let call = Call {
-                template: "/*",
-                matched: json!({"prefix": "/"}),
-                method: None,
-                action: with_timeout(json!({}), service.timeout),
-                retries: service.retries.as_ref(),
-                zones_stand_in: zones_stand_in(service),
-            };
-            let routes = to_service(mesh, &call, name, service);
-            json!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
-        })
-        .collect();
-    configuration(OUTBOUND, &json!(hosts))
+/// A sidecar's routes, of the virtual hosts of the services that it may call.
+pub(super) fn outbound<'v>(hosts: impl Iterator<Item = &'v Value>) -> Draft {
+    configuration(OUTBOUND, &hosts.cloned().collect())
+}
+
+/// A service as sidecars call it: by its name, with any port.
+pub(super) fn virtual_host(mesh: &Mesh, name: &ServiceName, service: &Service) -> Value {
+    let call = Call {
+        template: "/*",
+        matched: json!({"prefix": "/"}),
+        method: None,
+        action: with_timeout(json!({}), service.timeout),
+        retries: service.retries.as_ref(),
+        zones_stand_in: zones_stand_in(service),
+    };
+    let routes = to_service(mesh, &call, name, service);
+    json!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
 }
 
 fn configuration(name: &str, hosts: &Value) -> Draft {

@@ -12,7 +12,7 @@ use policy::{
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::ServiceName,
-    wire::{FilterConfig, ServiceConfig, ServiceSource},
+    wire::{FilterConfig, ServiceSource},
 };
 
 pub use self::{
@@ -95,16 +95,7 @@ impl Mesh {
         service_from: ServiceSource,
     ) -> FilterConfig {
         let services = services
-            .map(|(name, service)| ServiceConfig {
-                name: name.clone(),
-                class: service.class.clone(),
-                clusters: Vec::new(),
-                authorities: Vec::new(),
-                breaker: service.breaker.clone(),
-                timeout: service.longest_timeout,
-                limit: service.limit.clone(),
-                canary: service.canary.clone(),
-            })
+            .map(|(name, service)| service.policy(name))
             .collect();
         FilterConfig {
             zone: None,

@@ -7,6 +7,7 @@ use policy::{
     canary::CanarySplit,
     limit::Limit,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
+    wire::ServiceConfig,
 };
 
 use super::{
@@ -89,6 +90,20 @@ pub struct Endpoint {
 }
 
 impl Service {
+    /// What the filter must know to call it.
+    pub fn policy(&self, name: &ServiceName) -> ServiceConfig {
+        ServiceConfig {
+            name: name.clone(),
+            class: self.class.clone(),
+            clusters: Vec::new(),
+            authorities: Vec::new(),
+            breaker: self.breaker.clone(),
+            timeout: self.longest_timeout,
+            limit: self.limit.clone(),
+            canary: self.canary.clone(),
+        }
+    }
+
     /// Endpoints that serve a version. `None` is stable: those of `stable_version` where one is named,
     /// else all that do not carry the canary's label.
     pub fn endpoints_of<'s>(

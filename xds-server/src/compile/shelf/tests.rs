@@ -1,0 +1,287 @@
+use std::{fmt::Write as _, sync::LazyLock};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    compile::compile,
+    mesh::{Defaults, read},
+    resource::NodeKey,
+};
+
+const SERVICES: usize = 4;
+
+/// What a test changes of a service.
+#[derive(Debug, Clone)]
+struct Drawn {
+    exists: bool,
+    sidecar: bool,
+    endpoints: Vec<(u16, bool)>,
+    canary: Option<u8>,
+    timeout: Option<u8>,
+    retries: bool,
+    uses: Option<Vec<usize>>,
+}
+
+/// What a test changes of the rest.
+#[derive(Debug, Clone)]
+struct Rest {
+    peak: u8,
+    tracing: bool,
+    gateway: Option<bool>,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let endpoints = proptest::collection::vec((9_000..9_004_u16, any::<bool>()), 0..3);
+    let canary = proptest::option::of(0..3_u8);
+    let uses = proptest::option::of(proptest::sample::subsequence(vec![0, 1, 2, 3], 0..=4));
+    let timeout = proptest::option::of(1..3_u8);
+    (
+        prop::bool::weighted(0.8),
+        any::<bool>(),
+        endpoints,
+        canary,
+        timeout,
+        any::<bool>(),
+        uses,
+    )
+        .prop_map(
+            |(exists, sidecar, endpoints, canary, timeout, retries, uses)| Drawn {
+                exists,
+                sidecar,
+                endpoints,
+                canary,
+                timeout,
+                retries,
+                uses,
+            },
+        )
+}
+
+fn rest() -> impl Strategy<Value = Rest> {
+    (0..2_u8, any::<bool>(), proptest::option::of(any::<bool>())).prop_map(
+        |(peak, tracing, gateway)| Rest {
+            peak,
+            tracing,
+            gateway,
+        },
+    )
+}
+
+/// One step: what one service is now, or the rest.
+#[derive(Debug, Clone)]
+enum Edit {
+    Service(usize, Drawn),
+    Rest(Rest),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        4 => (0..SERVICES, drawn()).prop_map(|(at, drawn)| Edit::Service(at, drawn)),
+        1 => rest().prop_map(Edit::Rest),
+    ]
+}
+
+fn mesh(services: &[Drawn], rest: &Rest) -> Mesh {
+    let exists = |at: &usize| services[*at].exists;
+    let mut text = format!(
+        "peak_hours: {{day: {{start: 10, end: 1{}}}}}\n",
+        rest.peak + 1
+    );
+    if rest.tracing {
+        text.push_str("tracing: {otlp: \"127.0.0.1:4317\"}\n");
+    }
+    text.push_str("services:\n");
+    for (at, service) in services.iter().enumerate().filter(|(at, _)| exists(at)) {
+        let _ = writeln!(
+            text,
+            "  s{at}:\n    port: 80\n    sidecar: {}",
+            service.sidecar
+        );
+        text.push_str("    endpoints:\n");
+        text.push_str("      - {host: 10.0.0.1, port: 8000, version: v2, zone: mumbai-west}\n");
+        for (number, (port, west)) in service.endpoints.iter().enumerate() {
+            let zone = if *west { "mumbai-west" } else { "mumbai-east" };
+            let _ = writeln!(
+                text,
+                "      - {{id: e{at}-{number}, host: 10.0.{at}.{number}, port: {port}, zone: {zone}}}"
+            );
+        }
+        if let Some(weight) = service.canary {
+            let _ = writeln!(text, "    canary: {{version: v2, weight: {weight}}}");
+        }
+        if let Some(timeout) = service.timeout {
+            let _ = writeln!(text, "    timeout: {timeout}s");
+        }
+        if service.retries {
+            text.push_str("    retries: {attempts: 2}\n");
+        }
+        if let Some(uses) = &service.uses {
+            let uses: Vec<String> = uses
+                .iter()
+                .filter(|at| exists(at))
+                .map(|at| format!("s{at}"))
+                .collect();
+            let _ = writeln!(text, "    uses: [{}]", uses.join(", "));
+        }
+    }
+    if !(0..SERVICES).any(|at| exists(&at)) {
+        text.push_str("  {}\n");
+    }
+    if let Some(debug) = rest.gateway {
+        let _ = writeln!(
+            text,
+            "gateways:\n  edge:\n    listen: 127.0.0.1:10000\n    debug_headers: {debug}\n    routes:"
+        );
+        for at in (0..SERVICES).filter(exists) {
+            let _ = writeln!(
+                text,
+                "      - {{match: {{path_prefix: /s{at}}}, service: s{at}}}"
+            );
+        }
+        if !(0..SERVICES).any(|at| exists(&at)) {
+            text.push_str("      []\n");
+        }
+    }
+    read(&text, &Defaults::default()).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
+}
+
+fn nodes() -> Vec<NodeKey> {
+    let mut nodes = Vec::new();
+    for cluster in ["s0", "s1", "s2", "s3", "edge", "stranger"] {
+        for id in ["e0-0", "e1-0", "e1-1", "somebody"] {
+            nodes.push(NodeKey {
+                id: id.into(),
+                cluster: cluster.into(),
+                zone: if id == "e1-1" {
+                    "mumbai-west".into()
+                } else {
+                    String::new()
+                },
+                ..NodeKey::default()
+            });
+        }
+    }
+    nodes
+}
+
+static ENCODER: LazyLock<Arc<Encoder>> = LazyLock::new(|| Arc::new(Encoder::new().unwrap()));
+
+fn code() -> Arc<FilterCode> {
+    Arc::new(FilterCode::new(bytes::Bytes::from_static(b"\0asm")))
+}
+
+/// Everything anew, as one compiles who keeps nothing.
+fn compiled(mesh: &Mesh, spec: &NodeSpec) -> View {
+    let drafts = compile(mesh, spec, &code());
+    let resources = drafts.into_iter().map(|draft| {
+        let kind = draft.kind;
+        (kind, ENCODER.encode(draft).unwrap())
+    });
+    View::new(resources.collect())
+}
+
+fn told(view: &View) -> Vec<String> {
+    let kinds = ResourceType::IN_ORDER.into_iter();
+    kinds
+        .flat_map(|kind| {
+            let resources = view.resources(kind);
+            resources.map(move |one| format!("{kind:?} {}@{}", one.name, one.version))
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn after_any_changes_every_node_is_sent_what_it_would_be_if_nothing_were_kept(
+        mut services in proptest::collection::vec(drawn(), SERVICES),
+        mut others in rest(),
+        edits in proptest::collection::vec((edit(), any::<bool>()), 1..6),
+    ) {
+        let secrets = Arc::default();
+        let mut shelf = Shelf::new(Arc::new(mesh(&services, &others)), code(), Arc::clone(&ENCODER));
+        for (edit, ask) in edits {
+            match edit {
+                Edit::Service(at, drawn) => services[at] = drawn,
+                Edit::Rest(drawn) => others = drawn,
+            }
+            // Not everyone is there at every revision.
+            if ask {
+                for node in nodes() {
+                    let spec = NodeSpec::of(shelf.mesh(), &node);
+                    shelf.view(&spec, &secrets);
+                }
+            }
+            let now = Arc::new(mesh(&services, &others));
+            shelf.next(Arc::clone(&now));
+            for node in nodes().into_iter().step_by(if ask { 1 } else { 2 }) {
+                let spec = NodeSpec::of(&now, &node);
+                let view = shelf.view(&spec, &secrets);
+                prop_assert_eq!(told(&view), told(&compiled(&now, &spec)), "{:?}", spec);
+            }
+        }
+    }
+}
+
+/// Kinds of which a node is sent another collection after an edit.
+fn changed_by(edit: impl Fn(&mut Vec<Drawn>, &mut Rest)) -> Vec<ResourceType> {
+    let service = Drawn {
+        exists: true,
+        sidecar: true,
+        endpoints: vec![(9_000, true)],
+        canary: Some(1),
+        timeout: None,
+        retries: false,
+        uses: None,
+    };
+    let mut services = vec![service; SERVICES];
+    let mut others = Rest {
+        peak: 0,
+        tracing: false,
+        gateway: Some(false),
+    };
+    let secrets = Arc::default();
+    let mut shelf = Shelf::new(
+        Arc::new(mesh(&services, &others)),
+        code(),
+        Arc::clone(&ENCODER),
+    );
+    let node = NodeKey {
+        id: "e1-0".into(),
+        cluster: "s1".into(),
+        ..NodeKey::default()
+    };
+    let before = shelf.view(&NodeSpec::of(shelf.mesh(), &node), &secrets);
+    edit(&mut services, &mut others);
+    shelf.next(Arc::new(mesh(&services, &others)));
+    let after = shelf.view(&NodeSpec::of(shelf.mesh(), &node), &secrets);
+    let kinds = ResourceType::IN_ORDER.into_iter();
+    kinds
+        .filter(|kind| !Arc::ptr_eq(before.collection(*kind), after.collection(*kind)))
+        .collect()
+}
+
+#[test]
+fn only_what_depends_on_a_change_is_another_one() {
+    use ResourceType::{Cluster, ClusterLoadAssignment, ExtensionConfig, RouteConfiguration};
+
+    assert_eq!(changed_by(|_, _| {}), []);
+    let endpoint = changed_by(|services, _| services[0].endpoints[0].0 = 9_001);
+    assert_eq!(endpoint, [ClusterLoadAssignment]);
+    let weight = changed_by(|services, _| services[0].canary = Some(2));
+    assert_eq!(weight, [ExtensionConfig]);
+    let timeout = changed_by(|services, _| services[0].timeout = Some(2));
+    assert_eq!(timeout.len(), 2, "{timeout:?}");
+    assert!(timeout.contains(&RouteConfiguration) && timeout.contains(&ExtensionConfig));
+    let canary = changed_by(|services, _| services[0].canary = None);
+    assert!(
+        canary.contains(&Cluster) && canary.contains(&RouteConfiguration),
+        "{canary:?}"
+    );
+    let peak = changed_by(|_, others| others.peak = 1);
+    assert_eq!(peak, [ExtensionConfig]);
+    let gateway = changed_by(|_, others| others.gateway = None);
+    assert_eq!(gateway, []);
+}
