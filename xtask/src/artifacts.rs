@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{envoy::ENVOY, progress::Progress, run, wasm, workspace::Workspace};
+use crate::{apt, envoy::ENVOY, progress::Progress, run, wasm, workspace::Workspace};
 
 /// Absolute paths of files that exist.
 pub struct Artifacts {
@@ -70,7 +70,7 @@ pub fn all_with_tests(workspace: &Workspace, progress: &Progress) -> Result<Arti
 pub fn release_server(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     progress.step("Building mumbai-mesh in release.");
     let selection = ["--release", "--package", "mumbai-mesh", "--bins"];
-    let programs = programs(workspace, &selection)?;
+    let programs = programs(workspace, progress, &selection)?;
     let is_server = |path: &PathBuf| path.file_name().is_some_and(|file| file == "mumbai-mesh");
     let server = programs.into_iter().find(is_server);
     server.context("cargo built no program `mumbai-mesh`")
@@ -81,7 +81,7 @@ fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Resul
     filter.refuse_if_too_large()?;
     let envoy = ENVOY.find_or_fetch(workspace, progress)?;
     progress.step("Building mumbai-mesh and demo-service.");
-    let programs = programs(workspace, selection)?;
+    let programs = programs(workspace, progress, selection)?;
     let program = |name: &str| {
         let found = programs
             .iter()
@@ -102,7 +102,14 @@ fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Resul
 }
 
 /// One cargo call for both programs. cargo itself says where it put them.
-fn programs(workspace: &Workspace, selection: &[&str]) -> Result<Vec<PathBuf>> {
+fn programs(
+    workspace: &Workspace,
+    progress: &Progress,
+    selection: &[&str],
+) -> Result<Vec<PathBuf>> {
+    if run::on_path("make").is_none() {
+        apt::install(&["make"], "build the server's memory allocator", progress)?;
+    }
     let mut cargo: Command = run::cargo();
     cargo
         .current_dir(&workspace.root)
