@@ -154,6 +154,14 @@ enum Bench {
                       cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server --streams 200 --changes 20 --churn-secs 5"
     )]
     Xds(bench::XdsOptions),
+    /// What a mesh costs the server: read, compiled for thousands of nodes, and after one change
+    ///
+    /// Each size has a process of its own. `anew` is the rival: the same change by one who keeps nothing, and for a single
+    /// node. On a machine that does other work, times do not travel; the growth from size to size does.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench mesh\n  cargo xtask bench mesh --services 1000 --nodes 100"
+    )]
+    Mesh(bench::MeshOptions),
 }
 
 fn main() -> ExitCode {
@@ -199,6 +207,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             bench::run_filter(&workspace, &progress, &options)?;
         }
         Command::Bench(Bench::Xds(options)) => bench::run_xds(&workspace, &progress, &options)?,
+        Command::Bench(Bench::Mesh(options)) => bench::run_mesh(&workspace, &progress, &options)?,
         Command::Tidy => return tidy::run(&workspace, &progress),
     }
     Ok(ExitCode::SUCCESS)

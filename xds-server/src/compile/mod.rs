@@ -114,10 +114,10 @@ fn own(mesh: &Mesh, node: &NodeSpec) -> Vec<Draft> {
             gateway.map(listener).into_iter().collect()
         }
         Role::Service(name) => {
-            let mut drafts = vec![listener::outbound(mesh, name.as_str(), node)];
-            if let Some(service) = mesh.services.get(name).filter(|service| service.sidecar) {
-                drafts.extend(listener::inbound(mesh, name, service, node));
-            }
+            let service = mesh.services.get(name).filter(|service| service.sidecar);
+            let inbound = |service| listener::inbound(mesh, name, service, node);
+            let mut drafts = service.map(inbound).unwrap_or_default();
+            drafts.push(listener::outbound(mesh, name.as_str(), node));
             drafts
         }
         Role::Unknown => Vec::new(),

@@ -5,9 +5,11 @@ mod cpu;
 mod filter;
 mod hello;
 mod memory;
+mod mesh;
 mod rows;
 mod table;
 mod xds;
 
 pub use filter::{Options as FilterOptions, run as run_filter};
+pub use mesh::{Options as MeshOptions, run as run_mesh};
 pub use xds::{Options as XdsOptions, run as run_xds};
