@@ -81,7 +81,7 @@ pub enum NotLoopback {
 /// # Errors
 /// [`BadMesh`]; a port that is taken; a filter that cannot be read; an address beyond loopback.
 pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
-    let with_tls = is_with_tls(settings)?;
+    let with_tls = is_with_tls(settings.xds_listen, settings.api_listen, settings.xds_tls)?;
     let code = Arc::new(read_filter(&settings.filter)?);
     let last_good = LastGood::in_dir(&settings.state_dir)
         .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
@@ -162,12 +162,11 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
 }
 
 /// Whether Envoys must show certificates: wherever others could reach the port.
-fn is_with_tls(settings: &Settings) -> Result<bool, NotLoopback> {
-    let (xds, api) = (settings.xds_listen, settings.api_listen);
+fn is_with_tls(xds: SocketAddr, api: SocketAddr, xds_tls: XdsTls) -> Result<bool, NotLoopback> {
     if !api.ip().is_loopback() {
         return Err(NotLoopback::Api(api));
     }
-    let with_tls = match settings.xds_tls {
+    let with_tls = match xds_tls {
         XdsTls::On => true,
         XdsTls::Auto => !xds.ip().is_loopback(),
         XdsTls::Off if xds.ip().is_loopback() => false,
@@ -276,5 +275,32 @@ impl Bound {
             () = stopping => {}
         }
         servers.await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_could_come_from_elsewhere_must_show_a_certificate() {
+        let demanded = |xds: &str, api: &str, xds_tls| {
+            let addresses = (xds.parse().unwrap(), api.parse().unwrap());
+            is_with_tls(addresses.0, addresses.1, xds_tls)
+        };
+        let (near, far) = ("127.0.0.1:1", "0.0.0.0:1");
+        assert!(matches!(demanded(near, near, XdsTls::Auto), Ok(false)));
+        assert!(matches!(demanded(near, near, XdsTls::On), Ok(true)));
+        assert!(matches!(demanded(near, near, XdsTls::Off), Ok(false)));
+        assert!(matches!(demanded(far, near, XdsTls::Auto), Ok(true)));
+        assert!(matches!(demanded("[::]:1", near, XdsTls::On), Ok(true)));
+        assert!(matches!(
+            demanded(far, near, XdsTls::Off),
+            Err(NotLoopback::Xds(_))
+        ));
+        assert!(matches!(
+            demanded(near, far, XdsTls::On),
+            Err(NotLoopback::Api(_))
+        ));
     }
 }

@@ -319,3 +319,129 @@ fn tier(kind: &'static str, tier: &Tier, renews_at: Option<WallTime>) -> Shown {
         problem: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::units::ServiceName;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{mesh::TrustDomain, pki::days};
+
+    struct World {
+        authority: Authority,
+        made_at: WallTime,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        /// With a root and leaves that live for so many days.
+        fn new(ca_days: u32, service_days: u32) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let lives = CertificateLives {
+                ca_flag: Some(ca_days),
+                service_flag: Some(days(service_days)),
+                ..CertificateLives::default()
+            };
+            let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+            let (folder, made_at) = (Folder::of(dir.path()), clock::now());
+            let said = CertificateDays::default();
+            Self {
+                authority: Authority::open(folder, lives, said, metrics, made_at).unwrap(),
+                made_at,
+                _dir: dir,
+            }
+        }
+
+        fn leaf(&self, name: &str) -> Arc<Credentials> {
+            let name = ServiceName::new(name).unwrap();
+            let identity = Identity::Member(TrustDomain::default(), name);
+            self.authority.credentials(&identity).unwrap()
+        }
+
+        fn renew(&self, after: Duration, at: Instant) {
+            let now = self.made_at.saturating_add(after);
+            self.authority.renew(now, at);
+        }
+
+        fn leaves(&self) -> Vec<Shown> {
+            let mut shown = self.authority.list();
+            shown.retain(|one| one.kind == "leaf");
+            shown
+        }
+    }
+
+    #[test]
+    fn who_is_held_is_renewed_when_due_and_who_is_not_is_forgotten() {
+        let world = World::new(3650, 10);
+        let held = world.leaf("held");
+        let unheld = world.leaf("unheld").serial.clone();
+        assert_eq!(world.leaf("unheld").serial, unheld, "it is issued once");
+        let renewed = world.authority.renewed();
+        let at = Instant::now();
+        world.renew(days(5), at);
+        assert_eq!(world.leaves().len(), 2);
+        assert_eq!(*renewed.borrow(), 0, "nothing is due");
+        world.renew(days(8), at);
+        assert_eq!(*renewed.borrow(), 1);
+        let leaves = world.leaves();
+        assert_eq!((leaves.len(), &*leaves[0].name), (1, "held"));
+        assert_ne!(leaves[0].serial, held.serial);
+        assert!(leaves[0].not_after > held.not_after);
+    }
+
+    #[test]
+    fn a_renewal_that_fails_keeps_what_is_in_use_and_is_tried_again_after_a_pause() {
+        let world = World::new(1, 10);
+        let held = world.leaf("held");
+        let (renewed, at) = (world.authority.renewed(), Instant::now());
+        // The root has ended: nothing can be issued any more.
+        world.renew(days(2), at);
+        let failed = |authority: &Authority| -> Option<(u32, Instant)> {
+            let state = authority.lock();
+            let failed = state.leaves.values().next()?.failed.as_ref()?;
+            Some((failed.times, failed.again_at))
+        };
+        let first = failed(&world.authority);
+        assert_eq!(first, Some((1, at + pause(1))));
+        world.renew(days(2), at + pause(1) / 2);
+        assert_eq!(
+            failed(&world.authority),
+            first,
+            "it is not tried in the pause"
+        );
+        world.renew(days(2), at + pause(1));
+        assert_eq!(
+            failed(&world.authority),
+            Some((2, at + pause(1) + pause(2)))
+        );
+        let leaves = world.leaves();
+        assert_eq!(leaves[0].serial, held.serial);
+        let problem = leaves[0].problem.as_deref().unwrap();
+        assert!(
+            problem.contains("the issuer's certificate ended"),
+            "{problem}"
+        );
+        assert_eq!(*renewed.borrow(), 0);
+    }
+
+    #[test]
+    fn what_the_mesh_file_says_of_their_life_holds_for_those_issued_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        let (lives, said) = (CertificateLives::default(), CertificateDays::default());
+        let folder = Folder::of(dir.path());
+        let authority = Authority::open(folder, lives, said, metrics, clock::now()).unwrap();
+        let life = |name: &str| {
+            let name = ServiceName::new(name).unwrap();
+            let identity = Identity::Member(TrustDomain::default(), name);
+            let leaf = authority.credentials(&identity).unwrap();
+            between(leaf.issued_at, leaf.not_after)
+        };
+        assert_eq!(life("a"), days(90));
+        authority.set_days(Some(7));
+        assert_eq!((life("a"), life("b")), (days(90), days(7)));
+        authority.set_days(None);
+        assert_eq!(life("c"), days(90));
+    }
+}
