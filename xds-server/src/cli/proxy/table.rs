@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::cli::columns::columns;
+
 /// In the order in which a change is sent.
 const TYPES: [&str; 7] = ["CDS", "EDS", "SDS", "RTDS", "ECDS", "LDS", "RDS"];
 /// Counted in the last line, the worst first.
@@ -194,29 +196,6 @@ fn printable(text: &str) -> String {
             }
         })
         .collect()
-}
-
-/// Each column as wide as its widest cell.
-fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..count).map(width).collect();
-    let mut shown = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        shown += line.trim_end();
-        shown.push('\n');
-    }
-    shown
 }
 
 #[cfg(test)]
