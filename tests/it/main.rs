@@ -4,6 +4,7 @@
 mod accounting;
 mod artifact;
 mod breaker;
+mod calendar;
 mod canary;
 mod classes;
 mod cli;
@@ -16,6 +17,7 @@ mod grpcurl;
 mod http2;
 mod mesh;
 mod mesh_file;
+mod ramp;
 mod raw;
 mod reload;
 mod robustness;
