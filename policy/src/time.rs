@@ -193,6 +193,18 @@ impl CivilZone {
             .filter_map(move |offset| offset.to_timestamp(civil).ok())
     }
 
+    /// The first instant at which clocks may show `civil`; within a skipped hour, one before it.
+    pub(crate) fn earliest(&self, civil: DateTime) -> Option<WallTime> {
+        let instant = self.rule.to_ambiguous_timestamp(civil).earlier().ok()?;
+        Some(WallTime::of(instant))
+    }
+
+    /// The last one; within a skipped hour, one after it.
+    pub(crate) fn latest(&self, civil: DateTime) -> Option<WallTime> {
+        let instant = self.rule.to_ambiguous_timestamp(civil).later().ok()?;
+        Some(WallTime::of(instant))
+    }
+
     /// Changes of the clocks after an instant, in order.
     pub(crate) fn changes_after(&self, at: Timestamp) -> impl Iterator<Item = Timestamp> {
         self.rule.following(at).map(|change| change.timestamp())

@@ -203,6 +203,52 @@ fn windows_in_new_york_follow_the_changes_of_its_clocks() -> Result<()> {
     )
 }
 
+/// Salary day: the month's last business day. The month's last day is a Monday, and a holiday.
+#[test]
+fn a_window_of_the_month_begins_and_ends_at_its_second_and_on_its_day_only() -> Result<()> {
+    let calendar = json!({
+        "peak_hours": {
+            "salary": {"start": 9, "end": 12, "monthly": [1, "last-business-day"], "except": "holidays"},
+        },
+        "holidays": [{"name": "Local", "date": "2026-11-30"}, "2027-01-01"],
+    });
+    watch_all(
+        &calendar,
+        &[
+            edge(
+                "the last business day begins",
+                "2026-11-27T09:00:00+05:30",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "it ends",
+                "2026-11-27T12:00:00+05:30",
+                "peak_hour",
+                "normal",
+            ),
+            edge(
+                "the holiday after it",
+                "2026-11-30T09:00:00+05:30",
+                "normal",
+                "normal",
+            ),
+            edge(
+                "the first of the next month",
+                "2026-12-01T09:00:00+05:30",
+                "normal",
+                "peak_hour",
+            ),
+            edge(
+                "a first that is a holiday",
+                "2027-01-01T09:00:00+05:30",
+                "normal",
+                "normal",
+            ),
+        ],
+    )
+}
+
 /// Metrics are read when nobody calls, too.
 #[test]
 fn the_metrics_follow_the_calendar_without_a_request() -> Result<()> {

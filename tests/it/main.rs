@@ -4,6 +4,7 @@
 mod accounting;
 mod artifact;
 mod breaker;
+mod calendar;
 mod canary;
 mod classes;
 mod cli;
@@ -18,6 +19,7 @@ mod identity;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod ramp;
 mod raw;
 mod reload;
 mod robustness;

@@ -7,6 +7,7 @@ pub mod analyze;
 pub mod api;
 pub mod app;
 pub mod bootstrap;
+pub mod calendar;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -2,12 +2,7 @@
 
 use std::ops::Range;
 
-use jiff::civil::DateTime;
-
-use super::{
-    Timetable,
-    next_change::{Days, Selection},
-};
+use super::{Timetable, next_change::Selection};
 use crate::{time::WallTime, units::DisplayName};
 
 /// One time at which a release stands still.
@@ -108,75 +103,6 @@ impl Timetable {
         from: WallTime,
         until: WallTime,
     ) -> impl Iterator<Item = Range<WallTime>> {
-        let selection = freeze.select(self);
-        let days = Days::from_to(self.zone.civil(from).date(), self.zone.civil(until).date());
-        let since = (!selection.holds(self.zone.civil(from))).then_some(from);
-        // Of a selection of nothing there are no instants either.
-        let empty = selection.windows.is_empty() && selection.festivals.is_empty();
-        Unfrozen {
-            selection,
-            pieces: days.pieces().take_while(move |_| !empty),
-            instants: Vec::new().into_iter(),
-            seen: from,
-            since,
-            until,
-        }
-    }
-}
-
-impl Selection<'_> {
-    fn holds(&self, civil: DateTime) -> bool {
-        let date = civil.date();
-        let mut windows = self.windows.iter();
-        let mut festivals = self.festivals.iter();
-        windows.any(|window| window.holds(civil, &self.timetable.business))
-            || festivals.any(|festival| festival.dates.contains(date))
-    }
-}
-
-/// Walks from one instant at which something may change to the next.
-struct Unfrozen<'t, P> {
-    selection: Selection<'t>,
-    /// Days that are still to be looked at.
-    pieces: P,
-    /// Of the days that are looked at.
-    instants: std::vec::IntoIter<WallTime>,
-    seen: WallTime,
-    /// The stretch that has begun.
-    since: Option<WallTime>,
-    until: WallTime,
-}
-
-impl<P: Iterator<Item = Days>> Iterator for Unfrozen<'_, P> {
-    type Item = Range<WallTime>;
-
-    fn next(&mut self) -> Option<Range<WallTime>> {
-        loop {
-            let Some(instant) = self.instants.next() else {
-                match self.pieces.next() {
-                    Some(days) => {
-                        let instants = self.selection.instants_within(days, self.seen);
-                        self.instants = instants.into_iter();
-                        continue;
-                    }
-                    None => return self.since.take().map(|since| since..self.until),
-                }
-            };
-            self.seen = instant;
-            if instant >= self.until {
-                self.pieces.by_ref().for_each(drop);
-                self.instants = Vec::new().into_iter();
-                continue;
-            }
-            let civil = self.selection.timetable.zone.civil(instant);
-            match (self.since, self.selection.holds(civil)) {
-                (Some(since), true) => {
-                    self.since = None;
-                    return Some(since..instant);
-                }
-                (None, false) => self.since = Some(instant),
-                _ => {}
-            }
-        }
+        freeze.select(self).stretches(false, from, until)
     }
 }

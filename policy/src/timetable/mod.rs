@@ -5,6 +5,7 @@ mod festival;
 mod freeze;
 mod holiday;
 mod next_change;
+mod stretches;
 mod window;
 
 use std::{cmp::Reverse, time::Duration};

@@ -89,12 +89,22 @@ impl Display for Finding {
 }
 
 /// Every rule, in the reference's order.
-pub const RULES: &[&Rule] = &[&calendar::FESTIVALS_OVER];
+pub const RULES: &[&Rule] = &[
+    &calendar::FESTIVALS_OVER,
+    &calendar::HOLIDAYS_OVER,
+    &calendar::WINDOW_OVER,
+    &calendar::NEXT_YEAR_EMPTY,
+    &calendar::NPCI_PEAK_DIFFERS,
+];
 
 /// All that is found in `mesh` at `now`: errors first, then in the order of rules.
 pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     let mut findings = Vec::new();
     calendar::festivals_over(mesh, now, &mut findings);
+    calendar::holidays_over(mesh, now, &mut findings);
+    calendar::windows_over(mesh, now, &mut findings);
+    calendar::next_year_empty(mesh, now, &mut findings);
+    calendar::npci_peak_differs(mesh, &mut findings);
     findings.sort_by_key(|finding| finding.severity);
     findings
 }

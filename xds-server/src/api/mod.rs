@@ -1,6 +1,7 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod calendar;
 mod certificates;
 mod loads;
 mod metrics;
@@ -86,6 +87,8 @@ pub async fn serve(
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/bootstrap/{name}", get(member))
         .route("/api/v1/explain", get(explain_request))
+        .route("/api/v1/calendar/next", get(calendar::next))
+        .route("/api/v1/calendar/month", get(calendar::month))
         .merge(raw::routes())
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
         .with_state(state);

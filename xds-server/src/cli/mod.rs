@@ -2,6 +2,7 @@
 
 mod analyze;
 mod bootstrap;
+mod calendar;
 mod certs;
 mod completion;
 mod explain;
@@ -38,6 +39,7 @@ enum Command {
     Serve(serve::Serve),
     Analyze(analyze::Analyze),
     Bootstrap(bootstrap::Bootstrap),
+    Calendar(calendar::Calendar),
     Completion(completion::Completion),
     Explain(explain::Explain),
     Proxy(proxy::Proxy),
@@ -92,6 +94,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Analyze(analyze) => analyze.run(),
         Command::Completion(completion) => completion.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
+        Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),

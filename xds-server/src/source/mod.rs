@@ -1,6 +1,8 @@
 //! The mesh as it stands on disk: read, followed, reported. Only content counts: touching a file changes
 //! nothing.
 
+#[cfg(test)]
+mod calendars;
 mod load;
 mod metrics;
 #[cfg(test)]
