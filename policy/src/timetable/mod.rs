@@ -5,6 +5,7 @@ mod festival;
 mod freeze;
 mod holiday;
 mod next_change;
+mod overlap;
 mod window;
 
 use std::{cmp::Reverse, time::Duration};
@@ -15,6 +16,7 @@ pub use day::{DaySet, Minute, MonthDays};
 pub use festival::{DateRange, Festival, parse_date};
 pub use freeze::{Freeze, FreezeWhen};
 pub use holiday::{BusinessDays, Holiday};
+pub use overlap::Overlap;
 pub use window::Window;
 
 use crate::{
