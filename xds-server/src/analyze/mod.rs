@@ -103,6 +103,7 @@ pub const RULES: &[&Rule] = &[
     &services::WITHOUT_ENDPOINTS,
     &services::CALLS_WITHOUT_ENDPOINTS,
     &services::UNREACHED,
+    &services::PLAINTEXT,
     &canary::WITHOUT_ENDPOINTS,
     &canary::WITHOUT_STABLE,
     &canary::COMPLETE,

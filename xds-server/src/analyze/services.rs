@@ -3,7 +3,7 @@
 use policy::units::ServiceName;
 
 use super::{Finding, Rule, Severity};
-use crate::mesh::{Mesh, RouteAction, Service};
+use crate::mesh::{Mesh, MutualTls, RouteAction, Service};
 
 pub(super) const WITHOUT_ENDPOINTS: Rule = Rule {
     code: "service-without-endpoints",
@@ -26,6 +26,13 @@ pub(super) const UNREACHED: Rule = Rule {
     fix: "add a route, name it in the `uses` of its callers, or take the service out",
 };
 
+pub(super) const PLAINTEXT: Rule = Rule {
+    code: "plaintext-accepted",
+    severity: Severity::Info,
+    finds: "a service's sidecars can be reached over the network without a certificate (`mtls: permissive` or `off`)",
+    fix: "leave `mtls` out, once all callers have sidecars",
+};
+
 pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
     for (name, service) in &mesh.services {
         if service.endpoints.is_empty() {
@@ -34,6 +41,16 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
                 format!("services.{name}"),
                 format!("{name} has no endpoints: calls to it are answered with 503"),
                 WITHOUT_ENDPOINTS.fix,
+            ));
+        }
+        let mut hosts = service.endpoints.iter().map(|endpoint| &endpoint.host);
+        let plain = service.sidecar && service.mtls != MutualTls::Strict;
+        if plain && hosts.any(|host| !host.is_loopback()) {
+            findings.push(Finding::new(
+                &PLAINTEXT,
+                format!("services.{name}.mtls"),
+                format!("whoever reaches a sidecar of {name} needs no certificate"),
+                PLAINTEXT.fix,
             ));
         }
         if says_who_calls_whom(mesh) && !is_reached(mesh, name) {
@@ -140,6 +157,21 @@ gateways:
             "services: {lonely: {}, a: {}, b: {uses: [a]}}",
         ] {
             assert_eq!(found(reached, &[&UNREACHED]), [""; 0], "{reached}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_that_takes_plaintext_from_the_network_is_told_of() {
+        let text = |mtls: &str, host: &str| {
+            format!("services: {{a: {{{mtls}endpoints: [{{host: {host}, port: 1}}]}}}}")
+        };
+        let told = ["services.a.mtls: whoever reaches a sidecar of a needs no certificate"];
+        for mtls in ["mtls: permissive, ", "mtls: off, "] {
+            assert_eq!(found(&text(mtls, "10.0.0.1"), &[&PLAINTEXT]), told);
+            assert_eq!(found(&text(mtls, "127.0.0.1"), &[&PLAINTEXT]), [""; 0]);
+        }
+        for fine in ["", "sidecar: false, "] {
+            assert_eq!(found(&text(fine, "10.0.0.1"), &[&PLAINTEXT]), [""; 0]);
         }
     }
 }
