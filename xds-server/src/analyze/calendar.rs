@@ -14,6 +14,7 @@ pub(super) const FESTIVALS_OVER: Rule = Rule {
     code: "festivals-over",
     severity: Severity::Warning,
     finds: "festivals are listed, and none of them lies ahead",
+    fix: "add the next festivals, or take the list away",
 };
 
 /// As above, of the days by which `last-business-day` and `except: holidays` go.
@@ -21,6 +22,7 @@ pub(super) const HOLIDAYS_OVER: Rule = Rule {
     code: "holidays-over",
     severity: Severity::Warning,
     finds: "holidays are listed, and none of them lies ahead",
+    fix: "add the next holidays, or take the list away",
 };
 
 /// A window that never comes again.
@@ -28,6 +30,7 @@ pub(super) const WINDOW_OVER: Rule = Rule {
     code: "window-over",
     severity: Severity::Warning,
     finds: "a window is for dates that all lie behind",
+    fix: "give it new dates, or take the window out",
 };
 
 /// Next year's list is made while this one's still holds.
@@ -35,6 +38,7 @@ pub(super) const NEXT_YEAR_EMPTY: Rule = Rule {
     code: "next-year-empty",
     severity: Severity::Warning,
     finds: "the year ends within 92 days, and the next one holds no festival",
+    fix: "add the festivals of the next year, or include a calendar that has them",
 };
 
 /// A mesh of India whose peak is not the regulator's.
@@ -42,6 +46,7 @@ pub(super) const NPCI_PEAK_DIFFERS: Rule = Rule {
     code: "npci-peak-differs",
     severity: Severity::Info,
     finds: "windows of a mesh in India differ from the peak hours of UPI that NPCI names",
+    fix: "include calendars/npci-peak.yaml, or keep the windows if they are meant",
 };
 
 pub(super) fn festivals_over(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
@@ -50,7 +55,7 @@ pub(super) fn festivals_over(mesh: &Mesh, now: WallTime, findings: &mut Vec<Find
             &FESTIVALS_OVER,
             "festivals",
             "no festival lies ahead: the calendar is out of date",
-            "add the next festivals, or take the list away",
+            FESTIVALS_OVER.fix,
         ));
     }
 }

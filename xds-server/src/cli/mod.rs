@@ -9,6 +9,7 @@ mod explain;
 mod output;
 mod proxy;
 mod remote;
+mod schema;
 mod serve;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
@@ -44,6 +45,7 @@ enum Command {
     Explain(explain::Explain),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
+    Schema(schema::Schema),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -98,6 +100,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
+        Command::Schema(schema) => schema.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
