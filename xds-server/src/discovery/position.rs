@@ -16,6 +16,8 @@ const WILDCARD: &str = "*";
 
 /// Names that one client may want of one type. More is a mistake or an attack.
 pub const NAMES_MAX: usize = 100_000;
+/// Longest name that a client may want.
+pub const NAME_BYTES_MAX: usize = 4096;
 
 /// Whether removals are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +54,8 @@ pub struct Position {
     named_once: bool,
     names: Sorted<Name>,
     known: Sorted<Known>,
+    /// Of all that the client said: its names, and what it kept from an earlier stream.
+    name_bytes: usize,
     /// The next response must be sent although nothing changed.
     owed: bool,
     /// State of the world: the client came back with this version, which is what it would be sent.
@@ -69,6 +73,7 @@ impl Position {
             named_once: false,
             names: Sorted::default(),
             known: Sorted::default(),
+            name_bytes: 0,
             owed: false,
             resumed: None,
         }
@@ -104,7 +109,13 @@ impl Position {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.known.len() * size_of::<Known>() + self.names.len() * size_of::<Name>()
+        let entries = self.known.len() * size_of::<Known>() + self.names.len() * size_of::<Name>();
+        entries + self.name_bytes
+    }
+
+    /// How much of that its client chose.
+    pub(super) fn name_bytes(&self) -> usize {
+        self.name_bytes
     }
 
     /// The version with which it came back and missed nothing.
@@ -120,13 +131,17 @@ impl Position {
     /// The client asks. `repeated`: with the nonce of a response that it has answered already.
     ///
     /// # Errors
-    /// When it wants more than [`NAMES_MAX`] names.
+    /// When it wants more than [`NAMES_MAX`] names, or one beyond [`NAME_BYTES_MAX`].
     pub(super) fn asked(
         &self,
         interest: Interest,
         repeated: bool,
         collection: &Collection,
     ) -> Result<Self, RequestError> {
+        let longest = interest.longest_name();
+        if longest > NAME_BYTES_MAX {
+            return Err(RequestError::LongName { bytes: longest });
+        }
         let mut next = self.clone();
         next.resumed = None;
         let first = !mem::replace(&mut next.begun, true);
@@ -146,6 +161,9 @@ impl Position {
         if next.names.len() > NAMES_MAX || next.known.len() > NAMES_MAX {
             return Err(RequestError::TooManyNames);
         }
+        let kept = next.known.iter().map(Known::kept_bytes);
+        next.name_bytes =
+            next.names.iter().map(|name| name.len()).sum::<usize>() + kept.sum::<usize>();
         Ok(next)
     }
 

@@ -50,6 +50,9 @@ pub struct Others {
 const MADE: [ResourceType; 4] = ResourceType::NAMED_BY_OTHERS;
 const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
 
+/// Bytes of all names that one stream may want, over all types.
+pub const STREAM_NAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// One stream of one node.
 #[derive(Debug)]
 pub struct Session {
@@ -171,6 +174,13 @@ impl Session {
         self.track(kind).map(|track| &track.status)
     }
 
+    /// Bytes of the names that the client wants, over all types.
+    pub fn name_bytes(&self) -> usize {
+        let tracks = self.tracks.iter();
+        let bytes = tracks.map(|(_, track)| track.status.position.name_bytes());
+        bytes.sum()
+    }
+
     fn track(&self, kind: ResourceType) -> Option<&Track> {
         let mut tracks = self.tracks.iter();
         tracks.find_map(|(known, track)| (*known == kind).then_some(&**track))
@@ -221,6 +231,9 @@ impl Session {
                 let version = Arc::clone(version);
                 track.status.sent = Arc::clone(&version);
                 track.status.acked = version;
+            }
+            if self.name_bytes() > STREAM_NAME_BYTES_MAX {
+                return Err(RequestError::TooManyNameBytes);
             }
         }
         Ok(answer)

@@ -641,3 +641,40 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
         assert_eq!(told_by(&mut clusters, true, true), [removal]);
     }
 }
+
+/// What a client may want is bounded: discovery.proto sets no bound, so it is told which one it met.
+#[test]
+fn names_are_bounded_one_by_one_and_all_of_a_stream_together() {
+    use super::{NAME_BYTES_MAX, RequestError, STREAM_NAME_BYTES_MAX};
+    let wants = |names: Vec<String>, delta: bool| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        match delta {
+            true => changes(&names, &[], &[]),
+            false => names_of(&names, ""),
+        }
+    };
+    let long = |number: usize, bytes: usize| format!("{number:0bytes$}");
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let delta = variant == Variant::Delta;
+        let mut session = session(variant, &view(&[]));
+        let mut ask = |kind, names| {
+            let mut responses = Vec::new();
+            session.on_request(request(kind, "", None, wants(names, delta)), &mut responses)
+        };
+        assert!(ask(Cluster, vec![long(1, NAME_BYTES_MAX)]).is_ok());
+        let bytes = NAME_BYTES_MAX + 1;
+        let error = ask(ClusterLoadAssignment, vec![long(1, bytes)]);
+        assert_eq!(error, Err(RequestError::LongName { bytes }));
+        // Half of it in one type, half of it in another: one more is too much.
+        let half = STREAM_NAME_BYTES_MAX / NAME_BYTES_MAX / 2;
+        let many = |count| {
+            (0..count)
+                .map(|number| long(number, NAME_BYTES_MAX))
+                .collect()
+        };
+        assert!(ask(RouteConfiguration, many(half)).is_ok());
+        assert!(ask(ClusterLoadAssignment, many(half - 1)).is_ok());
+        let error = ask(Listener, vec![long(1, NAME_BYTES_MAX)]);
+        assert_eq!(error, Err(RequestError::TooManyNameBytes));
+    }
+}
