@@ -13,6 +13,7 @@ use harness::{
     wait::wait_for,
     xds::{Connection, Kind, Request, Service, Stream, Variant},
 };
+use tonic::Code;
 
 use super::{
     abuse::Bystander,
@@ -214,7 +215,7 @@ fn what_streams_filled_with_names_and_metadata_is_given_back() -> Result<()> {
     expect("code", end.code, Code::ResourceExhausted)?;
     ensure!(end.message.contains("16777216"), "{end:?}");
     for _ in 0..STREAMS {
-        let metadata = [("large".to_string(), text(4_000_000))].into();
+        let metadata = [("large".to_string(), text_of(4_000_000))].into();
         let about = EnvoyNode {
             id: "large".into(),
             metadata: Some(Struct { fields: metadata }),
@@ -241,7 +242,7 @@ fn what_streams_filled_with_names_and_metadata_is_given_back() -> Result<()> {
     bystander.is_served()
 }
 
-fn text(bytes: usize) -> Value {
+fn text_of(bytes: usize) -> Value {
     Value {
         kind: Some(ValueKind::StringValue("x".repeat(bytes))),
     }

@@ -11,6 +11,7 @@ mod known;
 mod memo;
 mod payload;
 mod position;
+mod refusals;
 mod request;
 mod session;
 mod sorted;
@@ -28,9 +29,10 @@ use std::sync::Arc;
 pub use memo::Memo;
 pub use payload::Payload;
 pub use position::{NAME_BYTES_MAX, NAMES_MAX, Position};
+pub use refusals::Refused;
 pub use request::{Asked, Message, Request, RequestError};
 pub use session::{Others, Response, STREAM_NAME_BYTES_MAX, Session};
-pub use track::{Answer, Nack, Status};
+pub use track::{Answer, Held, Nack, Status};
 
 /// A resource's name.
 pub type Name = Arc<str>;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::resource::{Collection, Resource, ResourceType};
 
-const WILDCARD: &str = "*";
+pub(super) const WILDCARD: &str = "*";
 
 /// Names that one client may want of one type. More is a mistake or an attack.
 pub const NAMES_MAX: usize = 100_000;
@@ -128,6 +128,21 @@ impl Position {
         self.known.get(name).is_some_and(Known::is_there)
     }
 
+    /// What it knows of this name.
+    pub(super) fn known_of(&self, name: &str) -> Option<&Known> {
+        self.known.get(name)
+    }
+
+    /// Whether both want the same.
+    pub(super) fn wants_the_same(&self, other: &Self) -> bool {
+        self.wildcard == other.wildcard && self.names == other.names
+    }
+
+    /// Whether it wants a resource of this name.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
     /// The client asks. `repeated`: with the nonce of a response that it has answered already.
     ///
     /// # Errors
@@ -200,7 +215,6 @@ impl Position {
         // and waits to be told again what it needs.
         if repeated && same {
             self.known.clear();
-            self.owed = full_state && wants_some;
         }
         if full_state && (first || newly_wild || newly_named) {
             self.owed = wants_some;
@@ -341,16 +355,24 @@ impl Position {
             match side {
                 Side::Left(known) if known.is_there() => lost.push(known),
                 Side::Both(known, wanted) if !known.has(wanted) => {
+                    if known.is_there() && collection.withheld(&wanted.name).is_some() {
+                        continue;
+                    }
+                    let Some(told) = offered(collection, wanted) else {
+                        continue;
+                    };
                     let list = match known.is_there() {
                         true => &mut contents.changed,
                         false => &mut contents.new,
                     };
-                    list.push(Arc::clone(&wanted.name));
-                    contents.resources.push(Arc::clone(wanted));
+                    list.push(Arc::clone(&told.name));
+                    contents.resources.push(Arc::clone(told));
                 }
                 Side::Right(wanted) => {
-                    contents.new.push(Arc::clone(&wanted.name));
-                    contents.resources.push(Arc::clone(wanted));
+                    if let Some(told) = offered(collection, wanted) {
+                        contents.new.push(Arc::clone(&told.name));
+                        contents.resources.push(Arc::clone(told));
+                    }
                 }
                 Side::Left(_) | Side::Both(..) => {}
             }
@@ -371,7 +393,10 @@ impl Position {
             Variant::StateOfTheWorld if self.kind.is_full_state() => {
                 contents.must_be_told = removals == Removals::Tell && !lost.is_empty();
                 if !contents.is_nothing() || self.owed {
-                    contents.resources = self.wanted(collection).cloned().collect();
+                    let offered = self
+                        .wanted(collection)
+                        .filter_map(|one| offered(collection, one));
+                    contents.resources = offered.cloned().collect();
                     if removals == Removals::Hold {
                         let held = lost.iter().filter_map(|known| match known {
                             Known::Sent(resource) => Some(Arc::clone(resource)),
@@ -420,5 +445,13 @@ impl Position {
         let mut position = Self::clone(self);
         position.known.retain(|known| !again(known));
         Arc::new(position)
+    }
+}
+
+/// A resource, or what this client is offered in its place.
+fn offered<'c>(collection: &'c Collection, wanted: &'c Arc<Resource>) -> Option<&'c Arc<Resource>> {
+    match collection.withheld(&wanted.name) {
+        Some(instead) => instead.as_ref(),
+        None => Some(wanted),
     }
 }

@@ -1,5 +1,7 @@
 //! The rules of the protocol, one story each, told to one stream.
 
+mod rejections;
+
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Interest, Memo, Others, Request, Response, Session, Variant};
@@ -7,12 +9,16 @@ use crate::resource::{Resource, ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
 
-/// A view of resources written `TYPE name version`: `c` clusters, `e` endpoints, `l` listeners, `r`
-/// routes.
+/// A view of resources. A route's version says which clusters it names: `to a and b`.
 pub(super) fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     let resources = resources.iter().map(|(kind, name, version)| {
         let resource = Resource::new(*kind, name, version, b"");
-        (*kind, Arc::new(resource))
+        let clusters = match *kind {
+            RouteConfiguration => version.trim_start_matches("to ").split(" and "),
+            _ => "".split(" and "),
+        };
+        let clusters = clusters.filter(|name| !name.is_empty()).map(Arc::from);
+        (*kind, Arc::new(resource.naming(clusters.collect())))
     });
     Arc::new(View::new(resources.collect()))
 }
@@ -591,7 +597,11 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
     let (without, with) = without_and_with_canary();
     let told_by = |stream: &mut Stream, made: bool, used: bool| {
         let mut responses = Vec::new();
-        let others = Others { made, used };
+        let others = Others {
+            made,
+            used,
+            ..Others::default()
+        };
         stream.session.on_others(others, &mut responses);
         told(&stream.noted(responses))
     };
@@ -612,7 +622,7 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
         // The canary comes: its cluster at once, the route to it when the cluster was accepted.
         let waits = Others {
             made: false,
-            used: true,
+            ..Others::default()
         };
         routes.session.expect(waits);
         assert!(routes.see(&with).is_empty());
@@ -627,8 +637,8 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
 
         // It goes: the route at once, its cluster when the route was accepted.
         let waits = Others {
-            made: true,
             used: false,
+            ..Others::default()
         };
         clusters.session.expect(waits);
         assert!(clusters.see(&without).is_empty());
