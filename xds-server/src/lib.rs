@@ -26,6 +26,7 @@ pub mod proxies;
 pub mod publish;
 pub mod raw;
 pub mod redact;
+pub mod reference;
 pub mod resource;
 pub mod settings;
 pub mod source;

@@ -5,6 +5,7 @@ mod festival;
 mod freeze;
 mod holiday;
 mod next_change;
+mod overlap;
 mod stretches;
 mod window;
 
@@ -16,6 +17,7 @@ pub use day::{DaySet, Minute, MonthDays};
 pub use festival::{DateRange, Festival, parse_date};
 pub use freeze::{Freeze, FreezeWhen};
 pub use holiday::{BusinessDays, Holiday};
+pub use overlap::Overlap;
 pub use window::Window;
 
 use crate::{

@@ -1,6 +1,7 @@
 //! Mesh files as people keep them: wrong, in parts, in folders, in ConfigMaps, and edited while all runs.
 
 mod bad_input;
+mod findings;
 mod follow;
 mod precedence;
 

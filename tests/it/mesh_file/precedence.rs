@@ -83,7 +83,10 @@ fn the_file_named_outranks_mesh_config_path_which_may_be_a_folder() -> Result<()
         &dir.path().join("folder/a.yaml"),
         b"services: {a: {port: 0}}\n",
     )?;
-    write(&dir.path().join("good.yaml"), b"services: {a: {}}\n")?;
+    write(
+        &dir.path().join("good.yaml"),
+        b"services: {a: {endpoints: [{host: 10.0.0.1, port: 15006}]}}\n",
+    )?;
     let folder = dir.path().join("folder");
     let environment = [("MESH_CONFIG_PATH", folder.to_str().context("path")?)];
     let output = run(&["analyze"], &environment)?;

@@ -14,6 +14,7 @@ pub(super) const FESTIVALS_OVER: Rule = Rule {
     code: "festivals-over",
     severity: Severity::Warning,
     finds: "festivals are listed, and none of them lies ahead",
+    fix: "add the next festivals, or take the list away",
 };
 
 /// As above, of the days by which `last-business-day` and `except: holidays` go.
@@ -50,7 +51,7 @@ pub(super) fn festivals_over(mesh: &Mesh, now: WallTime, findings: &mut Vec<Find
             &FESTIVALS_OVER,
             "festivals",
             "no festival lies ahead: the calendar is out of date",
-            "add the next festivals, or take the list away",
+            FESTIVALS_OVER.fix,
         ));
     }
 }

@@ -1,7 +1,15 @@
 //! What is legal in a mesh, and most likely a mistake. A pure function of the mesh and an instant; a new
 //! rule is a [`Rule`] in [`RULES`] and a function in [`analyze`].
 
+mod breaker;
 mod calendar;
+mod canary;
+mod classes;
+mod covers;
+mod gateways;
+mod retries;
+mod services;
+mod windows;
 
 use std::fmt::{self, Display};
 
@@ -42,6 +50,8 @@ pub struct Rule {
     pub severity: Severity,
     /// What it finds, for the reference.
     pub finds: &'static str,
+    /// What is to be done about it in general, for the reference.
+    pub fix: &'static str,
 }
 
 /// One thing found in a mesh.
@@ -90,6 +100,27 @@ impl Display for Finding {
 
 /// Every rule, in the reference's order.
 pub const RULES: &[&Rule] = &[
+    &services::WITHOUT_ENDPOINTS,
+    &services::CALLS_WITHOUT_ENDPOINTS,
+    &services::UNREACHED,
+    &canary::WITHOUT_ENDPOINTS,
+    &canary::WITHOUT_STABLE,
+    &canary::COMPLETE,
+    &canary::NOT_STICKY,
+    &breaker::NEVER_TRIPS,
+    &breaker::ALL_MUST_FAIL,
+    &breaker::HEALTH_CHECK_SLOWER,
+    &retries::MULTIPLY,
+    &retries::WORST_CASE,
+    &gateways::ROUTE_SHADOWED,
+    &gateways::ROUTE_NEVER_MATCHES,
+    &gateways::WITHOUT_ROUTES,
+    &gateways::ANY_HOST,
+    &classes::NEVER_MATCHES,
+    &classes::SHADOWED,
+    &classes::UNKNOWN,
+    &windows::OVERLAP,
+    &windows::OUTRANKED,
     &calendar::FESTIVALS_OVER,
     &calendar::HOLIDAYS_OVER,
     &calendar::WINDOW_OVER,
@@ -100,11 +131,22 @@ pub const RULES: &[&Rule] = &[
 /// All that is found in `mesh` at `now`: errors first, then in the order of rules.
 pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     let mut findings = Vec::new();
+    services::look(mesh, &mut findings);
+    canary::look(mesh, now, &mut findings);
+    breaker::look(mesh, &mut findings);
+    retries::look(mesh, &mut findings);
+    gateways::look(mesh, &mut findings);
+    classes::look(mesh, &mut findings);
+    windows::look(mesh, now, &mut findings);
     calendar::festivals_over(mesh, now, &mut findings);
     calendar::holidays_over(mesh, now, &mut findings);
     calendar::windows_over(mesh, now, &mut findings);
     calendar::next_year_empty(mesh, now, &mut findings);
     calendar::npci_peak_differs(mesh, &mut findings);
-    findings.sort_by_key(|finding| finding.severity);
+    let place = |finding: &Finding| RULES.iter().position(|rule| rule.code == finding.code);
+    findings.sort_by_key(|finding| (finding.severity, place(finding)));
     findings
 }
+
+#[cfg(test)]
+mod tests;

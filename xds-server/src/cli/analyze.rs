@@ -11,6 +11,7 @@ use crate::{
     analyze::{Finding, Severity, analyze},
     clock,
     mesh::{Document, MeshProblem, Place, plain},
+    reference::rule_reference,
     settings::{self, ConfigPath},
     source::Loader,
 };
@@ -34,6 +35,9 @@ pub(super) struct Analyze {
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Print what there is to find, as Markdown, and look at no file.
+    #[arg(long, conflicts_with_all = ["file", "at", "output"])]
+    rules: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,6 +60,10 @@ struct Placed {
 
 impl Analyze {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.rules {
+            print!("{}", rule_reference());
+            return Ok(());
+        }
         let now = match &self.at {
             Some(at) => policy::time::parse_instant(at)
                 .map_err(|error| UsageError(format!("at: {error}")))?,

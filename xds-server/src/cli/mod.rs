@@ -9,6 +9,7 @@ mod explain;
 mod output;
 mod proxy;
 mod remote;
+mod schema;
 mod serve;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
@@ -43,7 +44,11 @@ enum Command {
     Completion(completion::Completion),
     Explain(explain::Explain),
     Proxy(proxy::Proxy),
+<<<<<<< HEAD
     Certs(certs::Certs),
+=======
+    Schema(schema::Schema),
+>>>>>>> 7dd4ff4 (mumbai-mesh schema: editors complete and check mesh files, and one table, held against the readers, is schema and reference)
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -97,7 +102,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
         Command::Proxy(proxy) => proxy.run(),
+<<<<<<< HEAD
         Command::Certs(certs) => certs.run(),
+=======
+        Command::Schema(schema) => schema.run(),
+>>>>>>> 7dd4ff4 (mumbai-mesh schema: editors complete and check mesh files, and one table, held against the readers, is schema and reference)
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -23,5 +23,8 @@ pub use model::{
     Retries, RetryBudget, Rewrite, Route, RouteAction, Service, Thresholds, Tracing,
 };
 pub use place::{MeshProblem, Place, plain};
+/// A tree needs no places, and tests read many.
+#[cfg(test)]
+pub(crate) use read::read_mesh;
 pub use read::{Defaults, empty, read};
 pub use trust_domain::TrustDomain;

@@ -105,6 +105,12 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/reference",
+        may_use: Some(&["analyze", "mesh"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/compile",
         may_use: Some(&["mesh", "resource"]),
         never: WORLD,

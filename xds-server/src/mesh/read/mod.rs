@@ -74,7 +74,7 @@ pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
 }
 
 /// Reads the tree of all files together.
-pub(super) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+pub(crate) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
     file.not_supported(&["freeze", "debug_headers"]);
     let general = read_general(&mut file, defaults);

@@ -1,0 +1,318 @@
+//! Findings of circuit breakers: rules that no traffic can meet, and health checks that come too late.
+
+use std::time::Duration;
+
+use policy::{
+    breaker::{BreakerRules, ErrorRate},
+    limit::Limit,
+    time::format_duration,
+    traffic_class::TrafficClass,
+    units::{BasisPoints, ServiceName},
+};
+
+use super::{Finding, Rule, Severity};
+use crate::mesh::{HealthCheck, Mesh, Service};
+
+pub(super) const NEVER_TRIPS: Rule = Rule {
+    code: "breaker-never-trips",
+    severity: Severity::Warning,
+    finds: "a breaker's rule cannot be met: it wants more requests within its window than limits let through, or calls slower than any timeout lets them become",
+    fix: "lower `minimum_requests`, lengthen `window`, or let `over` be shorter than the timeout",
+};
+
+pub(super) const ALL_MUST_FAIL: Rule = Rule {
+    code: "breaker-all-must-fail",
+    severity: Severity::Warning,
+    finds: "a breaker's rule wants 100 %: a single good request within the window keeps it closed",
+    fix: "lower `percent` (50 is the default), or use `consecutive_failures`",
+};
+
+pub(super) const HEALTH_CHECK_SLOWER: Rule = Rule {
+    code: "health-check-slower-than-breaker",
+    severity: Severity::Warning,
+    finds: "one endpoint that dies fails so many requests that the breaker opens for the whole service, before the health check leaves the endpoint out",
+    fix: "check more often, or add `outlier_detection: {consecutive_gateway_failures: 3}`",
+};
+
+pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    for (name, service) in &mesh.services {
+        let plan = &service.breaker;
+        let path = format!("services.{name}.circuit_breaker");
+        let breaker = Breaker { mesh, service };
+        let (error_rate, slow) = (plan.rules.error_rate, plan.rules.slow_calls);
+        breaker.rate(&path, error_rate, Time::Any, findings);
+        breaker.slow(&path, slow, Time::Any, findings);
+        if let Some(at) = &plan.at_peak {
+            let path = format!("{path}.at_peak");
+            breaker.rate(&path, at.error_rate, Time::Peak, findings);
+            breaker.slow(&path, at.slow_calls, Time::Peak, findings);
+        }
+        if let Some(at) = &plan.at_festival {
+            let path = format!("{path}.at_festival");
+            breaker.rate(&path, at.error_rate, Time::Festival, findings);
+            breaker.slow(&path, at.slow_calls, Time::Festival, findings);
+        }
+        health_check(name, service, findings);
+    }
+}
+
+/// When a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    Any,
+    Peak,
+    Festival,
+}
+
+/// A rule over a sliding window.
+struct Windowed<'r> {
+    path: &'r str,
+    minimum_requests: u32,
+    window: Duration,
+    percent: BasisPoints,
+}
+
+struct Breaker<'m> {
+    mesh: &'m Mesh,
+    service: &'m Service,
+}
+
+impl Breaker<'_> {
+    fn rate(&self, path: &str, rate: Option<ErrorRate>, time: Time, findings: &mut Vec<Finding>) {
+        let Some(rate) = rate else { return };
+        let rule = Windowed {
+            path: &format!("{path}.error_rate"),
+            minimum_requests: rate.minimum_requests,
+            window: rate.window,
+            percent: rate.percent,
+        };
+        self.windowed(&rule, time, findings);
+    }
+
+    fn slow(
+        &self,
+        path: &str,
+        slow: Option<policy::breaker::SlowCalls>,
+        time: Time,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(slow) = slow else { return };
+        let path = format!("{path}.slow_calls");
+        let rule = Windowed {
+            path: &path,
+            minimum_requests: slow.minimum_requests,
+            window: slow.window,
+            percent: slow.percent,
+        };
+        self.windowed(&rule, time, findings);
+        let longest = self.service.longest_timeout;
+        let longest = longest.unwrap_or(BreakerRules::DEFAULT_ROUTE_TIMEOUT);
+        if slow.over > longest {
+            let (over, longest) = (format_duration(slow.over), format_duration(longest));
+            findings.push(Finding::new(
+                &NEVER_TRIPS,
+                format!("{path}.over"),
+                format!("no call takes longer than {over}: the timeout ends it after {longest}"),
+                format!("let over be shorter than {longest}, or lengthen the timeout"),
+            ));
+        }
+    }
+
+    fn windowed(&self, rule: &Windowed<'_>, time: Time, findings: &mut Vec<Finding>) {
+        let window = format_duration(rule.window);
+        if let Some(most) = self.most_requests(rule.window, time)
+            && most < u64::from(rule.minimum_requests)
+        {
+            let least = rule.minimum_requests;
+            findings.push(Finding::new(
+                &NEVER_TRIPS,
+                format!("{}.minimum_requests", rule.path),
+                format!(
+                    "wants {least} requests in {window}, and limits let {most} through at most"
+                ),
+                format!("write at most {most}, or lengthen the window"),
+            ));
+        }
+        if rule.percent == BasisPoints::ALL {
+            findings.push(Finding::new(
+                &ALL_MUST_FAIL,
+                format!("{}.percent", rule.path),
+                format!("is 100: a single good request within {window} keeps the breaker closed"),
+                ALL_MUST_FAIL.fix,
+            ));
+        }
+    }
+
+    /// How many requests of one class an Envoy lets through to the service within a window; `None`
+    /// where no limit says.
+    fn most_requests(&self, window: Duration, time: Time) -> Option<u64> {
+        let own = self.service.limit.as_ref();
+        let own = own.and_then(|limit| most(limit, window, time));
+        // A class without a limit is limited by the service alone.
+        let classes: Option<Vec<u64>> = self
+            .classes()
+            .map(|class| most(class?.limit.as_ref()?, window, time))
+            .collect();
+        let class = classes.and_then(|most| most.into_iter().max());
+        match (own, class) {
+            (Some(own), Some(class)) => Some(own.min(class)),
+            (own, class) => own.or(class),
+        }
+    }
+
+    /// The classes that requests to the service may be of: all that match requests, and its own.
+    fn classes(&self) -> impl Iterator<Item = Option<&TrafficClass>> {
+        let classes = &self.mesh.traffic_classes;
+        let own = classes
+            .iter()
+            .find(|class| class.name == self.service.class);
+        let matching = classes.iter().filter(|class| !class.matches.is_empty());
+        matching.map(Some).chain([own])
+    }
+}
+
+fn most(limit: &Limit, window: Duration, time: Time) -> Option<u64> {
+    if limit.observe {
+        return None;
+    }
+    let (any, peak, festival) = (Some(limit.per_second), limit.at_peak, limit.at_festival);
+    // What may hold at that time: a festival may lie in a window or not.
+    let rates = match time {
+        Time::Any => [any, peak, festival],
+        Time::Peak => [peak.or(any), festival, None],
+        Time::Festival => [festival.or(peak.max(any)), None, None],
+    };
+    let per_second = rates.into_iter().flatten().max()?;
+    let burst = limit.burst.unwrap_or(per_second / 10).max(1);
+    let millis = u64::try_from(window.as_millis()).ok()?;
+    let over_time = u64::from(per_second).saturating_mul(millis) / 1_000;
+    Some(over_time.saturating_add(burst.into()))
+}
+
+/// Only where other endpoints would have served on: a lone endpoint's end is the service's.
+fn health_check(name: &ServiceName, service: &Service, findings: &mut Vec<Finding>) {
+    let (Some(check), Some(rate)) = (&service.health_check, service.breaker.rules.error_rate)
+    else {
+        return;
+    };
+    let weights = service.endpoints_of(None).map(|endpoint| endpoint.weight);
+    let weights: Vec<u32> = weights.collect();
+    let total: u64 = weights.iter().copied().map(u64::from).sum();
+    let largest = weights.iter().copied().max().map_or(0, u64::from);
+    let opens =
+        largest * u64::from(BasisPoints::ALL.get()) >= u64::from(rate.percent.get()) * total;
+    let late = notices_after(check) > rate.window;
+    if weights.len() < 2 || !opens || !late || service.outlier_detection.is_some() {
+        return;
+    }
+    let share = largest * 100 / total;
+    let (after, window) = (
+        format_duration(notices_after(check)),
+        format_duration(rate.window),
+    );
+    findings.push(Finding::new(
+        &HEALTH_CHECK_SLOWER,
+        format!("services.{name}.health_check"),
+        format!(
+            "leaves a dead endpoint out after up to {after}; until then {share} % of requests fail, and the breaker, which looks at {window}, opens for all of {name}"
+        ),
+        HEALTH_CHECK_SLOWER.fix,
+    ));
+}
+
+/// An endpoint dies right after a check in the worst case.
+fn notices_after(check: &HealthCheck) -> Duration {
+    check.interval * check.unhealthy_threshold + check.timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::tests::found;
+
+    #[test]
+    fn a_rule_that_wants_more_than_limits_let_through_never_trips() {
+        let text = |limit: &str, classes: &str| {
+            format!(
+                "services: {{a: {{limit: {{{limit}}}, circuit_breaker: {{error_rate: {{minimum_requests: 100, window: 2s}}, at_peak: {{error_rate: {{minimum_requests: 40, window: 2s}}}}}}}}}}\n{classes}"
+            )
+        };
+        let rules = [&NEVER_TRIPS];
+        assert_eq!(found(&text("per_second: 50", ""), &rules), [""; 0]);
+        assert_eq!(
+            found(&text("per_second: 40, at_peak: 10, burst: 5", ""), &rules),
+            [
+                "services.a.circuit_breaker.error_rate.minimum_requests: wants 100 requests in 2s, and limits let 85 through at most",
+                "services.a.circuit_breaker.at_peak.error_rate.minimum_requests: wants 40 requests in 2s, and limits let 25 through at most",
+            ]
+        );
+        let observed = "per_second: 1, mode: observe";
+        assert_eq!(found(&text(observed, ""), &rules), [""; 0]);
+        // Each class has a breaker of its own: gold can trip it, whatever bronze may do.
+        let bronze = "traffic_classes: {bronze: {match: [{path: /b}], limit: {per_second: 1}}}";
+        assert_eq!(found(&text("per_second: 50", bronze), &rules), [""; 0]);
+        let both = format!("{bronze}\n").replace("}}}", "}}, silver: {limit: {per_second: 2}}}");
+        assert_eq!(found(&text("per_second: 50", &both), &rules).len(), 2);
+    }
+
+    #[test]
+    fn no_call_is_slower_than_its_timeout() {
+        let text = |timeout: &str| {
+            format!(
+                "services: {{a: {{{timeout}circuit_breaker: {{slow_calls: {{over: 3s, percent: 60}}}}}}}}"
+            )
+        };
+        assert_eq!(found(&text(""), &[&NEVER_TRIPS]), [""; 0]);
+        assert_eq!(found(&text("timeout: 3s, "), &[&NEVER_TRIPS]), [""; 0]);
+        assert_eq!(
+            found(&text("timeout: 2s, "), &[&NEVER_TRIPS]),
+            [
+                "services.a.circuit_breaker.slow_calls.over: no call takes longer than 3s: the timeout ends it after 2s"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_share_of_all_requests_is_no_share() {
+        let text = "services: {a: {circuit_breaker: {at_festival: {error_rate: {percent: 100}}}}}";
+        assert_eq!(
+            found(text, &[&ALL_MUST_FAIL]),
+            [
+                "services.a.circuit_breaker.at_festival.error_rate.percent: is 100: a single good request within 10s keeps the breaker closed"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_health_check_should_leave_a_dead_endpoint_out_before_the_breaker_opens_for_all() {
+        let text = |endpoints: usize, more: &str| {
+            let endpoints: Vec<String> = (1..=endpoints)
+                .map(|number| format!("{{host: 10.0.0.{number}, port: 1}}"))
+                .collect();
+            let endpoints = endpoints.join(", ");
+            format!("services: {{a: {{endpoints: [{endpoints}], {more}}}}}")
+        };
+        let slow = "health_check: {path: /health}";
+        assert_eq!(
+            found(&text(2, slow), &[&HEALTH_CHECK_SLOWER]),
+            [
+                "services.a.health_check: leaves a dead endpoint out after up to 16s; until then 50 % of requests fail, and the breaker, which looks at 10s, opens for all of a"
+            ]
+        );
+        for (endpoints, more) in [
+            (1, slow),
+            (3, slow),
+            (2, "health_check: {path: /health, interval: 2s}"),
+            (2, "health_check: {path: /health}, outlier_detection: {}"),
+            (
+                2,
+                "health_check: {path: /health}, circuit_breaker: {consecutive_failures: 5}",
+            ),
+        ] {
+            assert_eq!(
+                found(&text(endpoints, more), &[&HEALTH_CHECK_SLOWER]),
+                [""; 0]
+            );
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Findings of canaries.
+
+use policy::{canary::Weight, time::WallTime, units::BasisPoints};
+
+use super::{Finding, Rule, Severity};
+use crate::mesh::{Mesh, Service};
+
+/// With any more weight it is refused.
+pub(super) const WITHOUT_ENDPOINTS: Rule = Rule {
+    code: "canary-without-endpoints",
+    severity: Severity::Info,
+    finds: "a stopped canary's version has no endpoints (with a weight it is refused)",
+    fix: "take the canary out, or add the endpoints before its weight is raised",
+};
+
+pub(super) const WITHOUT_STABLE: Rule = Rule {
+    code: "canary-without-stable",
+    severity: Severity::Error,
+    finds: "all endpoints of a service carry its canary's version: the users of stable are answered with 503",
+    fix: "add endpoints of another version, or take the canary out",
+};
+
+pub(super) const COMPLETE: Rule = Rule {
+    code: "canary-complete",
+    severity: Severity::Warning,
+    finds: "a canary has all users, so nobody is left to compare with and no breaker sends them back to stable",
+    fix: "name its version `stable_version` and take the canary out, or lower its weight",
+};
+
+pub(super) const NOT_STICKY: Rule = Rule {
+    code: "canary-not-sticky",
+    severity: Severity::Info,
+    finds: "a canary draws each request anew, so a user meets both versions",
+    fix: "name the header of a user's id: `sticky_by: {header: x-user-id}`",
+};
+
+pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
+    for (name, service) in &mesh.services {
+        let Some(canary) = &service.canary else {
+            continue;
+        };
+        let version = &canary.version;
+        let mut push = |rule: &Rule, field: &str, sentence: String, fix: String| {
+            let path = format!("services.{name}.canary{field}");
+            findings.push(Finding::new(rule, path, sentence, fix));
+        };
+        if service.endpoints_of(Some(version)).next().is_none() {
+            push(
+                &WITHOUT_ENDPOINTS,
+                ".version",
+                format!("no endpoint of {name} has version: {version}"),
+                WITHOUT_ENDPOINTS.fix.into(),
+            );
+            continue;
+        }
+        let weight = weight_at(mesh, service, now);
+        if weight == BasisPoints::ALL {
+            push(
+                &COMPLETE,
+                "",
+                format!("{version} has all users of {name}: its canary is over"),
+                format!("write stable_version: {version} and take the canary out"),
+            );
+        } else if service.endpoints_of(None).next().is_none() {
+            let others = BasisPoints::ALL.percent() - weight.percent();
+            push(
+                &WITHOUT_STABLE,
+                "",
+                format!(
+                    "all endpoints of {name} are {version}: the {others} % of its users who are stable's are answered with 503"
+                ),
+                WITHOUT_STABLE.fix.into(),
+            );
+        }
+        let splits = canary.weight.highest() > BasisPoints::ZERO && weight < BasisPoints::ALL;
+        if splits && canary.sticky_by.is_none() {
+            push(
+                &NOT_STICKY,
+                "",
+                format!("draws each request to {name} anew, so a user meets both versions"),
+                NOT_STICKY.fix.into(),
+            );
+        }
+    }
+}
+
+fn weight_at(mesh: &Mesh, service: &Service, now: WallTime) -> BasisPoints {
+    let Some(canary) = &service.canary else {
+        return BasisPoints::ZERO;
+    };
+    match &canary.weight {
+        Weight::Fixed(weight) => *weight,
+        Weight::Ramp(ramp) => {
+            let schedule = ramp.schedule(&canary.freeze_during, &mesh.timetable);
+            schedule.at(now)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::tests::found;
+
+    const ALL: [&Rule; 4] = [&WITHOUT_ENDPOINTS, &WITHOUT_STABLE, &COMPLETE, &NOT_STICKY];
+    const BOTH: &str = "{host: 10.0.0.1, port: 1}, {host: 10.0.0.2, port: 1, version: v2}";
+
+    fn canary(canary: &str, endpoints: &str) -> Vec<String> {
+        let text = format!("services: {{a: {{canary: {{{canary}}}, endpoints: [{endpoints}]}}}}");
+        found(&text, &ALL)
+    }
+
+    #[test]
+    fn a_sticky_canary_with_endpoints_on_both_sides_is_fine() {
+        let sticky = "version: v2, weight: 10, sticky_by: {header: x-user-id}";
+        assert_eq!(canary(sticky, BOTH), [""; 0]);
+        assert_eq!(
+            canary("version: v2, weight: 10", BOTH),
+            ["services.a.canary: draws each request to a anew, so a user meets both versions"]
+        );
+    }
+
+    #[test]
+    fn a_canary_that_has_everybody_is_over_and_so_is_a_ramp_at_its_end() {
+        let over = ["services.a.canary: v2 has all users of a: its canary is over"];
+        assert_eq!(canary("version: v2, weight: 100", BOTH), over);
+        let ramp = |start: &str| {
+            format!(
+                "version: v2, sticky_by: {{header: x-user-id}}, ramp: {{start: \"{start}\", steps: [50, 100], every: 1h}}"
+            )
+        };
+        assert_eq!(canary(&ramp("2026-11-25T10:59+05:30"), BOTH), over);
+        assert_eq!(canary(&ramp("2026-11-25T11:01+05:30"), BOTH), [""; 0]);
+    }
+
+    #[test]
+    fn sides_without_endpoints_are_found() {
+        let only_canary = "{host: 10.0.0.2, port: 1, version: v2}";
+        assert_eq!(
+            canary(
+                "version: v2, weight: 10, sticky_by: {header: x-user-id}",
+                only_canary
+            ),
+            [
+                "services.a.canary: all endpoints of a are v2: the 90 % of its users who are stable's are answered with 503"
+            ]
+        );
+        assert_eq!(
+            canary("version: v3, weight: 0", BOTH),
+            ["services.a.canary.version: no endpoint of a has version: v3"]
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! Findings of gateways and their routes.
+
+use policy::{traffic_class::PathMatch, units::ServiceName};
+
+use super::{
+    Finding, Rule, Severity,
+    covers::{covers, impossible},
+};
+use crate::mesh::{Gateway, HostPattern, Mesh, Route};
+
+pub(super) const ROUTE_SHADOWED: Rule = Rule {
+    code: "route-shadowed",
+    severity: Severity::Warning,
+    finds: "a gateway's route gets no request: an earlier one, or the gateway itself (`GET /health`), answers all of them",
+    fix: "move it before the one that shadows it, or take it out",
+};
+
+pub(super) const ROUTE_NEVER_MATCHES: Rule = Rule {
+    code: "route-never-matches",
+    severity: Severity::Warning,
+    finds: "no request can meet all conditions of a route's match",
+    fix: "leave out the condition that excludes the other",
+};
+
+pub(super) const WITHOUT_ROUTES: Rule = Rule {
+    code: "gateway-without-routes",
+    severity: Severity::Warning,
+    finds: "a gateway has no routes: all but `GET /health` is answered with 404",
+    fix: "add a route, such as `{match: {path_prefix: /}, service: order-service}`",
+};
+
+pub(super) const ANY_HOST: Rule = Rule {
+    code: "gateway-any-host",
+    severity: Severity::Info,
+    finds: "a gateway listens beyond loopback and answers for every host that a client names",
+    fix: "name its `hosts`, so that requests for others are refused",
+};
+
+pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    for (name, gateway) in &mesh.gateways {
+        if gateway.routes.is_empty() {
+            findings.push(Finding::new(
+                &WITHOUT_ROUTES,
+                format!("gateways.{name}"),
+                "has no routes: all but GET /health is answered with 404",
+                "add a route, such as {match: {path_prefix: /}, service: order-service}",
+            ));
+        }
+        if !gateway.listen.ip().is_loopback() && gateway.hosts.contains(&HostPattern::Any) {
+            findings.push(Finding::new(
+                &ANY_HOST,
+                format!("gateways.{name}"),
+                format!(
+                    "listens on {} and answers for every host that a client names",
+                    gateway.listen
+                ),
+                "name its hosts, such as [api.example.com], so that requests for others are refused",
+            ));
+        }
+        routes(name, gateway, findings);
+    }
+}
+
+fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
+    for (index, route) in gateway.routes.iter().enumerate() {
+        let path = format!("gateways.{name}.routes[{index}]");
+        if let Some(why) = impossible(&route.request) {
+            let (path, fix) = (format!("{path}.match"), ROUTE_NEVER_MATCHES.fix);
+            findings.push(Finding::new(
+                &ROUTE_NEVER_MATCHES,
+                path,
+                format!("matches no request: {why}"),
+                fix,
+            ));
+            continue;
+        }
+        if is_own_health(route) {
+            findings.push(Finding::new(
+                &ROUTE_SHADOWED,
+                path,
+                "gets no request: the gateway answers GET /health itself",
+                "use another path, such as /healthz",
+            ));
+            continue;
+        }
+        let mut before = gateway.routes.iter().take(index);
+        if let Some(earlier) = before.position(|earlier| shadows(gateway, earlier, route)) {
+            findings.push(Finding::new(
+                &ROUTE_SHADOWED,
+                path,
+                format!("gets no request: routes[{earlier}] takes all that it matches"),
+                format!("move it before routes[{earlier}], or take it out"),
+            ));
+        }
+    }
+}
+
+fn is_own_health(route: &Route) -> bool {
+    let path = matches!(&route.request.path, Some(PathMatch::Exact(path)) if &**path == "/health");
+    path && route.request.method.as_deref() == Some("GET")
+}
+
+fn shadows(gateway: &Gateway, earlier: &Route, route: &Route) -> bool {
+    let hosts = match route.hosts.is_empty() {
+        true => &gateway.hosts,
+        false => &route.hosts,
+    };
+    let covered = |host: &HostPattern| earlier.hosts.iter().any(|earlier| earlier.covers(host));
+    let host = earlier.hosts.is_empty() || hosts.iter().all(covered);
+    host && covers(&earlier.request, &route.request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::tests::found;
+
+    fn gateway(fields: &str, rules: &[&Rule]) -> Vec<String> {
+        let text =
+            format!("services: {{a: {{protocol: http2}}}}\ngateways: {{edge: {{{fields}}}}}");
+        found(&text, rules)
+    }
+
+    fn with_routes(matches: &[&str]) -> Vec<String> {
+        let routes = matches
+            .iter()
+            .map(|matched| format!("{{match: {{{matched}}}, service: a}}"));
+        let routes: Vec<String> = routes.collect();
+        let routes = routes.join(", ");
+        gateway(
+            &format!("listen: \"127.0.0.1:1\", hosts: [a.example, b.example], routes: [{routes}]"),
+            &[&ROUTE_SHADOWED, &ROUTE_NEVER_MATCHES],
+        )
+    }
+
+    #[test]
+    fn a_route_behind_a_wider_one_is_shadowed() {
+        let shadowed =
+            "gateways.edge.routes[1]: gets no request: routes[0] takes all that it matches";
+        for (wide, narrow) in [
+            ("path_prefix: /", "path_prefix: /orders"),
+            ("path_prefix: /a", "path: /a/b, method: GET"),
+            ("hosts: [a.example]", "path: /a, hosts: [a.example]"),
+            ("hosts: [a.example, b.example]", "path: /a"),
+        ] {
+            assert_eq!(with_routes(&[wide, narrow]), [shadowed], "{wide} {narrow}");
+        }
+        for (first, second) in [
+            ("path_prefix: /orders", "path_prefix: /"),
+            ("path_prefix: /, method: GET", "path_prefix: /orders"),
+            ("hosts: [a.example]", "path: /a"),
+            ("hosts: [a.example]", "hosts: [b.example]"),
+            ("path_prefix: /, header: {x-a: \"1\"}", "path: /a"),
+        ] {
+            assert_eq!(with_routes(&[first, second]), [""; 0], "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn get_health_is_the_gateways_own_and_grpc_is_never_get() {
+        assert_eq!(
+            with_routes(&["path: /health, method: GET", "path: /health, method: POST"]),
+            ["gateways.edge.routes[0]: gets no request: the gateway answers GET /health itself"]
+        );
+        assert_eq!(
+            with_routes(&["grpc_service: a.B, method: GET"]),
+            ["gateways.edge.routes[0].match: matches no request: gRPC is always POST, never GET"]
+        );
+    }
+
+    #[test]
+    fn open_gateways_and_those_without_routes_are_told_of() {
+        let both = [&ANY_HOST, &WITHOUT_ROUTES];
+        let told = gateway("listen: \"0.0.0.0:80\"", &both);
+        assert_eq!(told.len(), 2, "{told:?}");
+        let routes = "routes: [{match: {path: /a}, service: a}]";
+        for fine in [
+            "listen: \"127.0.0.1:80\"",
+            "listen: \"0.0.0.0:80\", hosts: [a.example]",
+        ] {
+            assert_eq!(gateway(&format!("{fine}, {routes}"), &both), [""; 0]);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Findings of services: whom nobody reaches, and who reaches nobody.
+
+use policy::units::ServiceName;
+
+use super::{Finding, Rule, Severity};
+use crate::mesh::{Mesh, RouteAction, Service};
+
+pub(super) const WITHOUT_ENDPOINTS: Rule = Rule {
+    code: "service-without-endpoints",
+    severity: Severity::Warning,
+    finds: "a service has no endpoints: calls to it are answered with 503",
+    fix: "add its endpoints, or take the service out",
+};
+
+pub(super) const CALLS_WITHOUT_ENDPOINTS: Rule = Rule {
+    code: "call-without-endpoints",
+    severity: Severity::Warning,
+    finds: "a gateway's route or a service's `uses` leads to a service that has no endpoints",
+    fix: "add the endpoints of the service that is called, or do not call it",
+};
+
+pub(super) const UNREACHED: Rule = Rule {
+    code: "service-unreached",
+    severity: Severity::Warning,
+    finds: "no route leads to a service and no other service may call it, in a mesh that says who calls whom",
+    fix: "add a route, name it in the `uses` of its callers, or take the service out",
+};
+
+pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    for (name, service) in &mesh.services {
+        if service.endpoints.is_empty() {
+            findings.push(Finding::new(
+                &WITHOUT_ENDPOINTS,
+                format!("services.{name}"),
+                format!("{name} has no endpoints: calls to it are answered with 503"),
+                WITHOUT_ENDPOINTS.fix,
+            ));
+        }
+        if says_who_calls_whom(mesh) && !is_reached(mesh, name) {
+            findings.push(Finding::new(
+                &UNREACHED,
+                format!("services.{name}"),
+                format!("no route leads to {name}, and no other service may call it"),
+                format!("add a route, name {name} in the uses of its callers, or take it out"),
+            ));
+        }
+    }
+    calls_without_endpoints(mesh, findings);
+}
+
+/// Without gateways and `uses` there may be callers that the mesh knows nothing of.
+fn says_who_calls_whom(mesh: &Mesh) -> bool {
+    let mut services = mesh.services.values();
+    !mesh.gateways.is_empty() || services.any(|service| service.uses.is_some())
+}
+
+fn is_reached(mesh: &Mesh, name: &ServiceName) -> bool {
+    let mut gateways = mesh.gateways.values();
+    let by_route = gateways.any(|gateway| gateway.calls().any(|call| call.service == *name));
+    let calls = |service: &Service| match &service.uses {
+        Some(uses) => uses.contains(name),
+        // Only sidecars know what they may call.
+        None => service.sidecar,
+    };
+    let mut others = mesh.services.iter().filter(|(other, _)| *other != name);
+    by_route || others.any(|(_, service)| calls(service))
+}
+
+fn calls_without_endpoints(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    let is_empty = |called: &ServiceName| {
+        let service = mesh.services.get(called);
+        service.is_some_and(|service| service.endpoints.is_empty())
+    };
+    let mut push = |path: String, called: &ServiceName| {
+        findings.push(Finding::new(
+            &CALLS_WITHOUT_ENDPOINTS,
+            path,
+            format!("leads to {called}, which has no endpoints"),
+            format!("add endpoints to {called}, or do not call it"),
+        ));
+    };
+    for (name, gateway) in &mesh.gateways {
+        for (index, route) in gateway.routes.iter().enumerate() {
+            if let RouteAction::Forward(forward) = &route.action
+                && is_empty(&forward.service)
+            {
+                let path = format!("gateways.{name}.routes[{index}].service");
+                push(path, &forward.service);
+            }
+        }
+    }
+    for (name, service) in &mesh.services {
+        let uses = service.uses.iter().flatten();
+        for called in uses.filter(|called| is_empty(called)) {
+            push(format!("services.{name}.uses"), called);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::tests::found;
+
+    #[test]
+    fn a_service_without_endpoints_is_found_and_so_is_who_calls_it() {
+        let text = "\
+services:
+  empty: {}
+  order: {sidecar: false, endpoints: [{host: 10.0.0.1, port: 1}], uses: [empty]}
+gateways:
+  edge:
+    listen: 127.0.0.1:1
+    routes:
+      - {match: {path_prefix: /empty}, service: empty}
+      - {match: {path_prefix: /}, service: order}
+";
+        assert_eq!(
+            found(text, &[&WITHOUT_ENDPOINTS, &CALLS_WITHOUT_ENDPOINTS]),
+            [
+                "services.empty: empty has no endpoints: calls to it are answered with 503",
+                "gateways.edge.routes[0].service: leads to empty, which has no endpoints",
+                "services.order.uses: leads to empty, which has no endpoints",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_service_that_nobody_reaches_is_found_where_the_mesh_says_who_calls_whom() {
+        let lonely = "no route leads to lonely, and no other service may call it";
+        let with_uses = "services: {a: {uses: [b]}, b: {uses: [a]}, lonely: {uses: [lonely]}}";
+        assert_eq!(
+            found(with_uses, &[&UNREACHED]),
+            [format!("services.lonely: {lonely}")]
+        );
+        for reached in [
+            "services: {lonely: {}}",
+            "services: {lonely: {}, other: {}}",
+            "services: {lonely: {}, a: {uses: [lonely]}, b: {uses: [a]}}",
+            "services: {lonely: {}, a: {}, b: {uses: [a]}}",
+        ] {
+            assert_eq!(found(reached, &[&UNREACHED]), [""; 0], "{reached}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+use std::collections::BTreeSet;
+
+use policy::time::parse_instant;
+
+use super::*;
+use crate::mesh::{Defaults, read};
+
+/// When the tests of rules look: a Wednesday.
+pub(super) const NOW: &str = "2026-11-25T12:00+05:30";
+
+/// What the rules of these codes find, each as `PATH: SENTENCE`.
+pub(super) fn found(text: &str, rules: &[&Rule]) -> Vec<String> {
+    let mesh = read(text, &Defaults::default()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    analyze(&mesh, parse_instant(NOW).unwrap())
+        .iter()
+        .filter(|finding| rules.iter().any(|rule| rule.code == finding.code))
+        .map(|finding| format!("{}: {}", finding.path, finding.sentence))
+        .collect()
+}
+
+#[test]
+fn codes_are_words_with_hyphens_and_each_is_one_rules() {
+    let codes: BTreeSet<&str> = RULES.iter().map(|rule| rule.code).collect();
+    assert_eq!(codes.len(), RULES.len());
+    for rule in RULES {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        assert!(rule.code.bytes().all(legal), "{}", rule.code);
+        assert!(!rule.finds.is_empty() && !rule.fix.is_empty());
+    }
+}
+
+/// Ours are what others copy.
+#[test]
+fn in_the_example_mesh_there_is_nothing_to_warn_of() {
+    let text = include_str!("../../../envoy/examples/mesh.yaml");
+    let mesh = read(text, &Defaults::default()).unwrap();
+    let findings = analyze(&mesh, parse_instant("2026-11-01T12:00+05:30").unwrap());
+    let bad = findings
+        .iter()
+        .find(|finding| finding.severity <= Severity::Warning);
+    assert_eq!(bad, None);
+}
+
+#[test]
+fn errors_come_first_then_warnings_and_all_name_a_known_rule() {
+    let text = "\
+services:
+  a: {sidecar: false, endpoints: [{host: 10.0.0.1, port: 1, version: v2}], canary: {version: v2, weight: 1}}
+  b: {}
+gateways: {edge: {listen: \"0.0.0.0:80\", routes: [{match: {path_prefix: /}, service: a}]}}
+";
+    let mesh = read(text, &Defaults::default()).unwrap();
+    let findings = analyze(&mesh, parse_instant(NOW).unwrap());
+    let severities: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
+    assert!(severities.is_sorted(), "{findings:#?}");
+    assert_eq!(severities.first(), Some(&Severity::Error));
+    assert_eq!(severities.last(), Some(&Severity::Info));
+    for finding in &findings {
+        let rule = RULES.iter().find(|rule| rule.code == finding.code);
+        assert!(rule.is_some_and(|rule| rule.severity == finding.severity));
+    }
+}

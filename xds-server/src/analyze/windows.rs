@@ -1,0 +1,86 @@
+//! Findings of windows that hold at the same time.
+
+use policy::time::WallTime;
+
+use super::{Finding, Rule, Severity};
+use crate::mesh::Mesh;
+
+/// How far it is looked ahead: each window of a year is met, and those of its end.
+const DAYS: u16 = 400;
+
+pub(super) const OVERLAP: Rule = Rule {
+    code: "windows-overlap",
+    severity: Severity::Warning,
+    finds: "two windows of one zone and one multiplier hold at the same time within the next 400 days: only their names tell which counts",
+    fix: "let one end where the other starts, or make one of them",
+};
+
+pub(super) const OUTRANKED: Rule = Rule {
+    code: "window-outranked",
+    severity: Severity::Info,
+    finds: "two windows of one zone hold at the same time within the next 400 days: the one with the higher multiplier counts",
+    fix: "nothing is to be done, if that is meant",
+};
+
+pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
+    let windows = mesh.timetable.windows();
+    for overlap in mesh.timetable.overlaps(now, DAYS) {
+        let (Some(first), Some(second)) = (windows.get(overlap.first), windows.get(overlap.second))
+        else {
+            continue;
+        };
+        // The name that comes first wins where multipliers do not tell.
+        let (wins, loses) = match second.multiplier() > first.multiplier() {
+            true => (second, first),
+            false => (first, second),
+        };
+        let rule = match first.multiplier() == second.multiplier() {
+            true => &OVERLAP,
+            false => &OUTRANKED,
+        };
+        let span = format!("{}-{}", wins.start(), wins.end());
+        findings.push(Finding::new(
+            rule,
+            format!("peak_hours.{}", loses.name()),
+            format!(
+                "overlaps {} ({span}) for the first time on {}; there {} counts, with multiplier {}",
+                wins.name(),
+                overlap.date,
+                wins.name(),
+                wins.multiplier()
+            ),
+            rule.fix,
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::tests::found;
+
+    #[test]
+    fn windows_of_one_zone_that_overlap_are_found_with_what_counts() {
+        let text = |multiplier: &str, zone: &str| {
+            format!(
+                "peak_hours: {{a: {{start: 7, end: 11, zone: west}}, b: {{start: 10, end: 12, zone: {zone}, days: [mon], multiplier: {multiplier}}}}}"
+            )
+        };
+        assert_eq!(
+            found(&text("1", "west"), &[&OVERLAP, &OUTRANKED]),
+            [
+                "peak_hours.b: overlaps a (07:00-11:00) for the first time on 2026-11-30; there a counts, with multiplier 1"
+            ]
+        );
+        assert_eq!(
+            found(&text("1.5", "west"), &[&OUTRANKED]),
+            [
+                "peak_hours.a: overlaps b (10:00-12:00) for the first time on 2026-11-30; there b counts, with multiplier 1.5"
+            ]
+        );
+        assert_eq!(
+            found(&text("1", "central"), &[&OVERLAP, &OUTRANKED]),
+            [""; 0]
+        );
+    }
+}
