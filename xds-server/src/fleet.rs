@@ -12,7 +12,7 @@ use std::{
 use policy::time::WallTime;
 
 use crate::{
-    discovery::{self, Position, Variant},
+    discovery::{self, Held, Position, Variant},
     metrics::{Metrics, OpenStream, Refused, Service},
     resource::{Resource, ResourceType},
 };
@@ -60,6 +60,10 @@ pub struct TypeStatus {
     pub acked_at: Option<WallTime>,
     /// Its newest answer, when that was a rejection.
     pub nack: Option<Nack>,
+    /// What it rejected, by name, for as long as there is nothing else to send.
+    pub refused: Arc<[discovery::Refused]>,
+    /// What it is not sent because of what it rejected.
+    pub held: Arc<[Held]>,
     /// It wants all there is.
     pub wildcard: bool,
     /// How many names it asked for.
@@ -165,6 +169,15 @@ impl StreamStatus {
             .collect()
     }
 
+    /// Notes what is known of a type now, though nothing was sent or answered.
+    pub fn refresh(&self, kind: ResourceType, status: &discovery::Status) {
+        let mut types = lock(&self.types);
+        let known = types.iter_mut().find(|(known, _)| *known == kind);
+        if let Some((_, entry)) = known {
+            entry.status.clone_from(status);
+        }
+    }
+
     /// Notes what happened to a type.
     pub fn note(
         &self,
@@ -226,6 +239,8 @@ impl Entry {
                 message: nack.message,
                 at,
             }),
+            refused: status.refused,
+            held: status.held,
             wildcard: status.position.is_wildcard(),
             names: status.position.names(),
             known: status.position.known(),

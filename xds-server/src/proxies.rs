@@ -145,6 +145,10 @@ struct Type {
     acked: String,
     acked_at: Option<String>,
     nack: Option<Rejection>,
+    /// What it rejected and is not sent again, by name.
+    rejected: Vec<String>,
+    /// What it is not sent because of what it rejected.
+    held_back: Vec<HeldBack>,
     /// Subscribed to all there are.
     wildcard: bool,
     /// Subscribed by name.
@@ -159,6 +163,17 @@ struct Rejection {
     message: String,
     at: String,
 }
+
+#[derive(Debug, Serialize)]
+struct HeldBack {
+    name: String,
+    /// What it needs: `CDS`, ….
+    because_type: &'static str,
+    because: String,
+}
+
+/// Of what one node rejected, or is not sent for that, so much is shown.
+const SHOWN_MAX: usize = 100;
 
 /// The nodes that are wanted, with times as clocks of this zone show them.
 pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) -> Page {
@@ -226,6 +241,18 @@ fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
             message: nack.message.clone(),
             at: time(nack.at),
         }),
+        rejected: {
+            let names = status.refused.iter().map(|one| one.name.to_string());
+            names.take(SHOWN_MAX).collect()
+        },
+        held_back: {
+            let held = status.held.iter().map(|held| HeldBack {
+                name: held.name.to_string(),
+                because_type: held.kind.api(),
+                because: held.because.to_string(),
+            });
+            held.take(SHOWN_MAX).collect()
+        },
         wildcard: status.wildcard,
         names: status.names,
         resources: status.known,

@@ -106,6 +106,8 @@ pub struct Resource {
     pub name: Arc<str>,
     /// Derived from its content: equal on every replica and after a restart.
     pub version: Box<str>,
+    /// Clusters that it names, in their order; of a cluster none.
+    pub clusters: Box<[Arc<str>]>,
     /// Its entry in a delta response. Both variants have their resources in field 2, and an entry of
     /// the state of the world is nothing but the message that ends a delta entry: so one buffer
     /// serves both.
@@ -169,11 +171,19 @@ impl Resource {
         Self {
             name: name.into(),
             version: version.into(),
+            clusters: Box::default(),
             entry: keep(entry),
             plain_at,
             body_at,
             is_by_name_only: false,
         }
+    }
+
+    /// This one, which names these clusters.
+    #[must_use]
+    pub fn naming(mut self, clusters: Box<[Arc<str>]>) -> Self {
+        self.clusters = clusters;
+        self
     }
 
     /// The encoded message.
@@ -197,7 +207,13 @@ impl Resource {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Collection {
     resources: Vec<Arc<Resource>>,
+    /// What one client is not told of, though it is there, by name. Empty but for clients that rejected
+    /// something.
+    withheld: Box<[(Arc<str>, Instead)]>,
 }
+
+/// What a client that must be told of something withheld is told instead.
+pub type Instead = Option<Arc<Resource>>;
 
 impl Collection {
     /// Of resources in any order. Of two with one name the later one counts.
@@ -207,7 +223,10 @@ impl Collection {
         resources.reverse();
         resources.dedup_by(|later, kept| later.name == kept.name);
         resources.reverse();
-        Self { resources }
+        Self {
+            resources,
+            withheld: Box::default(),
+        }
     }
 
     /// One resource.
@@ -221,6 +240,29 @@ impl Collection {
     /// All, by name.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<Resource>> {
         self.resources.iter()
+    }
+
+    /// This one, but for these, of which each name comes once.
+    #[must_use]
+    pub fn withholding(&self, mut withheld: Vec<(Arc<str>, Instead)>) -> Self {
+        withheld.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let resources = self.resources.clone();
+        let withheld = withheld.into();
+        Self {
+            resources,
+            withheld,
+        }
+    }
+
+    /// What is told instead of this one, if it is withheld.
+    pub fn withheld(&self, name: &str) -> Option<&Instead> {
+        if self.withheld.is_empty() {
+            return None;
+        }
+        let place = self
+            .withheld
+            .binary_search_by(|(known, _)| (**known).cmp(name));
+        self.withheld.get(place.ok()?).map(|(_, instead)| instead)
     }
 
     /// How many.
@@ -264,7 +306,10 @@ impl Collection {
                 Err(at) => resources.insert(at, resource),
             }
         }
-        Self { resources }
+        Self {
+            resources,
+            withheld: Box::default(),
+        }
     }
 }
 

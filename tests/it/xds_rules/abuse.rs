@@ -112,12 +112,20 @@ fn a_message_beyond_four_mebibytes_ends_its_stream_and_one_below_is_taken() -> R
             matches!(code, Code::OutOfRange | Code::ResourceExhausted),
             "{code:?} {text}"
         );
-        // A long name is a name.
-        let name = "x".repeat(LIMIT - 1024);
+        // A long name is a name, up to a bound that is told.
+        let name = "x".repeat(4096);
         node.set(&[(Kind::Endpoints, "a", "one")])?;
         let mut stream = node.ads(variant);
         stream.send(Request::of(Kind::Endpoints).names(&[&name, "a"]));
-        expect("served", stream.next(Kind::Endpoints)?.names(), vec!["a"])
+        expect("served", stream.next(Kind::Endpoints)?.names(), vec!["a"])?;
+        let longer = "x".repeat(4097);
+        let longer = |stream: &mut Stream| {
+            stream.send(Request::of(Kind::Endpoints).names(&[&longer]));
+        };
+        let (code, text) = misbehave(variant, node, longer)?;
+        expect("code", code, Code::ResourceExhausted)?;
+        ensure!(text.contains("4096"), "does not tell the limit: {text}");
+        Ok(())
     })
 }
 

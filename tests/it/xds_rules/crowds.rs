@@ -5,10 +5,15 @@ use std::{fs, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use envoy_types::pb::{
+    envoy::config::core::v3::Node as EnvoyNode,
+    google::protobuf::{Struct, Value, value::Kind as ValueKind},
+};
 use harness::{
     wait::wait_for,
     xds::{Connection, Kind, Request, Service, Stream, Variant},
 };
+use tonic::Code;
 
 use super::{
     abuse::Bystander,
@@ -173,6 +178,74 @@ fn thousands_of_silent_and_reset_streams_give_everything_back() -> Result<()> {
             other => Err(format!("{other:?} streams")),
         }
     })
+}
+
+/// Rule 9: what one stream may want is bounded over all types, told, and given back when it ends.
+#[test]
+fn what_streams_filled_with_names_and_metadata_is_given_back() -> Result<()> {
+    const STREAMS: usize = 6;
+    const MIB: u64 = 1024;
+    let mut world = World::start()?;
+    let pid = world.server.process().pid();
+    let world = Arc::new(world);
+    let node = world.node();
+    let mut bystander = Bystander::of(&node)?;
+    let before = usage(pid)?;
+    let mut streams = Vec::new();
+    let names: Vec<String> = (0..900).map(|name| format!("{name:04000}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let kinds = [Kind::Endpoints, Kind::Route, Kind::Secret, Kind::Extension];
+    for _ in 0..STREAMS {
+        let mut stream = node.ads(Variant::Delta);
+        for kind in kinds {
+            stream.send(Request::of(kind).names(&names));
+            expect(
+                "none of them",
+                stream.next(kind)?.removed().len(),
+                names.len(),
+            )?;
+        }
+        streams.push(stream);
+    }
+    let mut one_more = node.ads(Variant::Delta);
+    for kind in kinds.into_iter().chain([Kind::Runtime]) {
+        one_more.send(Request::of(kind).names(&names));
+    }
+    let end = one_more.ended()?;
+    expect("code", end.code, Code::ResourceExhausted)?;
+    ensure!(end.message.contains("16777216"), "{end:?}");
+    for _ in 0..STREAMS {
+        let metadata = [("large".to_string(), text_of(4_000_000))].into();
+        let about = EnvoyNode {
+            id: "large".into(),
+            metadata: Some(Struct { fields: metadata }),
+            ..EnvoyNode::default()
+        };
+        let mut stream = node.ads(Variant::Delta);
+        stream.send_plain(Request::of(Kind::Cluster).whole_node(about));
+        stream.next(Kind::Cluster)?;
+        streams.push(stream);
+    }
+    bystander.is_served()?;
+    let during = usage(pid)?;
+    drop(streams);
+    wait_for("memory to come back", BOUND, || {
+        let now = usage(pid).map_err(|error| error.to_string())?.kib;
+        match now < before.kib + 24 * MIB {
+            true => Ok(()),
+            false => Err(format!(
+                "{now} KiB, {} before, {} meanwhile",
+                before.kib, during.kib
+            )),
+        }
+    })?;
+    bystander.is_served()
+}
+
+fn text_of(bytes: usize) -> Value {
+    Value {
+        kind: Some(ValueKind::StringValue("x".repeat(bytes))),
+    }
 }
 
 /// Rule 9: "One slow, stuck or dead client delays nobody and holds bounded memory."

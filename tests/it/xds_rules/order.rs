@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::xds::{Kind, Response, Service, Stream, Variant};
+use harness::xds::{Kind, Response, Service, Stream, Variant, set_of};
+use serde_json::{Value, json};
 
-use super::world::{Marks, Node, World, expect, on_ads};
+use super::world::{Marks, Node, World, expect, on_ads, through_doors};
 
 use Kind::{Cluster, Endpoints, Extension, Listener, Route, Secret};
 
@@ -277,6 +278,112 @@ fn a_rejected_cluster_holds_its_routes_back_until_it_is_mended() -> Result<()> {
         proxy.until("the mended state", is("new"))?;
         ensure!(proxy.stream.has(Cluster)["new"].holds("mark=mended"));
         Ok(())
+    })
+}
+
+/// A route configuration that leads to a cluster.
+fn route_to(name: &str, cluster: &str) -> Value {
+    json!({"@type": Route.url(), "name": name, "virtual_hosts": [
+        {"name": format!("mark={cluster}"), "domains": ["*"], "routes": [
+            {"match": {"prefix": "/"}, "route": {"cluster": cluster}},
+        ]},
+    ]})
+}
+
+/// Rules 3 and 23: a route does not reach Envoy before the cluster it names, however long that is rejected;
+/// what does not name it is not held up, and the reason is there to see.
+#[test]
+fn a_route_waits_for_as_long_as_its_new_cluster_is_rejected() -> Result<()> {
+    through_doors(&Variant::BOTH, &[Route], |node, variant, service, _| {
+        node.set(&[(Cluster, "old", "one")])?;
+        node.apply(vec![route_to("r", "old"), route_to("other", "old")], &[])?;
+        let single = |kind| match service {
+            Service::Ads => Service::Ads,
+            Service::Only(_) => Service::Only(kind),
+        };
+        let mut routes = node.stream(variant, service);
+        let mut clusters_alone =
+            (service != Service::Ads).then(|| node.stream(variant, single(Cluster)));
+        {
+            let clusters = clusters_alone.as_mut().unwrap_or(&mut routes);
+            clusters.subscribe(Cluster, &[]);
+            clusters.take(Cluster)?;
+        }
+        routes.subscribe(Route, &["r", "other", "sentinel"]);
+        routes.take(Route)?;
+        let new = set_of(Cluster, "new", "bad");
+        node.apply(
+            vec![new, route_to("r", "new"), route_to("other", "new-too")],
+            &[],
+        )?;
+        {
+            let clusters = clusters_alone.as_mut().unwrap_or(&mut routes);
+            let response = clusters.next(Cluster)?;
+            clusters.nack(&response, "no such thing");
+        }
+        // Patience over, the rest goes on.
+        let marks = vec!["other=new-too".into()];
+        expect("what is independent", routes.take(Route)?.marks(), marks)?;
+        node.is_quiet(&mut routes, service)?;
+        node.wait_type(Route, "the reason to be shown", |found| {
+            found["held_back"] == json!([{"name": "r", "because_type": "CDS", "because": "new"}])
+        })?;
+        node.wait_type(Cluster, "the rejection to be shown", |found| {
+            found["rejected"] == json!(["new"]) && found["state"] == "REJECTED"
+        })?;
+        node.set(&[(Cluster, "new", "good")])?;
+        {
+            let clusters = clusters_alone.as_mut().unwrap_or(&mut routes);
+            clusters.take(Cluster)?;
+        }
+        expect("at last", routes.take(Route)?.marks(), vec!["r=new".into()])?;
+        node.wait_type(Route, "nothing to be held", |found| {
+            found["held_back"] == json!([])
+        })
+    })
+}
+
+/// Rules 3 and 15 together: a changed cluster needs its endpoints again, and the newest were rejected.
+#[test]
+fn a_changed_cluster_whose_endpoints_were_rejected_gets_the_last_good_ones() -> Result<()> {
+    on_ads(|node, variant| {
+        node.set(&[(Cluster, "a", "one"), (Endpoints, "a", "good")])?;
+        let mut stream = node.ads(variant);
+        stream.subscribe(Cluster, &[]);
+        stream.take(Cluster)?;
+        stream.subscribe(Endpoints, &["a"]);
+        stream.take(Endpoints)?;
+        node.set(&[(Endpoints, "a", "bad")])?;
+        let response = stream.next(Endpoints)?;
+        stream.nack(&response, "no such thing");
+        node.set(&[(Cluster, "a", "two")])?;
+        expect(
+            "the cluster",
+            stream.take(Cluster)?.marks(),
+            vec!["a=two".into()],
+        )?;
+        let marks = vec!["a=good".into()];
+        expect(
+            "its endpoints",
+            stream.take(Endpoints)?.marks(),
+            marks.clone(),
+        )?;
+        if variant == Variant::Sotw {
+            stream.subscribe(Endpoints, &["a"]);
+            expect("asked again", stream.take(Endpoints)?.marks(), marks)?;
+        }
+        node.wait_type(Endpoints, "the rejection", |found| {
+            found["state"] == "REJECTED" && found["rejected"] == json!(["a"])
+        })?;
+        node.set(&[(Endpoints, "a", "better")])?;
+        expect(
+            "mended",
+            stream.take(Endpoints)?.marks(),
+            vec!["a=better".into()],
+        )?;
+        node.wait_type(Endpoints, "it to be in step", |found| {
+            found["state"] == "SYNCED"
+        })
     })
 }
 

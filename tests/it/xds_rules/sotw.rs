@@ -185,6 +185,43 @@ fn who_asks_again_for_the_same_is_answered_again() -> Result<()> {
     })
 }
 
+/// Rule 3: an ACK is no question. Said twice it may be one, and is answered once; never in a loop.
+#[test]
+fn an_ack_said_again_and_again_is_not_answered_for_ever() -> Result<()> {
+    tell(&Kind::ALL, |node, service, kind| {
+        node.set(&[(kind, "a", "one"), (kind, "sentinel", "s")])?;
+        let mut stream = open(node, service);
+        stream.subscribe(kind, &["a", "sentinel"]);
+        let mut response = stream.take(kind)?;
+        if !kind.is_full_state() {
+            stream.ack(&response);
+            response = stream.take(kind)?;
+        }
+        for _ in 0..5 {
+            stream.ack(&response);
+        }
+        let provable = service == Service::Ads || !kind.is_full_state();
+        if provable {
+            node.is_quiet(&mut stream, service)?;
+        }
+        Ok(())
+    })
+}
+
+/// Rule 3: nor is a rejection taken back by the same request without an error.
+#[test]
+fn what_was_rejected_is_not_sent_to_who_asks_for_the_same_again() -> Result<()> {
+    tell(&Kind::NAMED, |node, service, kind| {
+        node.set(&[(kind, "a", "bad"), (kind, "sentinel", "s")])?;
+        let mut stream = open(node, service);
+        stream.subscribe(kind, &["a", "sentinel"]);
+        let response = stream.next(kind)?;
+        stream.nack(&response, "a is bad");
+        stream.subscribe(kind, &["a", "sentinel"]);
+        node.is_quiet(&mut stream, service)
+    })
+}
+
 /// Rule 15: a changed cluster warms until it is told its endpoints, whether Envoy asks again or not.
 #[test]
 fn a_changed_cluster_is_told_its_endpoints_again() -> Result<()> {

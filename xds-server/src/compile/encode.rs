@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
 
-use super::{Draft, Misfit};
+use super::{Draft, Misfit, names};
 use crate::resource::{Resource, ResourceType};
 
 /// Descriptors of Envoy's API, put there by the build script.
@@ -62,11 +62,10 @@ impl Encoder {
             return Ok(Arc::clone(same));
         }
         let (kind, name) = key;
-        let body = match self.bytes(kind, &draft.body) {
-            Ok(body) => body,
+        let resource = match self.resource(kind, &name, &version, &draft.body) {
+            Ok(resource) => Arc::new(resource),
             Err(misfit) => return Err(EncodeError { kind, name, misfit }),
         };
-        let resource = Arc::new(Resource::new(kind, &name, &version, &body));
         let newest = known.entry((kind, name)).or_default();
         if newest.len() == KNOWN_PER_NAME_MAX {
             newest.remove(0);
@@ -89,19 +88,29 @@ impl Encoder {
         &self.descriptors
     }
 
-    /// The message that a body says, encoded. An `@type` within it must come first in its object:
+    /// The resource that a body says. An `@type` within it must come first in its object:
     /// errors behind one that does not lose their place.
     ///
     /// # Errors
     /// Where the body is not what the type's descriptor says.
-    pub fn bytes(&self, kind: ResourceType, body: &serde_json::Value) -> Result<Vec<u8>, Misfit> {
+    pub fn resource(
+        &self,
+        kind: ResourceType,
+        name: &str,
+        version: &str,
+        body: &serde_json::Value,
+    ) -> Result<Resource, Misfit> {
         let descriptor = self
             .message(kind)
             .ok_or_else(|| Misfit::whole(format!("no {kind:?} in Envoy's descriptors")))?;
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
         match descriptor.clone().deserialize(deserializer) {
-            Ok(message) => Ok(DynamicMessage::encode_to_vec(&message)),
+            Ok(message) => {
+                let clusters = names::clusters_of(kind, &message, &self.descriptors);
+                let bytes = DynamicMessage::encode_to_vec(&message);
+                Ok(Resource::new(kind, name, version, &bytes).naming(clusters))
+            }
             Err(error) => Err(Misfit::of(&descriptor, body, &track.path(), &error)),
         }
     }

@@ -8,6 +8,7 @@ mod endpoint;
 mod extension;
 mod listener;
 mod misfit;
+mod names;
 mod node;
 mod observe;
 mod retry;

@@ -43,6 +43,14 @@ impl Known {
         !matches!(self, Self::Absent(_))
     }
 
+    /// Bytes of what the client said that it kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        match self {
+            Self::Kept { name, version } => name.len() + version.len(),
+            Self::Absent(_) | Self::Sent(_) => 0,
+        }
+    }
+
     pub(super) fn version(&self) -> &str {
         match self {
             Self::Absent(_) => "",

@@ -25,6 +25,9 @@ const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The newest steps are remembered whatever they weigh: a mesh whose full state is larger than that must
 /// not be encoded for each client.
 const STEPS_MIN: usize = 16;
+/// A position of a client that wants more bytes of names than this is nobody else's, and is forgotten
+/// with its client.
+const NAME_BYTES_MAX: usize = 256 * 1024;
 
 /// Addresses are keys only together with the [`Pin`] that keeps what lies there alive.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -49,7 +52,7 @@ enum Key {
 
 #[derive(Debug)]
 struct Pin {
-    _from: Arc<Position>,
+    from: Arc<Position>,
     _collection: Option<Arc<Collection>>,
     _because: Option<Arc<Payload>>,
 }
@@ -57,7 +60,7 @@ struct Pin {
 impl Pin {
     fn of(from: &Arc<Position>) -> Self {
         Self {
-            _from: Arc::clone(from),
+            from: Arc::clone(from),
             _collection: None,
             _because: None,
         }
@@ -197,7 +200,10 @@ impl Memo {
             return Ok(told);
         }
         let told = work()?;
-        self.remember(key, told.clone(), pin());
+        let pin = pin();
+        if told.to.name_bytes().max(pin.from.name_bytes()) <= NAME_BYTES_MAX {
+            self.remember(key, told.clone(), pin);
+        }
         Ok(told)
     }
 

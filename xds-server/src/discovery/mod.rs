@@ -11,6 +11,7 @@ mod known;
 mod memo;
 mod payload;
 mod position;
+mod refusals;
 mod request;
 mod session;
 mod sorted;
@@ -27,10 +28,11 @@ use std::sync::Arc;
 
 pub use memo::Memo;
 pub use payload::Payload;
-pub use position::{NAMES_MAX, Position};
+pub use position::{NAME_BYTES_MAX, NAMES_MAX, Position};
+pub use refusals::Refused;
 pub use request::{Asked, Message, Request, RequestError};
-pub use session::{Others, Response, Session};
-pub use track::{Answer, Nack, Status};
+pub use session::{Others, Response, STREAM_NAME_BYTES_MAX, Session};
+pub use track::{Answer, Held, Nack, Status};
 
 /// A resource's name.
 pub type Name = Arc<str>;
@@ -63,4 +65,22 @@ pub enum Interest {
         /// `initial_resource_versions`: what it kept from an earlier stream, by name.
         known: Vec<(Name, Box<str>)>,
     },
+}
+
+impl Interest {
+    fn longest_name(&self) -> usize {
+        let longest = |names: &[Name]| names.iter().map(|name| name.len()).max().unwrap_or(0);
+        match self {
+            Self::Names { names, .. } => longest(names),
+            Self::Changes {
+                subscribe,
+                unsubscribe,
+                known,
+            } => {
+                let known = known.iter().map(|(name, _)| name.len()).max();
+                let said = longest(subscribe).max(longest(unsubscribe));
+                said.max(known.unwrap_or(0))
+            }
+        }
+    }
 }

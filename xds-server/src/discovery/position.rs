@@ -12,10 +12,12 @@ use super::{
 };
 use crate::resource::{Collection, Resource, ResourceType};
 
-const WILDCARD: &str = "*";
+pub(super) const WILDCARD: &str = "*";
 
 /// Names that one client may want of one type. More is a mistake or an attack.
 pub const NAMES_MAX: usize = 100_000;
+/// Longest name that a client may want.
+pub const NAME_BYTES_MAX: usize = 4096;
 
 /// Whether removals are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +54,8 @@ pub struct Position {
     named_once: bool,
     names: Sorted<Name>,
     known: Sorted<Known>,
+    /// Of all that the client said: its names, and what it kept from an earlier stream.
+    name_bytes: usize,
     /// The next response must be sent although nothing changed.
     owed: bool,
     /// State of the world: the client came back with this version, which is what it would be sent.
@@ -69,6 +73,7 @@ impl Position {
             named_once: false,
             names: Sorted::default(),
             known: Sorted::default(),
+            name_bytes: 0,
             owed: false,
             resumed: None,
         }
@@ -104,7 +109,13 @@ impl Position {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.known.len() * size_of::<Known>() + self.names.len() * size_of::<Name>()
+        let entries = self.known.len() * size_of::<Known>() + self.names.len() * size_of::<Name>();
+        entries + self.name_bytes
+    }
+
+    /// How much of that its client chose.
+    pub(super) fn name_bytes(&self) -> usize {
+        self.name_bytes
     }
 
     /// The version with which it came back and missed nothing.
@@ -117,16 +128,35 @@ impl Position {
         self.known.get(name).is_some_and(Known::is_there)
     }
 
+    /// What it knows of this name.
+    pub(super) fn known_of(&self, name: &str) -> Option<&Known> {
+        self.known.get(name)
+    }
+
+    /// Whether both want the same.
+    pub(super) fn wants_the_same(&self, other: &Self) -> bool {
+        self.wildcard == other.wildcard && self.names == other.names
+    }
+
+    /// Whether it wants a resource of this name.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
     /// The client asks. `repeated`: with the nonce of a response that it has answered already.
     ///
     /// # Errors
-    /// When it wants more than [`NAMES_MAX`] names.
+    /// When it wants more than [`NAMES_MAX`] names, or one beyond [`NAME_BYTES_MAX`].
     pub(super) fn asked(
         &self,
         interest: Interest,
         repeated: bool,
         collection: &Collection,
     ) -> Result<Self, RequestError> {
+        let longest = interest.longest_name();
+        if longest > NAME_BYTES_MAX {
+            return Err(RequestError::LongName { bytes: longest });
+        }
         let mut next = self.clone();
         next.resumed = None;
         let first = !mem::replace(&mut next.begun, true);
@@ -146,6 +176,9 @@ impl Position {
         if next.names.len() > NAMES_MAX || next.known.len() > NAMES_MAX {
             return Err(RequestError::TooManyNames);
         }
+        let kept = next.known.iter().map(Known::kept_bytes);
+        next.name_bytes =
+            next.names.iter().map(|name| name.len()).sum::<usize>() + kept.sum::<usize>();
         Ok(next)
     }
 
@@ -182,7 +215,6 @@ impl Position {
         // and waits to be told again what it needs.
         if repeated && same {
             self.known.clear();
-            self.owed = full_state && wants_some;
         }
         if full_state && (first || newly_wild || newly_named) {
             self.owed = wants_some;
@@ -323,16 +355,24 @@ impl Position {
             match side {
                 Side::Left(known) if known.is_there() => lost.push(known),
                 Side::Both(known, wanted) if !known.has(wanted) => {
+                    if known.is_there() && collection.withheld(&wanted.name).is_some() {
+                        continue;
+                    }
+                    let Some(told) = offered(collection, wanted) else {
+                        continue;
+                    };
                     let list = match known.is_there() {
                         true => &mut contents.changed,
                         false => &mut contents.new,
                     };
-                    list.push(Arc::clone(&wanted.name));
-                    contents.resources.push(Arc::clone(wanted));
+                    list.push(Arc::clone(&told.name));
+                    contents.resources.push(Arc::clone(told));
                 }
                 Side::Right(wanted) => {
-                    contents.new.push(Arc::clone(&wanted.name));
-                    contents.resources.push(Arc::clone(wanted));
+                    if let Some(told) = offered(collection, wanted) {
+                        contents.new.push(Arc::clone(&told.name));
+                        contents.resources.push(Arc::clone(told));
+                    }
                 }
                 Side::Left(_) | Side::Both(..) => {}
             }
@@ -353,7 +393,10 @@ impl Position {
             Variant::StateOfTheWorld if self.kind.is_full_state() => {
                 contents.must_be_told = removals == Removals::Tell && !lost.is_empty();
                 if !contents.is_nothing() || self.owed {
-                    contents.resources = self.wanted(collection).cloned().collect();
+                    let offered = self
+                        .wanted(collection)
+                        .filter_map(|one| offered(collection, one));
+                    contents.resources = offered.cloned().collect();
                     if removals == Removals::Hold {
                         let held = lost.iter().filter_map(|known| match known {
                             Known::Sent(resource) => Some(Arc::clone(resource)),
@@ -402,5 +445,13 @@ impl Position {
         let mut position = Self::clone(self);
         position.known.retain(|known| !again(known));
         Arc::new(position)
+    }
+}
+
+/// A resource, or what this client is offered in its place.
+fn offered<'c>(collection: &'c Collection, wanted: &'c Arc<Resource>) -> Option<&'c Arc<Resource>> {
+    match collection.withheld(&wanted.name) {
+        Some(instead) => instead.as_ref(),
+        None => Some(wanted),
     }
 }

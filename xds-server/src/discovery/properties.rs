@@ -1,7 +1,10 @@
 //! Random subscriptions against a client that is as simple as can be: after each exchange it has exactly
 //! what it wants and what there is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
@@ -197,6 +200,18 @@ impl Client {
         if self.variant == Variant::StateOfTheWorld && !self.kind.is_full_state() {
             // There is no word for removals: a client keeps what is gone.
             has.retain(|name, _| wanted.contains_key(name));
+        }
+        // Of what it rejected it may have been told its older version instead, or nothing.
+        let status = self.session.status_of(self.kind);
+        let refused = status.map(|status| Arc::clone(&status.refused));
+        let mut wanted = wanted;
+        for refused in refused.iter().flat_map(|refused| refused.iter()) {
+            prop_assert_eq!(
+                wanted.get(&*refused.name).map(|now| &**now),
+                Some(&*refused.version)
+            );
+            has.remove(&*refused.name);
+            wanted.remove(&*refused.name);
         }
         prop_assert_eq!(has, wanted);
         Ok(())

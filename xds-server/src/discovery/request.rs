@@ -38,6 +38,22 @@ pub enum RequestError {
         max = super::NAMES_MAX
     )]
     TooManyNames,
+    /// It wants a name that is none.
+    #[error(
+        "a name of {bytes} bytes is wanted; a name has at most {max}",
+        max = super::NAME_BYTES_MAX
+    )]
+    LongName {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Its stream wants too much, all types together.
+    #[error(
+        "the names that this stream wants have more than {max} bytes together, over all types; \
+         subscribe to fewer, or to \"*\"",
+        max = super::STREAM_NAME_BYTES_MAX
+    )]
+    TooManyNameBytes,
 }
 
 impl From<DecodeError> for RequestError {

@@ -4,16 +4,18 @@
 //! client has answered for those, what names them; and only when that is answered too, removals.
 //! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use super::{
-    Memo, Name, Payload, Request, RequestError, Variant,
-    position::Removals,
-    track::{Answer, Status, Track},
+    Asked, Interest, Memo, Name, Payload, Request, RequestError, Variant,
+    position::{Removals, WILDCARD},
+    track::{Answer, Held, Status, Track},
 };
-use crate::resource::{ResourceType, View};
+use crate::resource::{Collection, Resource, ResourceType, View};
 
-use ResourceType::{Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration};
+use ResourceType::{
+    Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Secret,
+};
 
 /// A response to send.
 #[derive(Debug, Clone)]
@@ -39,16 +41,45 @@ enum Phase {
 
 /// What other streams of the same node have done about the view that this one tells. On ADS there are
 /// none to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Others {
     /// They were told what this stream's resources name, and accepted it.
     pub made: bool,
     /// They use nothing any more that the view does not have.
     pub used: bool,
+    /// Clusters that were rejected there, and of which the node has no version: see [`Held`].
+    pub missing: Arc<[Name]>,
+    /// They hold something back because of such a cluster, and go on using what the view may not have.
+    pub holding: bool,
+}
+
+impl Default for Others {
+    /// Nobody to wait for.
+    fn default() -> Self {
+        Self {
+            made: true,
+            used: true,
+            missing: Arc::default(),
+            holding: false,
+        }
+    }
+}
+
+/// Types whose change lets Envoy ask again for what it has of another one.
+fn named_by(kind: ResourceType) -> &'static [ResourceType] {
+    match kind {
+        ClusterLoadAssignment => &[Cluster],
+        Secret => &[Cluster, Listener],
+        RouteConfiguration | ExtensionConfig => &[Listener],
+        _ => &[],
+    }
 }
 
 const MADE: [ResourceType; 4] = ResourceType::NAMED_BY_OTHERS;
 const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
+
+/// Bytes of all names that one stream may want, over all types.
+pub const STREAM_NAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One stream of one node.
 #[derive(Debug)]
@@ -63,6 +94,8 @@ pub struct Session {
     others: Others,
     /// Told new clusters, whose endpoints the client must have before a route names them.
     warming: Vec<Arc<Payload>>,
+    /// Types whose status changed though nothing was sent or answered.
+    noted: Vec<ResourceType>,
     nonces: u64,
 }
 
@@ -76,11 +109,9 @@ impl Session {
             view,
             tracks: Vec::new(),
             phase: Phase::Settled,
-            others: Others {
-                made: true,
-                used: true,
-            },
+            others: Others::default(),
             warming: Vec::new(),
+            noted: Vec::new(),
             nonces: 0,
         }
     }
@@ -95,7 +126,8 @@ impl Session {
         out: &mut impl Extend<Response>,
     ) -> Result<Answer, RequestError> {
         let kind = request.kind;
-        let answer = self.take(request)?;
+        let (answer, repeated) = self.take(request)?;
+        self.hold();
         // An answer to this request never takes away what a change under way still needs.
         let removals = match self.phase {
             Phase::Settled => Removals::Tell,
@@ -103,6 +135,9 @@ impl Session {
         };
         if self.phase == Phase::Settled || may_answer(kind, self.phase) {
             self.tell(kind, removals, out);
+        }
+        if repeated && let Some(track) = self.track_mut(kind) {
+            track.repeatable = false;
         }
         self.advance(false, out);
         Ok(answer)
@@ -114,11 +149,16 @@ impl Session {
         if Arc::ptr_eq(&self.view, &view) {
             return;
         }
-        self.view = view;
-        for (_, track) in &mut self.tracks {
-            // What was rejected before holds nothing up now.
+        let before = mem::replace(&mut self.view, view);
+        for (kind, track) in &mut self.tracks {
+            // What was rejected before holds up only what needs it now.
             track.rejected = false;
+            track.see(self.view.collection(*kind));
+            let mut named_by = named_by(*kind).iter();
+            track.repeatable |= named_by
+                .any(|kind| !Arc::ptr_eq(before.collection(*kind), self.view.collection(*kind)));
         }
+        self.hold();
         if self.phase == Phase::Settled {
             self.warming.clear();
         }
@@ -136,7 +176,13 @@ impl Session {
     /// Notes what other streams of the node have done about the newest view, and goes on if it was
     /// them that was waited for.
     pub fn on_others(&mut self, others: Others, out: &mut impl Extend<Response>) {
+        let was_holding = self.others.holding;
         self.others = others;
+        let changed = self.hold();
+        // What was held is told in its order, and then what had to stay because of it goes.
+        if self.phase == Phase::Settled && (changed || was_holding != self.others.holding) {
+            self.phase = Phase::Make;
+        }
         self.advance(false, out);
     }
 
@@ -152,7 +198,24 @@ impl Session {
 
     /// Whether the client uses nothing any more that the newest view does not have.
     pub fn has_used(&self) -> bool {
-        self.phase > Phase::Make && self.answered(&ResourceType::IN_ORDER)
+        self.phase > Phase::Make && !self.is_holding() && self.answered(&ResourceType::IN_ORDER)
+    }
+
+    /// Clusters that the client rejected, and of which it has no version.
+    pub fn missing(&self) -> impl Iterator<Item = &Name> {
+        let clusters = self.track(Cluster).into_iter();
+        clusters.flat_map(Track::unusable)
+    }
+
+    /// Whether something is held back because of what the client rejected.
+    pub fn is_holding(&self) -> bool {
+        let mut tracks = self.tracks.iter();
+        tracks.any(|(_, track)| !track.status.held.is_empty())
+    }
+
+    /// Types whose status changed though nothing was sent or answered, since this was asked last.
+    pub fn noted(&mut self) -> Vec<ResourceType> {
+        mem::take(&mut self.noted)
     }
 
     /// Whether something waits for the client's answer. The caller then gives it some time, and
@@ -171,6 +234,13 @@ impl Session {
         self.track(kind).map(|track| &track.status)
     }
 
+    /// Bytes of the names that the client wants, over all types.
+    pub fn name_bytes(&self) -> usize {
+        let tracks = self.tracks.iter();
+        let bytes = tracks.map(|(_, track)| track.status.position.name_bytes());
+        bytes.sum()
+    }
+
     fn track(&self, kind: ResourceType) -> Option<&Track> {
         let mut tracks = self.tracks.iter();
         tracks.find_map(|(known, track)| (*known == kind).then_some(&**track))
@@ -182,7 +252,7 @@ impl Session {
     }
 
     /// Takes a request in, without answering it.
-    fn take(&mut self, request: Request) -> Result<Answer, RequestError> {
+    fn take(&mut self, request: Request) -> Result<(Answer, bool), RequestError> {
         let (kind, variant) = (request.kind, self.variant);
         let (memo, view) = (Arc::clone(&self.memo), Arc::clone(&self.view));
         let nonce = self.number_of(&request.nonce);
@@ -197,8 +267,9 @@ impl Session {
         let first = !track.status.position.has_begun();
         let answers_newest = !first && nonce == Some(track.nonce);
         let was_waiting = track.status.waiting;
-        // A rejection said once more asks for nothing.
-        let repeated = answers_newest && !was_waiting && request.error.is_none();
+        // A rejection said once more asks for nothing, nor does an answer said twice.
+        let may_repeat = track.repeatable && !kind.is_full_state();
+        let mut repeated = answers_newest && !was_waiting && request.error.is_none() && may_repeat;
         let answer = match answers_newest && was_waiting {
             true => track.answered(request.error),
             false => Answer::None,
@@ -216,14 +287,91 @@ impl Session {
             track.fingerprint = asked.fingerprint;
             let from = &track.status.position;
             let to = memo.asked(from, &asked, repeated, view.collection(kind))?;
+            let wants_the_same = from.wants_the_same(&to);
+            repeated &= wants_the_same;
             track.moved(to);
+            if !wants_the_same && variant == Variant::StateOfTheWorld && kind.is_full_state() {
+                // Other names make another full state.
+                track.lift(|_| false);
+            }
+            lift_what_is_asked_for(track, &asked)?;
             if first && let Some(version) = track.status.position.resumed() {
                 let version = Arc::clone(version);
                 track.status.sent = Arc::clone(&version);
                 track.status.acked = version;
             }
+            if self.name_bytes() > STREAM_NAME_BYTES_MAX {
+                return Err(RequestError::TooManyNameBytes);
+            }
         }
-        Ok(answer)
+        Ok((answer, repeated))
+    }
+
+    /// Finds what must wait, since the client rejected what it needs: a listener or route that names a
+    /// cluster of which the client has no version, and the change of a cluster whose good endpoints are not
+    /// here to be told again. Whether that is new.
+    fn hold(&mut self) -> bool {
+        let mut missing: Vec<Name> = self.missing().cloned().collect();
+        missing.extend(self.others.missing.iter().cloned());
+        missing.sort_unstable();
+        let endpoints = self.track(ClusterLoadAssignment).into_iter();
+        let unsendable: Vec<Name> = endpoints.flat_map(Track::unsendable).cloned().collect();
+        let mut changed = false;
+        for (kind, track) in &mut self.tracks {
+            let needs = |resource: &Resource| -> Option<Held> {
+                let (of, because) = match *kind {
+                    Cluster => (
+                        ClusterLoadAssignment,
+                        unsendable.iter().find(|name| **name == resource.name),
+                    ),
+                    _ => {
+                        let mut clusters = resource.clusters.iter();
+                        (
+                            Cluster,
+                            clusters.find(|name| missing.binary_search(name).is_ok()),
+                        )
+                    }
+                };
+                Some(Held {
+                    name: Arc::clone(&resource.name),
+                    kind: of,
+                    because: Arc::clone(because?),
+                })
+            };
+            let position = &track.status.position;
+            let found = if missing.is_empty() && unsendable.is_empty() {
+                Vec::new()
+            } else {
+                let resources = self.view.resources(*kind);
+                let resources =
+                    resources.filter(|one| position.wants(&one.name) && !position.knows(one));
+                resources.filter_map(|one| needs(one)).collect()
+            };
+            if track.hold(found) {
+                changed = true;
+                self.noted.push(*kind);
+            }
+        }
+        changed
+    }
+
+    /// What the client is offered of a type.
+    fn offered(&mut self, kind: ResourceType) -> Arc<Collection> {
+        let view = Arc::clone(&self.view);
+        let collection = view.collection(kind);
+        match self.track_mut(kind) {
+            Some(track) => track.offered(collection, kind.is_full_state()),
+            None => Arc::clone(collection),
+        }
+    }
+
+    /// What a held listener or route goes on using stays.
+    fn removals(&self, kind: ResourceType, removals: Removals) -> Removals {
+        let is_used = kind.is_named_by_others() || kind == ExtensionConfig;
+        match is_used && (self.others.holding || self.is_holding()) {
+            true => Removals::Hold,
+            false => removals,
+        }
     }
 
     /// Walks on through the phases as far as the client's answers allow.
@@ -273,37 +421,44 @@ impl Session {
     }
 
     /// Whether nothing is left to tell of this view, removals included.
-    fn all_done(&self) -> bool {
+    fn all_done(&mut self) -> bool {
+        let view = &self.view;
+        let mut tracks = self.tracks.iter_mut();
         self.warming.is_empty()
-            && self
-                .tracks
-                .iter()
-                .all(|(kind, track)| track.is_done(self.view.collection(*kind)))
+            && tracks.all(|(kind, track)| {
+                let offered = track.offered(view.collection(*kind), kind.is_full_state());
+                track.is_done(&offered)
+            })
     }
 
     fn tell(&mut self, kind: ResourceType, removals: Removals, out: &mut impl Extend<Response>) {
-        let (memo, view) = (Arc::clone(&self.memo), Arc::clone(&self.view));
-        let collection = view.collection(kind);
+        let memo = Arc::clone(&self.memo);
+        let collection = self.offered(kind);
+        let removals = self.removals(kind, removals);
         let nonce = self.nonces + 1;
         let Some(track) = self.track_mut(kind) else {
             return;
         };
-        if !track.status.position.has_begun() || track.is_done(collection) {
+        if !track.status.position.has_begun() || track.is_done(&collection) {
             return;
         }
-        let told = memo.told(&track.status.position, collection, removals);
+        let told = memo.told(&track.status.position, &collection, removals);
         if let Some(payload) = &told.payload {
-            track.sent(nonce, payload);
+            let before = Arc::clone(&track.status.position);
+            track.sent(nonce, payload, &before);
         }
         track.moved(told.to);
         let nothing_left = removals == Removals::Tell || {
             let position = &track.status.position;
-            memo.told(position, collection, Removals::Tell)
+            memo.told(position, &collection, Removals::Tell)
                 .payload
                 .is_none()
         };
-        track.done = nothing_left.then(|| Arc::clone(collection));
+        track.done = nothing_left.then(|| Arc::clone(&collection));
         let Some(payload) = told.payload else {
+            if nothing_left && track.is_mended() {
+                self.noted.push(kind);
+            }
             return;
         };
         self.nonces = nonce;
@@ -353,4 +508,25 @@ impl Session {
 /// While a change is under way, what names other things waits for its turn.
 fn may_answer(kind: ResourceType, phase: Phase) -> bool {
     phase > Phase::Make || kind.is_named_by_others()
+}
+
+/// What was rejected is told all the same when it is asked for by name, or given up and asked for anew.
+fn lift_what_is_asked_for(track: &mut Track, asked: &Asked) -> Result<(), RequestError> {
+    if !track.refuses() {
+        return Ok(());
+    }
+    let position = Arc::clone(&track.status.position);
+    match asked.interest()? {
+        Interest::Names { .. } => track.lift(|one| position.wants(&one.name)),
+        Interest::Changes {
+            mut subscribe,
+            unsubscribe,
+            ..
+        } => {
+            subscribe.extend(unsubscribe);
+            let all = subscribe.iter().any(|name| **name == *WILDCARD);
+            track.lift(|one| !all && !subscribe.contains(&one.name));
+        }
+    }
+    Ok(())
 }

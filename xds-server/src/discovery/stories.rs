@@ -1,5 +1,7 @@
 //! The rules of the protocol, one story each, told to one stream.
 
+mod rejections;
+
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Interest, Memo, Others, Request, Response, Session, Variant};
@@ -7,12 +9,16 @@ use crate::resource::{Resource, ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
 
-/// A view of resources written `TYPE name version`: `c` clusters, `e` endpoints, `l` listeners, `r`
-/// routes.
+/// A view of resources. A route's version says which clusters it names: `to a and b`.
 pub(super) fn view(resources: &[(ResourceType, &str, &str)]) -> Arc<View> {
     let resources = resources.iter().map(|(kind, name, version)| {
         let resource = Resource::new(*kind, name, version, b"");
-        (*kind, Arc::new(resource))
+        let clusters = match *kind {
+            RouteConfiguration => version.trim_start_matches("to ").split(" and "),
+            _ => "".split(" and "),
+        };
+        let clusters = clusters.filter(|name| !name.is_empty()).map(Arc::from);
+        (*kind, Arc::new(resource.naming(clusters.collect())))
     });
     Arc::new(View::new(resources.collect()))
 }
@@ -591,7 +597,11 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
     let (without, with) = without_and_with_canary();
     let told_by = |stream: &mut Stream, made: bool, used: bool| {
         let mut responses = Vec::new();
-        let others = Others { made, used };
+        let others = Others {
+            made,
+            used,
+            ..Others::default()
+        };
         stream.session.on_others(others, &mut responses);
         told(&stream.noted(responses))
     };
@@ -612,7 +622,7 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
         // The canary comes: its cluster at once, the route to it when the cluster was accepted.
         let waits = Others {
             made: false,
-            used: true,
+            ..Others::default()
         };
         routes.session.expect(waits);
         assert!(routes.see(&with).is_empty());
@@ -627,8 +637,8 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
 
         // It goes: the route at once, its cluster when the route was accepted.
         let waits = Others {
-            made: true,
             used: false,
+            ..Others::default()
         };
         clusters.session.expect(waits);
         assert!(clusters.see(&without).is_empty());
@@ -639,5 +649,42 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
             "cds s@1"
         };
         assert_eq!(told_by(&mut clusters, true, true), [removal]);
+    }
+}
+
+/// What a client may want is bounded: discovery.proto sets no bound, so it is told which one it met.
+#[test]
+fn names_are_bounded_one_by_one_and_all_of_a_stream_together() {
+    use super::{NAME_BYTES_MAX, RequestError, STREAM_NAME_BYTES_MAX};
+    let wants = |names: Vec<String>, delta: bool| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        match delta {
+            true => changes(&names, &[], &[]),
+            false => names_of(&names, ""),
+        }
+    };
+    let long = |number: usize, bytes: usize| format!("{number:0bytes$}");
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let delta = variant == Variant::Delta;
+        let mut session = session(variant, &view(&[]));
+        let mut ask = |kind, names| {
+            let mut responses = Vec::new();
+            session.on_request(request(kind, "", None, wants(names, delta)), &mut responses)
+        };
+        assert!(ask(Cluster, vec![long(1, NAME_BYTES_MAX)]).is_ok());
+        let bytes = NAME_BYTES_MAX + 1;
+        let error = ask(ClusterLoadAssignment, vec![long(1, bytes)]);
+        assert_eq!(error, Err(RequestError::LongName { bytes }));
+        // Half of it in one type, half of it in another: one more is too much.
+        let half = STREAM_NAME_BYTES_MAX / NAME_BYTES_MAX / 2;
+        let many = |count| {
+            (0..count)
+                .map(|number| long(number, NAME_BYTES_MAX))
+                .collect()
+        };
+        assert!(ask(RouteConfiguration, many(half)).is_ok());
+        assert!(ask(ClusterLoadAssignment, many(half - 1)).is_ok());
+        let error = ask(Listener, vec![long(1, NAME_BYTES_MAX)]);
+        assert_eq!(error, Err(RequestError::TooManyNameBytes));
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Payload, Position};
-use crate::resource::Collection;
+use super::{
+    Name, Payload, Position,
+    refusals::{Refusals, Refused},
+};
+use crate::resource::{Collection, Instead, ResourceType};
 
 /// A rejected response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +26,25 @@ pub struct Status {
     pub sent: Arc<str>,
     /// Version of the newest one that was accepted.
     pub acked: Arc<str>,
-    /// The newest answer, when it was a rejection.
+    /// The newest rejection, until the client has what there is, or something newer than what it rejected.
     pub nack: Option<Nack>,
+    /// What it rejected, by name, for as long as there is nothing else to send.
+    pub refused: Arc<[Refused]>,
+    /// What it is not sent because of what it rejected.
+    pub held: Arc<[Held]>,
     /// The newest response waits for its answer.
     pub waiting: bool,
+}
+
+/// A resource that is not sent, since the client could not use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub name: Name,
+    /// The type of what it needs.
+    pub kind: ResourceType,
+    /// The name of what it needs, which the client rejected.
+    pub because: Name,
 }
 
 /// What a request was, besides a question.
@@ -52,6 +70,16 @@ pub(super) struct Track {
     pub(super) rejected: bool,
     /// The client knows all of this one, removals included.
     pub(super) done: Option<Arc<Collection>>,
+    /// State of the world: asked the same once more, it is answered once more, since something came or
+    /// what names it changed.
+    pub(super) repeatable: bool,
+    /// Where the client stood when it had last answered, and the newest response since.
+    open: Option<(Arc<Position>, Arc<Payload>)>,
+    refusals: Refusals,
+    /// What the client had of what is held.
+    had: Vec<(Name, Instead)>,
+    /// What there is, and what the client is offered of it.
+    offered: Option<(Arc<Collection>, Arc<Collection>)>,
 }
 
 impl Track {
@@ -62,12 +90,19 @@ impl Track {
                 sent: Arc::default(),
                 acked: Arc::default(),
                 nack: None,
+                refused: Arc::default(),
+                held: Arc::default(),
                 waiting: false,
             },
             nonce: 0,
             fingerprint: 0,
             rejected: false,
             done: None,
+            repeatable: false,
+            open: None,
+            refusals: Refusals::default(),
+            had: Vec::new(),
+            offered: None,
         }
     }
 
@@ -84,27 +119,131 @@ impl Track {
         }
     }
 
-    pub(super) fn sent(&mut self, nonce: u64, payload: &Payload) {
+    /// A response went out, to a client that stood at `before`.
+    pub(super) fn sent(&mut self, nonce: u64, payload: &Arc<Payload>, before: &Arc<Position>) {
         self.nonce = nonce;
         self.status.sent = Arc::clone(&payload.version);
         self.status.waiting = true;
         self.rejected = false;
+        self.repeatable = true;
+        let before = match self.open.take() {
+            Some((before, _)) => before,
+            None => Arc::clone(before),
+        };
+        self.open = Some((before, Arc::clone(payload)));
     }
 
     pub(super) fn answered(&mut self, error: Option<String>) -> Answer {
         self.status.waiting = false;
         let version = Arc::clone(&self.status.sent);
-        match error {
-            None => {
+        let open = self.open.take();
+        let accepted = |payload: &Payload, one: &Refused| {
+            let mut resources = payload.resources.iter();
+            resources.any(|resource| resource.name == one.name && resource.version == one.version)
+        };
+        match (error, open) {
+            (None, open) => {
+                if let Some((_, payload)) = open {
+                    self.lift(|one| !accepted(&payload, one));
+                }
                 self.status.acked = version;
-                self.status.nack = None;
+                if self.refusals.is_empty() {
+                    self.status.nack = None;
+                }
                 Answer::Ack
             }
-            Some(message) => {
+            (Some(message), open) => {
                 self.rejected = true;
+                self.repeatable = false;
+                if let Some((before, payload)) = open {
+                    self.refusals.rejected(&payload, &before, &message);
+                    self.refusals_changed();
+                }
                 self.status.nack = Some(Nack { version, message });
                 Answer::Nack
             }
         }
+    }
+
+    /// Forgets rejections that this does not hold for any more.
+    pub(super) fn lift(&mut self, holds: impl Fn(&Refused) -> bool) {
+        if self.refusals.retain(holds) {
+            self.refusals_changed();
+        }
+    }
+
+    /// There is this now: what was rejected and is no more is forgotten.
+    pub(super) fn see(&mut self, collection: &Collection) {
+        if self.refusals.retain_in_force(collection) {
+            self.refusals_changed();
+        }
+    }
+
+    fn refusals_changed(&mut self) {
+        self.status.refused = Arc::clone(self.refusals.all());
+        self.offered = None;
+        self.done = None;
+    }
+
+    /// The client has all there is, without a new response. Whether that ends a rejection.
+    pub(super) fn is_mended(&mut self) -> bool {
+        let is_over = self.refusals.is_empty() && !self.rejected && !self.status.waiting;
+        is_over && self.status.nack.take().is_some()
+    }
+
+    /// Whether something that the client rejected is still all there is.
+    pub(super) fn refuses(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// Resources that the client rejected and has no version of.
+    pub(super) fn unusable(&self) -> impl Iterator<Item = &Name> {
+        self.refusals.unusable()
+    }
+
+    /// Resources that the client rejected, and which it must not lose though they are not here any more.
+    pub(super) fn unsendable(&self) -> impl Iterator<Item = &Name> {
+        self.refusals.unsendable()
+    }
+
+    /// These wait for what they name. Whether that is new.
+    pub(super) fn hold(&mut self, held: Vec<Held>) -> bool {
+        if *self.status.held == *held {
+            return false;
+        }
+        let position = &self.status.position;
+        let had = held.iter().map(|held| {
+            let earlier = self.had.iter().find(|(name, _)| *name == held.name);
+            let earlier = earlier.and_then(|(_, had)| had.clone());
+            let had = position.sent(&held.name).cloned();
+            (Arc::clone(&held.name), had.or(earlier))
+        });
+        self.had = had.collect();
+        self.status.held = held.into();
+        self.offered = None;
+        self.done = None;
+        true
+    }
+
+    /// What the client is offered of what there is.
+    pub(super) fn offered(
+        &mut self,
+        collection: &Arc<Collection>,
+        is_full_state: bool,
+    ) -> Arc<Collection> {
+        if self.refusals.is_empty() && self.status.held.is_empty() {
+            return Arc::clone(collection);
+        }
+        if let Some((known, offered)) = &self.offered
+            && Arc::ptr_eq(known, collection)
+        {
+            return Arc::clone(offered);
+        }
+        let mut withheld: Vec<(Name, Instead)> = self.refusals.instead(is_full_state).collect();
+        withheld.retain(|(name, _)| !self.had.iter().any(|(held, _)| held == name));
+        withheld.extend(self.had.iter().cloned());
+        let offered = Arc::new(collection.withholding(withheld));
+        self.offered = Some((Arc::clone(collection), Arc::clone(&offered)));
+        offered
     }
 }

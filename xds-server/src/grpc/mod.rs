@@ -12,6 +12,7 @@ mod node;
 mod open;
 mod peers;
 mod reflection;
+mod requests;
 mod slow;
 mod stream;
 mod tls;

@@ -99,12 +99,17 @@ impl Open {
         };
         ready!(peer.poll_changed(context));
         self.session.on_others(peer.others(self.update), responses);
-        peer.report(self.update, &self.session);
+        self.report();
         Poll::Ready(())
     }
 
-    /// Lets the node's other streams know how far this one is.
-    pub(super) fn report(&self) {
+    /// Lets the node's other streams know how far this one is, and people what changed unasked.
+    pub(super) fn report(&mut self) {
+        for kind in self.session.noted() {
+            if let Some(status) = self.session.status_of(kind) {
+                self.status.refresh(kind, status);
+            }
+        }
         if let Some(peer) = &self.peer {
             peer.report(self.update, &self.session);
         }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::{
-    discovery::{Others, Session},
+    discovery::{Name, Others, Session},
     resource::{NodeKey, ResourceType},
 };
 
@@ -38,6 +38,10 @@ struct Progress {
     made: u64,
     /// Nothing of the state before is used any more.
     used: u64,
+    /// Clusters that were rejected, and of which the node has no version.
+    missing: Arc<[Name]>,
+    /// Something is held back.
+    holding: bool,
 }
 
 /// One stream among its node's.
@@ -74,6 +78,8 @@ impl Peers {
             kind,
             made: update,
             used: update,
+            missing: Arc::default(),
+            holding: false,
         };
         lock(&node.streams).insert(number, progress);
         Peer {
@@ -105,6 +111,11 @@ impl Peer {
             used: !makes
                 || others()
                     .all(|(_, other)| other.kind.is_named_by_others() || other.used >= update),
+            missing: others()
+                .find(|(_, other)| !other.missing.is_empty())
+                .map(|(_, other)| Arc::clone(&other.missing))
+                .unwrap_or_default(),
+            holding: others().any(|(_, other)| other.holding),
         }
     }
 
@@ -115,13 +126,17 @@ impl Peer {
             return;
         };
         let before = (progress.made, progress.used);
+        let missing: Arc<[Name]> = session.missing().cloned().collect();
+        let told = (&progress.missing, progress.holding) == (&missing, session.is_holding());
+        progress.missing = missing;
+        progress.holding = session.is_holding();
         if session.has_made() {
             progress.made = update;
         }
         if session.has_used() {
             progress.used = update;
         }
-        let went_on = before != (progress.made, progress.used);
+        let went_on = !told || before != (progress.made, progress.used);
         drop(streams);
         if went_on {
             self.node.changed.send_replace(());

@@ -11,28 +11,26 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::Stream as _;
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Frame;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{
-    Code, Status, Streaming,
-    codec::{BufferSettings, DecodeBuf, Decoder},
-};
+use tonic::{Code, Status};
 use tracing::debug;
 
 use super::{
-    Discovery, REQUEST_BYTES_MAX, SILENCE_MAX,
+    Discovery, SILENCE_MAX,
     connection::ConnectionInfo,
     door::Door,
     identity::may_be,
     node::{node_info, node_key, node_of},
     open::Open,
+    requests::Requests,
 };
 use crate::{
     discovery::{Message, RequestError, Response},
     fleet::{Caller, Place},
+    memory::GiveBack,
     metrics::{Cut, Refused, Service},
     resource::ResourceType,
 };
@@ -44,37 +42,21 @@ const STEPS_MAX: usize = 32;
 /// Larger responses are sent without being copied behind their nonce.
 const COPIED_BYTES_MAX: usize = 4096;
 
-/// Requests as they come: they are looked into no further than needed.
-struct RawDecoder;
-
-impl Decoder for RawDecoder {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
-    }
-
-    /// A buffer is kept for as long as its stream, and most requests are small.
-    fn buffer_settings(&self) -> BufferSettings {
-        const BUFFER_BYTES: usize = 1024;
-        BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
-    }
-}
-
 /// One stream.
 pub(super) struct Stream {
     door: Door,
     discovery: Arc<Discovery>,
     place: Place,
     connection: Option<ConnectionInfo>,
-    requests: Streaming<Bytes>,
+    requests: Requests,
     open: Option<Box<Open>>,
     responses: VecDeque<Response>,
     rest: Option<Bytes>,
     deadline: Option<Pin<Box<Sleep>>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
+    /// Last: dropped when all else is.
+    memory: GiveBack,
 }
 
 impl Stream {
@@ -85,20 +67,20 @@ impl Stream {
         connection: Option<ConnectionInfo>,
         requests: Body,
     ) -> Self {
-        let requests = Streaming::new_request(RawDecoder, requests, None, Some(REQUEST_BYTES_MAX));
         let stopping = Box::pin(discovery.stopping.clone().cancelled_owned());
         Self {
             door,
             discovery,
             place,
             connection,
-            requests,
+            requests: Requests::of(requests),
             open: None,
             responses: VecDeque::new(),
             rest: None,
             deadline: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
             stopping,
             ended: false,
+            memory: GiveBack::default(),
         }
     }
 
@@ -128,7 +110,7 @@ impl Stream {
                 return Poll::Ready(Ok(()));
             }
         }
-        match Pin::new(&mut self.requests).poll_next(context) {
+        match self.requests.poll_next(context) {
             Poll::Ready(Some(Ok(request))) => return Poll::Ready(self.take(request)),
             Poll::Ready(Some(Err(status))) => return Poll::Ready(Err(self.broken(status))),
             Poll::Ready(None) => return Poll::Ready(Err(Status::ok("the client is done"))),
@@ -172,6 +154,7 @@ impl Stream {
     }
 
     fn take(&mut self, request: Bytes) -> Result<(), Status> {
+        self.memory.filled(request.len());
         let message = Message::scan(self.door.variant, request, self.discovery.seed);
         let message = message.map_err(|error| self.unusable(&error))?;
         if self.open.is_none() {
@@ -191,6 +174,7 @@ impl Stream {
             let answer = open.session.on_request(request, &mut self.responses)?;
             Ok((answer, nonce))
         });
+        self.memory.filled(open.session.name_bytes());
         match took {
             Ok((answer, nonce)) => {
                 open.answered(kind, answer, &nonce, &self.discovery);
@@ -258,7 +242,12 @@ impl Stream {
         let text = error.to_string();
         debug!(stream = self.place.number, error = text, "stream ended");
         match (error, &self.open) {
-            (RequestError::TooManyNames, _) => {
+            (
+                RequestError::TooManyNames
+                | RequestError::LongName { .. }
+                | RequestError::TooManyNameBytes,
+                _,
+            ) => {
                 metrics.cut(Cut::TooLarge);
                 Status::resource_exhausted(text)
             }
@@ -277,7 +266,7 @@ impl Stream {
     fn broken(&self, status: Status) -> Status {
         debug!(stream = self.place.number, %status, "stream broke");
         match status.code() {
-            Code::OutOfRange | Code::ResourceExhausted => {
+            Code::ResourceExhausted => {
                 self.discovery.fleet.metrics().cut(Cut::TooLarge);
             }
             Code::Cancelled | Code::Unknown | Code::Unavailable => {}

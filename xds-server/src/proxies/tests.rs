@@ -31,6 +31,8 @@ fn accepted() -> TypeStatus {
         acked: "v1".into(),
         acked_at: None,
         nack: None,
+        refused: Arc::default(),
+        held: Arc::default(),
         wildcard: true,
         names: 0,
         known: 1,

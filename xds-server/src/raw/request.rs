@@ -81,10 +81,7 @@ impl Offer<'_> {
     ) -> Result<Arc<Entry>, Problem> {
         let resource = match known {
             Some(known) if *known.resource.version == self.version => Arc::clone(&known.resource),
-            _ => {
-                let body = self.encode(encoder)?;
-                Arc::new(Resource::new(self.kind, &self.name, &self.version, &body))
-            }
+            _ => Arc::new(self.encode(encoder)?),
         };
         Ok(Arc::new(Entry {
             resource,
@@ -94,12 +91,13 @@ impl Offer<'_> {
         }))
     }
 
-    /// The message, encoded.
+    /// The resource, encoded.
     ///
     /// # Errors
     /// The first field that is not what its type's descriptor says.
-    pub fn encode(&self, encoder: &Encoder) -> Result<Vec<u8>, Problem> {
-        encoder.bytes(self.kind, &self.body).map_err(|misfit| {
+    pub fn encode(&self, encoder: &Encoder) -> Result<Resource, Problem> {
+        let made = encoder.resource(self.kind, &self.name, &self.version, &self.body);
+        made.map_err(|misfit| {
             let place = document::place_of(self.document, self.part, &misfit);
             self.problem(misfit.message.clone())
                 .field(misfit.field())

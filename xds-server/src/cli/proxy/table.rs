@@ -120,7 +120,7 @@ fn stream_details(stream: &Value) -> String {
     shown
 }
 
-/// What was rejected and why, the proxy's words indented below.
+/// What was rejected and why, the proxy's words indented below; then what is not sent because of it.
 fn rejections(proxies: &[Value]) -> String {
     let mut shown = String::new();
     for proxy in proxies {
@@ -140,6 +140,25 @@ fn rejections(proxies: &[Value]) -> String {
             for line in nack["message"].as_str().unwrap_or_default().lines() {
                 let _ = writeln!(shown, "    {}", printable(line));
             }
+        }
+        shown += &held_back(proxy);
+    }
+    shown
+}
+
+fn held_back(proxy: &Value) -> String {
+    let mut shown = String::new();
+    for kind in list(&proxy["streams"]).flat_map(|stream| list(&stream["types"])) {
+        for held in list(&kind["held_back"]) {
+            let _ = writeln!(
+                shown,
+                "\n{} is not sent {} {} until it accepts {} {}",
+                text(&proxy["id"]),
+                text(&kind["type"]),
+                text(&held["name"]),
+                text(&held["because_type"]),
+                text(&held["because"]),
+            );
         }
     }
     shown
