@@ -88,6 +88,12 @@ impl Environment for HostEnvironment<'_> {
             self.plugin.cells.take(limit, rate, self.now)
         })
     }
+
+    fn give_back(&mut self, id: LimitId, rate: Rate) {
+        if let Some(limit) = self.plugin.rules.limit(id) {
+            self.plugin.cells.give_back(limit, rate);
+        }
+    }
 }
 
 impl Request {

@@ -173,6 +173,18 @@ impl Cells {
         Ok(())
     }
 
+    /// Gives back a token that was taken. A worker that cannot write it leaves the limit a token short.
+    pub fn give_back(&self, limit: &LimitRules, rate: Rate) {
+        for _ in 0..ATTEMPTS {
+            let (bytes, cas) = host::shared(&limit.shared_key);
+            let mut bucket = TokenBucket::decode(&bytes);
+            bucket.give_back(rate);
+            if host::shared_swap(&limit.shared_key, &bucket.encode(), cas) != Swap::Lost {
+                return;
+            }
+        }
+    }
+
     /// Asks a breaker for one request.
     pub fn admit(
         &self,
