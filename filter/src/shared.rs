@@ -314,6 +314,27 @@ impl Cells {
         }
     }
 
+    /// Latches a breaker whose canary latched for another class.
+    pub fn latch(&self, id: CellId, cell: Ruled<'_>, now: MonoTime) -> Option<Transition> {
+        let latch = |state: &mut Cell| state.latch(cell.rules, now);
+        self.update(id, cell, latch)?.transition
+    }
+
+    /// Whether one of some breakers latched.
+    pub fn any_latched(
+        &self,
+        rules: &Rules,
+        traffic: &Traffic,
+        mut cells: impl Iterator<Item = CellId>,
+    ) -> bool {
+        cells.any(|id| {
+            rules.cell(id).is_some_and(|cell| {
+                let (bytes, _) = host::shared(&cell.shared_key);
+                Cell::decode_shared(&bytes, cell.rules.at(traffic), &cell.rules).is_latched()
+            })
+        })
+    }
+
     /// The worst state of some breakers: open before half-open before closed.
     pub fn worst(
         &self,

@@ -4,7 +4,11 @@
 use std::{cell::RefCell, rc::Rc};
 
 use anyhow::{Context, Result, ensure};
-use policy::names;
+use policy::{
+    canary::CanarySplit,
+    names,
+    units::{BasisPoints, ServiceName},
+};
 use serde_json::{Value, json};
 
 use crate::wasm_host::{Answer, Header, Meanwhile, Vm, WasmHost};
@@ -79,6 +83,53 @@ fn a_breaker_that_a_new_configuration_opens_is_open_in_the_old_one() -> Result<(
     let mut new = Vm::new(&host, &another.to_string())?;
     fail(&mut new)?;
     ensure!(refuses(&mut old)? && refuses(&mut new)?);
+    Ok(())
+}
+
+/// A canary that fails one class is trusted by none, in no worker, and neither by a class that comes
+/// with the next configuration; until its fields change.
+#[test]
+fn a_canary_that_latches_for_one_class_latches_for_all() -> Result<()> {
+    let host = host();
+    let with = |classes: &[&str], weight: u32| {
+        let class = |name: &&str| json!({"name": name, "match": [{"header": {"x-kind": name}}]});
+        let mut config = config();
+        config["traffic_classes"] = classes.iter().map(class).collect();
+        config["services"][0]["canary"] = json!({"version": "v2", "weight": weight,
+            "sticky_by": {"header": "x-user-id"}});
+        config.to_string()
+    };
+    let two_classes = with(&["bronze", "gold"], 50);
+    let (mut one, mut two) = (Vm::new(&host, &two_classes)?, Vm::new(&host, &two_classes)?);
+    let mut users = (0..1_000).map(|number| format!("user-{number}"));
+    let service = ServiceName::new("pay")?;
+    let share = BasisPoints::from_percent(49.0)?;
+    let is_canarys =
+        |user: &String| CanarySplit::draw(share, &service, Some(user.as_bytes()), || 9_999).canary;
+    let user = users.find(is_canarys).context("no user of the canary")?;
+    let sent = |kind: &str| {
+        let header = |name: &str, value: &str| (name.to_string(), value.as_bytes().to_vec());
+        [header("x-user-id", &user), header("x-kind", kind)]
+    };
+    let version = |worker: &mut Vm, kind: &str| -> Result<String> {
+        let version = forwarded(worker, &sent(kind), names::HEADER_VERSION)?;
+        Ok(String::from_utf8(version.context("no version")?)?)
+    };
+    for kind in ["bronze", "gold", "own"] {
+        ensure!(version(&mut one, kind)? == "v2" && version(&mut two, kind)? == "v2");
+    }
+    let (context, _) = one.request("pay", &sent("bronze"))?;
+    one.finish(context, Some(500), 0, None)?;
+    for kind in ["bronze", "gold", "own"] {
+        ensure!(version(&mut one, kind)? == "stable", "{kind}");
+        ensure!(version(&mut two, kind)? == "stable", "{kind}");
+    }
+    let mut another = Vm::new(&host, &with(&["new", "bronze", "gold"], 50))?;
+    ensure!(version(&mut another, "new")? == "stable");
+    let mut changed = Vm::new(&host, &with(&["new", "bronze", "gold"], 49))?;
+    for kind in ["new", "bronze", "gold", "own"] {
+        ensure!(version(&mut changed, kind)? == "v2", "{kind}");
+    }
     Ok(())
 }
 
