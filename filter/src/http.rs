@@ -219,6 +219,11 @@ fn apply(
                 (names::HEADER_RETRY_AFTER, seconds.as_str()),
                 ("content-type", content_type),
             ];
+            // gRPC clients are told it in a header, where the line's end would be encoded.
+            let body = match client.may_be_grpc() {
+                true => body.trim_end(),
+                false => body,
+            };
             host::respond(*status, reason.grpc_status(), &headers, body);
             (Action::Pause, None)
         }
