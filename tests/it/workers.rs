@@ -262,6 +262,66 @@ fn a_configuration_that_goes_leaves_nothing_uncounted() -> Result<()> {
     Ok(())
 }
 
+/// A new VM knows nothing of the old one, and Envoy keeps every gauge for good.
+#[test]
+fn gauges_of_what_a_configuration_drops_return_to_zero() -> Result<()> {
+    let host = host();
+    let mut old = config();
+    old["zone"] = "mumbai-west".into();
+    old["peak_hours"] = json!({
+        "west": {"start": 0, "end": 24, "multiplier": 2, "zone": "mumbai-west"}});
+    old["services"][0]["canary"]["weight"] = 0.into();
+    let mut worker = Vm::new(&host, &old.to_string())?;
+    fail(&mut worker)?;
+    let (late, _) = worker.request("other", &[])?;
+    let gauges = || {
+        host.world(|world| {
+            let gauge = |name: &str, value: &i64| {
+                ["breaker_state", "multiplier_percent"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+                    && *value != 0
+            };
+            let shown = world
+                .metrics
+                .iter()
+                .filter(|(name, value)| gauge(name, value));
+            shown
+                .map(|(name, value)| (name.clone(), *value))
+                .collect::<Vec<_>>()
+        })
+    };
+    let zone = |zone: &str, percent: i64| {
+        let name = format!("zone.=.{zone};.mumbai_peak_hour_multiplier_percent");
+        (name, percent)
+    };
+    let open = "service.=.pay;.mumbai_mesh_circuit_breaker_state".to_string();
+    ensure!(
+        gauges() == [(open, 1), zone("mumbai-west", 200)],
+        "{:?}",
+        gauges()
+    );
+
+    // The node's own zone has its series, also where no window names it.
+    let new = json!({"version": 1, "zone": "mumbai-navi", "services": [{"name": "upi"}]});
+    let _new = Vm::new(&host, &new.to_string())?;
+    let expected = [zone("all", 100), zone("mumbai-navi", 100)];
+    ensure!(gauges() == expected, "{:?}", gauges());
+    // What still ends in the old one brings nothing back.
+    worker.finish(late, Some(200), 0, None)?;
+    host.world(|world| {
+        world.mono += 70 * SECOND;
+        world.wall += 70 * SECOND;
+    });
+    ensure!(
+        !refuses(&mut worker)?,
+        "a probe passes in the old configuration"
+    );
+    worker.tick()?;
+    ensure!(gauges() == expected, "{:?}", gauges());
+    Ok(())
+}
+
 #[test]
 fn what_succeeded_in_a_configuration_that_goes_speaks_for_the_service() -> Result<()> {
     let host = host();
