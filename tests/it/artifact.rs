@@ -80,6 +80,10 @@ impl Environment for Native {
     fn take(&mut self, limit: LimitId, rate: Rate) -> Result<(), Duration> {
         self.buckets.entry(limit).or_default().take(rate, self.now)
     }
+
+    fn give_back(&mut self, limit: LimitId, rate: Rate) {
+        self.buckets.entry(limit).or_default().give_back(rate);
+    }
 }
 
 struct HeaderMap<'h>(&'h [Header]);

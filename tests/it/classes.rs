@@ -172,6 +172,8 @@ fn a_grpc_client_is_refused_in_grpc() -> Result<()> {
     let answer = client.get("/upi/check", &[SYSTEM, grpc])?;
     assert_eq!(answer.status, 200);
     assert_eq!(text(&answer, "grpc-status").as_deref(), Some("8"));
+    let message = text(&answer, "grpc-message");
+    assert_eq!(message.as_deref(), Some("refused: shed"));
     assert_eq!(text(&answer, "x-mumbai-reason").as_deref(), Some("shed"));
     Ok(())
 }
