@@ -88,6 +88,12 @@ impl Environment for HostEnvironment<'_> {
             self.plugin.cells.take(limit, rate, self.now)
         })
     }
+
+    fn give_back(&mut self, id: LimitId, rate: Rate) {
+        if let Some(limit) = self.plugin.rules.limit(id) {
+            self.plugin.cells.give_back(limit, rate);
+        }
+    }
 }
 
 impl Request {
@@ -213,6 +219,11 @@ fn apply(
                 (names::HEADER_RETRY_AFTER, seconds.as_str()),
                 ("content-type", content_type),
             ];
+            // gRPC clients are told it in a header, where the line's end would be encoded.
+            let body = match client.may_be_grpc() {
+                true => body.trim_end(),
+                false => body,
+            };
             host::respond(*status, reason.grpc_status(), &headers, body);
             (Action::Pause, None)
         }

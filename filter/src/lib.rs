@@ -13,6 +13,7 @@
 )]
 
 mod clock;
+mod gauges;
 mod headers;
 mod host;
 mod http;

@@ -12,6 +12,7 @@ use policy::{
 };
 
 use crate::{
+    gauges::{Gauge, Gauges},
     host::{self, Metric},
     tally::{ByStatus, Labelled, Sum, Values},
 };
@@ -24,8 +25,10 @@ pub struct Meters {
     waiting: RefCell<Vec<ServiceId>>,
     in_flight: Cell<u64>,
     states: [(TrafficState, Option<u32>); 3],
-    /// In the order of the timetable's zones.
-    multipliers: Vec<Option<u32>>,
+    /// In the order of [`Timetable::zone_multipliers`](policy::timetable::Timetable::zone_multipliers).
+    multipliers: Vec<Gauge>,
+    /// Those of the gauges that are this configuration's.
+    gauges: Gauges,
     factor: Option<u32>,
 }
 
@@ -33,8 +36,8 @@ struct ServiceMeters {
     label: String,
     active: Sum,
     time: Values,
-    breaker: Option<u32>,
-    canary_breaker: Option<u32>,
+    breaker: Option<Gauge>,
+    canary_breaker: Option<Gauge>,
     requests: ByStatus,
     others: Labelled,
     /// Something of it waits to be told to Envoy.
@@ -42,22 +45,22 @@ struct ServiceMeters {
 }
 
 impl ServiceMeters {
-    fn new(label: &str, has_breaker: bool, canary: Option<&str>) -> Self {
+    fn new(gauges: &mut Gauges, label: &str, has_breaker: bool, canary: Option<&str>) -> Self {
         let labels = [(names::LABEL_SERVICE, label)];
         let name = |name| names::metric_name(&labels, name);
         Self {
             active: Sum::new(Metric::Gauge, &name(names::METRIC_ACTIVE_CONNECTIONS)),
             time: Values::new(&name(names::METRIC_RESPONSE_TIME_MILLISECONDS)),
-            breaker: has_breaker
-                .then(|| host::define(Metric::Gauge, &name(names::METRIC_CIRCUIT_BREAKER_STATE)))
-                .flatten(),
-            canary_breaker: canary.and_then(|version| {
+            breaker: has_breaker.then(|| gauges.define(name(names::METRIC_CIRCUIT_BREAKER_STATE))),
+            canary_breaker: canary.map(|version| {
                 let labels = [
                     (names::LABEL_SERVICE, label),
                     (names::LABEL_VERSION, version),
                 ];
-                let name = names::metric_name(&labels, names::METRIC_CANARY_BREAKER_STATE);
-                host::define(Metric::Gauge, &name)
+                gauges.define(names::metric_name(
+                    &labels,
+                    names::METRIC_CANARY_BREAKER_STATE,
+                ))
             }),
             requests: ByStatus::default(),
             others: Labelled::default(),
@@ -93,15 +96,21 @@ fn label<'z>(rules: &Rules, zone: Option<&'z ZoneName>) -> &'z str {
 impl Meters {
     /// Defines what is known beforehand.
     pub fn new(rules: &Rules) -> Self {
+        let mut gauges = Gauges::new();
         let known = rules.services().iter();
         let mut services: Vec<_> = known
             .map(|service| {
                 let canary = service.canary.as_ref();
                 let version = canary.map(|canary| canary.split.version.as_str());
-                ServiceMeters::new(service.name.as_str(), true, version)
+                ServiceMeters::new(&mut gauges, service.name.as_str(), true, version)
             })
             .collect();
-        services.push(ServiceMeters::new(names::OTHER_SERVICE, false, None));
+        services.push(ServiceMeters::new(
+            &mut gauges,
+            names::OTHER_SERVICE,
+            false,
+            None,
+        ));
         let state = |state: TrafficState| {
             let labels = [(names::LABEL_STATE, state.as_str())];
             let name = names::metric_name(&labels, names::METRIC_TRAFFIC_STATE);
@@ -109,12 +118,14 @@ impl Meters {
         };
         // Which zones there are does not depend on the time.
         let epoch = WallTime::from_unix_seconds(0);
-        let zones = rules.timetable().zone_multipliers(epoch);
+        let zones = rules.timetable().zone_multipliers(epoch, rules.zone());
         let multipliers = zones.into_iter().map(|(zone, _)| {
             let labels = [(names::LABEL_ZONE, label(rules, zone))];
             let name = names::metric_name(&labels, names::METRIC_PEAK_HOUR_MULTIPLIER_PERCENT);
-            host::define(Metric::Gauge, &name)
+            gauges.define(name)
         });
+        let multipliers = multipliers.collect();
+        gauges.take_over();
         Self {
             services,
             waiting: RefCell::default(),
@@ -124,7 +135,8 @@ impl Meters {
                 state(TrafficState::PeakHour),
                 state(TrafficState::Festival),
             ],
-            multipliers: multipliers.collect(),
+            multipliers,
+            gauges,
             factor: host::define(Metric::Gauge, names::METRIC_FESTIVAL_TRAFFIC_FACTOR_PERCENT),
         }
     }
@@ -248,16 +260,18 @@ impl Meters {
 
     /// The canary's breaker of this service changed its state.
     pub fn canary_breaker(&self, service: ServiceId, worst: BreakerState) {
-        let gauge = self
-            .service(service)
-            .and_then(|meters| meters.canary_breaker);
-        record(gauge, u64::from(worst as u8));
+        let gauge = self.service(service);
+        if let Some(gauge) = gauge.and_then(|meters| meters.canary_breaker.as_ref()) {
+            self.gauges.record(gauge, u64::from(worst as u8));
+        }
     }
 
     /// A breaker of this service's stable version changed its state.
     pub fn breaker(&self, service: ServiceId, worst: BreakerState) {
-        let breaker = self.service(service).and_then(|meters| meters.breaker);
-        record(breaker, u64::from(worst as u8));
+        let gauge = self.service(service);
+        if let Some(gauge) = gauge.and_then(|meters| meters.breaker.as_ref()) {
+            self.gauges.record(gauge, u64::from(worst as u8));
+        }
     }
 
     /// The traffic changed.
@@ -266,9 +280,9 @@ impl Meters {
             record(metric, u64::from(state == traffic.state));
         }
         record(self.factor, u64::from(traffic.factor.percent()));
-        let multipliers = rules.timetable().zone_multipliers(now);
-        for (metric, (_, multiplier)) in self.multipliers.iter().zip(multipliers) {
-            record(*metric, u64::from(multiplier.percent()));
+        let multipliers = rules.timetable().zone_multipliers(now, rules.zone());
+        for (gauge, (_, multiplier)) in self.multipliers.iter().zip(multipliers) {
+            self.gauges.record(gauge, u64::from(multiplier.percent()));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use policy::{
     breaker::Transition,
-    decision::{CellRules, Headers, Rules, ServiceId},
+    decision::{CanaryRules, CellRules, Headers, Rules, ServiceId},
     names,
     time::{Now, WallTime},
     timetable::Traffic,
@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     host::{self, Level},
     meters::Meters,
-    shared::Cells,
+    shared::{Cells, Ruled},
 };
 
 const ROUTE_SERVICE: &str = "xds\0route_metadata\0filter_metadata\0mumbai_mesh\0service";
@@ -56,8 +56,15 @@ impl Plugin {
             traffic: RefCell::new(traffic),
         };
         plugin.with_known_traffic(|traffic| {
-            for (index, _) in (0..).zip(plugin.rules.services()) {
-                plugin.show_breakers(ServiceId::Known(index), traffic);
+            for (index, service) in (0..).zip(plugin.rules.services()) {
+                let id = ServiceId::Known(index);
+                // A class may be new.
+                if let Some(canary) = &service.canary
+                    && (plugin.cells).any_latched(&plugin.rules, traffic, canary.cells())
+                {
+                    plugin.latch(id, canary, traffic);
+                }
+                plugin.show_breakers(id, traffic);
             }
         });
         plugin
@@ -93,7 +100,7 @@ impl Plugin {
         use_it(&self.traffic.borrow())
     }
 
-    /// Tells of a breaker's transition, in the log and by the service's gauge.
+    /// A breaker took a transition. Where it latched, its canary's other ones do.
     pub fn breaker_changed(
         &self,
         service: ServiceId,
@@ -101,6 +108,32 @@ impl Plugin {
         transition: Transition,
         traffic: &Traffic,
     ) {
+        self.tell(service, cell, transition);
+        let latch = cell.rules.at(traffic).latch;
+        let opened = matches!(transition, Transition::Opened | Transition::Reopened);
+        if opened
+            && latch.is_some_and(|latch| latch.engages)
+            && let Some(canary) = (self.rules.service(service)).and_then(|one| one.canary.as_ref())
+        {
+            self.latch(service, canary, traffic);
+        }
+        self.show_breakers(service, traffic);
+    }
+
+    /// The canary's users go to stable, whatever their class.
+    fn latch(&self, service: ServiceId, canary: &CanaryRules, traffic: &Traffic) {
+        let now = self.now().mono;
+        for id in canary.cells() {
+            if let Some(cell) = self.rules.cell(id)
+                && let Some(transition) = self.cells.latch(id, Ruled::at(cell, traffic), now)
+            {
+                self.tell(service, cell, transition);
+            }
+        }
+    }
+
+    /// Tells of a breaker's transition, in the log and by a counter.
+    fn tell(&self, service: ServiceId, cell: &CellRules, transition: Transition) {
         let what = match transition {
             Transition::Opened => "opened",
             Transition::HalfOpened => "is half-open",
@@ -117,7 +150,6 @@ impl Plugin {
             &format!("circuit breaker of {service_name} {version} class {class} {what}"),
         );
         self.meters.transition(service, transition);
-        self.show_breakers(service, traffic);
     }
 
     fn show_breakers(&self, id: ServiceId, traffic: &Traffic) {

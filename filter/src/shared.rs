@@ -173,6 +173,18 @@ impl Cells {
         Ok(())
     }
 
+    /// Gives back a token that was taken. A worker that cannot write it leaves the limit a token short.
+    pub fn give_back(&self, limit: &LimitRules, rate: Rate) {
+        for _ in 0..ATTEMPTS {
+            let (bytes, cas) = host::shared(&limit.shared_key);
+            let mut bucket = TokenBucket::decode(&bytes);
+            bucket.give_back(rate);
+            if host::shared_swap(&limit.shared_key, &bucket.encode(), cas) != Swap::Lost {
+                return;
+            }
+        }
+    }
+
     /// Asks a breaker for one request.
     pub fn admit(
         &self,
@@ -300,6 +312,27 @@ impl Cells {
                 state.record_successes(cell.rules, generation, successes, now)
             });
         }
+    }
+
+    /// Latches a breaker whose canary latched for another class.
+    pub fn latch(&self, id: CellId, cell: Ruled<'_>, now: MonoTime) -> Option<Transition> {
+        let latch = |state: &mut Cell| state.latch(cell.rules, now);
+        self.update(id, cell, latch)?.transition
+    }
+
+    /// Whether one of some breakers latched.
+    pub fn any_latched(
+        &self,
+        rules: &Rules,
+        traffic: &Traffic,
+        mut cells: impl Iterator<Item = CellId>,
+    ) -> bool {
+        cells.any(|id| {
+            rules.cell(id).is_some_and(|cell| {
+                let (bytes, _) = host::shared(&cell.shared_key);
+                Cell::decode_shared(&bytes, cell.rules.at(traffic), &cell.rules).is_latched()
+            })
+        })
     }
 
     /// The worst state of some breakers: open before half-open before closed.

@@ -2,7 +2,8 @@
 //!
 //! A token bucket kept as one number, the theoretical arrival time of the generic cell rate algorithm
 //! (ITU-T I.371): the moment at which the bucket will be full again. So a worker reads and writes
-//! eight bytes, and a rate that changes at a peak's edge needs no bookkeeping.
+//! a few bytes. They hold the rate, too: when it changes, at a peak's edge or by a configuration, tokens
+//! that were taken stay taken, and come back at the rate in force.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct Limit {
 }
 
 /// A limit at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate {
     /// Requests per second; 0 refuses all.
     pub per_second: u32,
@@ -51,25 +52,55 @@ impl Limit {
     }
 }
 
+impl Rate {
+    /// Nanoseconds from one token to the next; the rate is not 0.
+    fn interval(self) -> u64 {
+        SECOND_NANOS / u64::from(self.per_second.max(1))
+    }
+}
+
 /// A bucket of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenBucket {
     /// When it will be full again.
     full_at: u64,
+    /// At this rate.
+    rate: Rate,
 }
 
 impl TokenBucket {
     /// Reads what [`encode`](Self::encode) wrote; anything else is a full bucket.
     pub fn decode(bytes: &[u8]) -> Self {
-        let full_at = bytes.try_into().map(u64::from_le_bytes);
+        let Ok(bytes) = <[u8; 16]>::try_from(bytes) else {
+            return Self::default();
+        };
+        let [full_at, rate] = [0, 8].map(|at| {
+            let number = bytes.get(at..at + 8).and_then(|one| one.try_into().ok());
+            number.map_or(0, u64::from_le_bytes)
+        });
+        let half = |number: u64| u32::try_from(number).unwrap_or(0);
         Self {
-            full_at: full_at.unwrap_or_default(),
+            full_at,
+            rate: Rate {
+                per_second: half(rate & u64::from(u32::MAX)),
+                burst: half(rate >> 32),
+            },
         }
     }
 
     /// As bytes for memory that workers share.
-    pub fn encode(self) -> [u8; 8] {
-        self.full_at.to_le_bytes()
+    pub fn encode(self) -> [u8; 16] {
+        let rate = u64::from(self.rate.burst) << 32 | u64::from(self.rate.per_second);
+        let mut bytes = [0; 16];
+        for (place, number) in bytes
+            .as_chunks_mut::<8>()
+            .0
+            .iter_mut()
+            .zip([self.full_at, rate])
+        {
+            *place = number.to_le_bytes();
+        }
+        bytes
     }
 
     /// Takes one token.
@@ -80,16 +111,36 @@ impl TokenBucket {
         if rate.per_second == 0 {
             return Err(NEVER_RETRY_AFTER);
         }
-        let interval = SECOND_NANOS / u64::from(rate.per_second);
-        let full_at = self.full_at.max(now.nanos());
-        let depth = interval.saturating_mul(u64::from(rate.burst));
-        let next = full_at.saturating_add(interval);
+        let next = self.full_at(rate, now).saturating_add(rate.interval());
+        let depth = rate.interval().saturating_mul(u64::from(rate.burst));
         let early = next.saturating_sub(now.nanos().saturating_add(depth));
         if early > 0 {
             return Err(Duration::from_nanos(early));
         }
-        self.full_at = next;
+        *self = Self {
+            full_at: next,
+            rate,
+        };
         Ok(())
+    }
+
+    /// Gives back a token that was taken at this rate and was not used.
+    pub fn give_back(&mut self, rate: Rate) {
+        if rate == self.rate && rate.per_second > 0 {
+            self.full_at = self.full_at.saturating_sub(rate.interval());
+        }
+    }
+
+    /// When it is full again at a rate. After a change it lacks as many tokens as before, and less than
+    /// its burst: so the first request is let through, and writes the new rate.
+    fn full_at(&self, rate: Rate, now: MonoTime) -> u64 {
+        let now = now.nanos();
+        if rate == self.rate {
+            return self.full_at.max(now);
+        }
+        let lacking = self.full_at.saturating_sub(now) / self.rate.interval();
+        let lacking = lacking.min(u64::from(rate.burst.saturating_sub(1)));
+        now.saturating_add(lacking.saturating_mul(rate.interval()))
     }
 }
 
@@ -125,7 +176,72 @@ mod tests {
         assert!(TokenBucket::default().take(rate(0, 5), at(1)).is_err());
     }
 
+    #[test]
+    fn a_debt_made_at_a_lower_rate_comes_back_at_the_one_in_force() {
+        let mut bucket = TokenBucket::default();
+        while bucket.take(rate(1, 60), at(5_000_000)).is_ok() {}
+        let thousand = rate(1_000, 60);
+        for millis in 5_000..5_100 {
+            let mut bucket_then = TokenBucket::decode(&bucket.encode());
+            assert_eq!(bucket_then.take(thousand, at(millis * 1_000)), Ok(()));
+            let next = bucket_then.take(thousand, at(millis * 1_000));
+            assert_eq!(next, Err(Duration::from_millis(1)));
+            bucket = bucket_then;
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_was_emptied_is_not_filled_by_a_stricter_rate() {
+        let mut bucket = TokenBucket::default();
+        while bucket.take(rate(1_000, 60), at(5_000_000)).is_ok() {}
+        let strict = rate(5, 60);
+        assert_eq!(bucket.take(strict, at(5_000_000)), Ok(()));
+        assert_eq!(
+            bucket.take(strict, at(5_000_000)),
+            Err(Duration::from_millis(200))
+        );
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_may_be_taken_again() {
+        let mut bucket = TokenBucket::default();
+        let one = rate(1, 1);
+        assert_eq!(bucket.take(one, at(1)), Ok(()));
+        assert!(bucket.take(one, at(1)).is_err());
+        bucket.give_back(one);
+        assert_eq!(bucket.take(one, at(1)), Ok(()));
+        assert!(bucket.take(one, at(1)).is_err());
+    }
+
     proptest! {
+        /// Whatever held before, a rate gives what it promises from its first moment on.
+        #[test]
+        fn a_rate_that_changes_gives_what_it_says_at_once(
+            stretches in prop::collection::vec((1_u32..5_000, 1_u32..200, 1_u64..400_000), 2..20),
+        ) {
+            let mut bucket = TokenBucket::default();
+            let mut now = 1_000_000;
+            for (per_second, burst, length) in stretches {
+                let rate = rate(per_second, burst);
+                let (start, mut passed) = (now, 0_u64);
+                while now < start + length {
+                    bucket = TokenBucket::decode(&bucket.encode());
+                    match bucket.take(rate, at(now)) {
+                        Ok(()) => passed += 1,
+                        Err(wait) => {
+                            prop_assert!(wait.as_nanos() <= u128::from(rate.interval()));
+                            now += 50;
+                        }
+                    }
+                }
+                let by_rate = (now - start) * u64::from(per_second) / 1_000_000;
+                prop_assert!(passed <= by_rate + u64::from(burst) + 1, "{passed} in {length}");
+                // Asked every 50 microseconds, it loses so much of each interval at most.
+                let interval = 1_000_000 / u64::from(per_second) + 50;
+                prop_assert!(passed >= (now - start) / interval, "{passed} in {length}");
+            }
+        }
+
         #[test]
         fn never_more_than_rate_and_burst_and_never_much_less(
             per_second in 1_u32..5_000,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What the upstream does with a request, by its path.
-fn upstream() -> Result<u16> {
+pub fn upstream() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let port = listener.local_addr()?.port();
     // Ends with the process: it holds nothing that outlives it.

@@ -80,6 +80,10 @@ impl Environment for Native {
     fn take(&mut self, limit: LimitId, rate: Rate) -> Result<(), Duration> {
         self.buckets.entry(limit).or_default().take(rate, self.now)
     }
+
+    fn give_back(&mut self, limit: LimitId, rate: Rate) {
+        self.buckets.entry(limit).or_default().give_back(rate);
+    }
 }
 
 struct HeaderMap<'h>(&'h [Header]);
@@ -116,7 +120,7 @@ impl Native {
                 retry_after_seconds,
                 ..
             } => Expected {
-                answer: refused(*status, *reason, *retry_after_seconds),
+                answer: refused(*status, *reason, *retry_after_seconds, headers),
                 admitted: None,
             },
             Verdict::Proceed { cell, ticket } => {
@@ -165,7 +169,17 @@ impl Native {
     }
 }
 
-fn refused(status: u16, reason: policy::decision::Reason, retry_after: u32) -> Answer {
+fn refused(
+    status: u16,
+    reason: policy::decision::Reason,
+    retry_after: u32,
+    request: &[Header],
+) -> Answer {
+    // A gRPC client reads it in a header, without the line's end.
+    let grpc = request
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc"));
+    let end = if grpc { "" } else { "\n" };
     let header = |name: &str, value: &str| (name.to_string(), value.to_string());
     Answer::Refused(crate::wasm_host::Local {
         status: i32::from(status),
@@ -175,7 +189,7 @@ fn refused(status: u16, reason: policy::decision::Reason, retry_after: u32) -> A
             header(names::HEADER_RETRY_AFTER, &retry_after.to_string()),
             header("content-type", "text/plain"),
         ],
-        body: format!("refused: {}\n", reason.as_str()).into_bytes(),
+        body: format!("refused: {}{end}", reason.as_str()).into_bytes(),
     })
 }
 

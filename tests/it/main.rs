@@ -22,6 +22,7 @@ mod mtls;
 mod ramp;
 mod raw;
 mod reload;
+mod replaced;
 mod robustness;
 mod server;
 mod sidecar;

@@ -4,7 +4,11 @@
 use std::{cell::RefCell, rc::Rc};
 
 use anyhow::{Context, Result, ensure};
-use policy::names;
+use policy::{
+    canary::CanarySplit,
+    names,
+    units::{BasisPoints, ServiceName},
+};
 use serde_json::{Value, json};
 
 use crate::wasm_host::{Answer, Header, Meanwhile, Vm, WasmHost};
@@ -79,6 +83,53 @@ fn a_breaker_that_a_new_configuration_opens_is_open_in_the_old_one() -> Result<(
     let mut new = Vm::new(&host, &another.to_string())?;
     fail(&mut new)?;
     ensure!(refuses(&mut old)? && refuses(&mut new)?);
+    Ok(())
+}
+
+/// A canary that fails one class is trusted by none, in no worker, and neither by a class that comes
+/// with the next configuration; until its fields change.
+#[test]
+fn a_canary_that_latches_for_one_class_latches_for_all() -> Result<()> {
+    let host = host();
+    let with = |classes: &[&str], weight: u32| {
+        let class = |name: &&str| json!({"name": name, "match": [{"header": {"x-kind": name}}]});
+        let mut config = config();
+        config["traffic_classes"] = classes.iter().map(class).collect();
+        config["services"][0]["canary"] = json!({"version": "v2", "weight": weight,
+            "sticky_by": {"header": "x-user-id"}});
+        config.to_string()
+    };
+    let two_classes = with(&["bronze", "gold"], 50);
+    let (mut one, mut two) = (Vm::new(&host, &two_classes)?, Vm::new(&host, &two_classes)?);
+    let mut users = (0..1_000).map(|number| format!("user-{number}"));
+    let service = ServiceName::new("pay")?;
+    let share = BasisPoints::from_percent(49.0)?;
+    let is_canarys =
+        |user: &String| CanarySplit::draw(share, &service, Some(user.as_bytes()), || 9_999).canary;
+    let user = users.find(is_canarys).context("no user of the canary")?;
+    let sent = |kind: &str| {
+        let header = |name: &str, value: &str| (name.to_string(), value.as_bytes().to_vec());
+        [header("x-user-id", &user), header("x-kind", kind)]
+    };
+    let version = |worker: &mut Vm, kind: &str| -> Result<String> {
+        let version = forwarded(worker, &sent(kind), names::HEADER_VERSION)?;
+        Ok(String::from_utf8(version.context("no version")?)?)
+    };
+    for kind in ["bronze", "gold", "own"] {
+        ensure!(version(&mut one, kind)? == "v2" && version(&mut two, kind)? == "v2");
+    }
+    let (context, _) = one.request("pay", &sent("bronze"))?;
+    one.finish(context, Some(500), 0, None)?;
+    for kind in ["bronze", "gold", "own"] {
+        ensure!(version(&mut one, kind)? == "stable", "{kind}");
+        ensure!(version(&mut two, kind)? == "stable", "{kind}");
+    }
+    let mut another = Vm::new(&host, &with(&["new", "bronze", "gold"], 50))?;
+    ensure!(version(&mut another, "new")? == "stable");
+    let mut changed = Vm::new(&host, &with(&["new", "bronze", "gold"], 49))?;
+    for kind in ["new", "bronze", "gold", "own"] {
+        ensure!(version(&mut changed, kind)? == "v2", "{kind}");
+    }
     Ok(())
 }
 
@@ -208,6 +259,66 @@ fn a_configuration_that_goes_leaves_nothing_uncounted() -> Result<()> {
     worker.finish(two, Some(200), 0, None)?;
     worker.retire()?;
     ensure!(sums() == [2, 0], "{:?}", sums());
+    Ok(())
+}
+
+/// A new VM knows nothing of the old one, and Envoy keeps every gauge for good.
+#[test]
+fn gauges_of_what_a_configuration_drops_return_to_zero() -> Result<()> {
+    let host = host();
+    let mut old = config();
+    old["zone"] = "mumbai-west".into();
+    old["peak_hours"] = json!({
+        "west": {"start": 0, "end": 24, "multiplier": 2, "zone": "mumbai-west"}});
+    old["services"][0]["canary"]["weight"] = 0.into();
+    let mut worker = Vm::new(&host, &old.to_string())?;
+    fail(&mut worker)?;
+    let (late, _) = worker.request("other", &[])?;
+    let gauges = || {
+        host.world(|world| {
+            let gauge = |name: &str, value: &i64| {
+                ["breaker_state", "multiplier_percent"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+                    && *value != 0
+            };
+            let shown = world
+                .metrics
+                .iter()
+                .filter(|(name, value)| gauge(name, value));
+            shown
+                .map(|(name, value)| (name.clone(), *value))
+                .collect::<Vec<_>>()
+        })
+    };
+    let zone = |zone: &str, percent: i64| {
+        let name = format!("zone.=.{zone};.mumbai_peak_hour_multiplier_percent");
+        (name, percent)
+    };
+    let open = "service.=.pay;.mumbai_mesh_circuit_breaker_state".to_string();
+    ensure!(
+        gauges() == [(open, 1), zone("mumbai-west", 200)],
+        "{:?}",
+        gauges()
+    );
+
+    // The node's own zone has its series, also where no window names it.
+    let new = json!({"version": 1, "zone": "mumbai-navi", "services": [{"name": "upi"}]});
+    let _new = Vm::new(&host, &new.to_string())?;
+    let expected = [zone("all", 100), zone("mumbai-navi", 100)];
+    ensure!(gauges() == expected, "{:?}", gauges());
+    // What still ends in the old one brings nothing back.
+    worker.finish(late, Some(200), 0, None)?;
+    host.world(|world| {
+        world.mono += 70 * SECOND;
+        world.wall += 70 * SECOND;
+    });
+    ensure!(
+        !refuses(&mut worker)?,
+        "a probe passes in the old configuration"
+    );
+    worker.tick()?;
+    ensure!(gauges() == expected, "{:?}", gauges());
     Ok(())
 }
 

@@ -105,6 +105,27 @@ impl Cell {
         self
     }
 
+    /// Whether it is open until a person changes the canary whose breaker it is.
+    pub fn is_latched(&self) -> bool {
+        self.latched.is_some()
+    }
+
+    /// Latches because another breaker of its canary did: a canary is trusted by all classes or by none.
+    pub fn latch(&mut self, rules: &BreakerRules, now: MonoTime) -> Step<()> {
+        let canary = rules.latch.map(|latch| latch.canary);
+        if canary.is_none() || self.latched == canary {
+            return Step::unchanged(());
+        }
+        let transition = match self.state {
+            BreakerState::Closed => Some(Transition::Opened),
+            BreakerState::HalfOpen => Some(Transition::Reopened),
+            BreakerState::Open => None,
+        };
+        self.open(rules, now);
+        self.latched = canary;
+        Step::changed((), transition)
+    }
+
     /// Asks for one request.
     pub fn admit(&mut self, rules: &BreakerRules, now: MonoTime) -> Step<Admission> {
         match self.state {

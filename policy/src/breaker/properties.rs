@@ -265,6 +265,39 @@ fn a_latched_canary_stays_open_until_the_canary_changes() {
 }
 
 #[test]
+fn one_breaker_of_a_canary_that_latches_latches_the_others() {
+    let rules = BreakerRules {
+        latch: latch(7, true),
+        ..three_in_a_row()
+    };
+    let mut other = Cell::closed(&rules);
+    let before = ticket(other.admit(&rules, at(0)).value);
+    let step = other.latch(&rules, at(1));
+    assert_eq!(
+        (step.changed, step.transition),
+        (true, Some(Transition::Opened))
+    );
+    let long_after = other.admit(&rules, at(3_600_000)).value;
+    assert_eq!(reason(long_after), Some(RefusalReason::Latched));
+    assert!(!other.latch(&rules, at(2)).changed, "once is enough");
+    let late = Completion {
+        outcome: Outcome::Success,
+        slow: false,
+    };
+    assert!(!other.record(&rules, before, late, at(3)).changed);
+
+    // One that was open already stays so for good; a stable version's breaker never latches.
+    let mut open = opened(&three_in_a_row(), at(0));
+    assert_eq!(open.latch(&rules, at(1)).transition, None);
+    assert!(open.is_latched());
+    assert!(
+        !Cell::closed(&three_in_a_row())
+            .latch(&three_in_a_row(), at(1))
+            .changed
+    );
+}
+
+#[test]
 fn too_many_slow_calls_open_it_and_a_slow_probe_keeps_it_open() {
     let slow_calls = SlowCalls::new(
         Duration::from_secs(1),

@@ -171,6 +171,23 @@ fn a_service_has_a_limit_for_all_classes_together() {
 }
 
 #[test]
+fn what_a_services_limit_refuses_takes_nothing_of_the_class() {
+    let limit = json!({"limit": {"per_second": 10, "burst": 3}});
+    let rules = rules(
+        &bronze_is_checks(limit),
+        &json!({"per_second": 1, "burst": 1}),
+    );
+    let mut world = World::new(&rules, 0);
+    let mut asked = |service| refusal(&decided(&rules, &mut world, service, &check(), NOON));
+    assert_eq!(asked(UPI), None);
+    for _ in 0..10 {
+        assert_eq!(asked(UPI), Some((429, "limit")));
+    }
+    assert_eq!([asked(PAY), asked(PAY)], [None, None]);
+    assert_eq!(asked(PAY), Some((429, "limit")));
+}
+
+#[test]
 fn a_class_is_shed_in_its_times_by_the_users_bucket() {
     // user-42 has bucket 1583 of bronze.
     let during = |during: Value| {

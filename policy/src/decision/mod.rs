@@ -51,6 +51,8 @@ pub trait Environment {
     /// # Errors
     /// When there is none: how long until there is.
     fn take(&mut self, limit: LimitId, rate: Rate) -> Result<(), Duration>;
+    /// Gives back a token that [`take`](Self::take) took for this request.
+    fn give_back(&mut self, limit: LimitId, rate: Rate);
 }
 
 /// Everything decided about one request.
@@ -256,19 +258,26 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         }
     }
 
-    /// The class's limit, then the service's.
+    /// The class's limit, then the service's. One that this refuses takes nothing of the class's: other
+    /// services share that.
     fn limit(&mut self) -> Option<Refusal> {
         let limits = [self.class.and_then(|class| class.limit), self.service.limit];
+        let mut taken = None;
         for id in limits.into_iter().flatten() {
             let Some(rules) = self.rules.limit(id) else {
                 continue;
             };
-            let Err(retry_after) = self.env.take(id, rules.limit.rate(self.traffic)) else {
+            let rate = rules.limit.rate(self.traffic);
+            let Err(retry_after) = self.env.take(id, rate) else {
+                taken = Some((id, rate));
                 continue;
             };
             if rules.limit.observe {
                 self.observed.get_or_insert(Reason::Limit);
                 continue;
+            }
+            if let Some((id, rate)) = taken {
+                self.env.give_back(id, rate);
             }
             return Some(Refusal {
                 reason: Reason::Limit,

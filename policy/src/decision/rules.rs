@@ -230,7 +230,7 @@ impl Rules {
         let id = u32::try_from(self.limits.len()).unwrap_or(u32::MAX);
         self.limits.push(LimitRules {
             limit,
-            shared_key: format!("mumbai_mesh/limit/v1/{of}/{name}"),
+            shared_key: format!("mumbai_mesh/limit/v2/{of}/{name}"),
         });
         LimitId(id)
     }

@@ -82,6 +82,10 @@ impl Environment for World {
         let bucket = self.buckets.entry(id).or_default();
         bucket.take(rate, self.now)
     }
+
+    fn give_back(&mut self, id: LimitId, rate: Rate) {
+        self.buckets.entry(id).or_default().give_back(rate);
+    }
 }
 
 /// `order-service` (gold, canary v2 for user-42 but not user-1 at 10 %) and `pay` without a canary.

@@ -160,8 +160,22 @@ fn read_range(reader: &Reader<'_>) -> Option<DateRange> {
 /// Reads a list of festivals: a date, or `{name: Diwali, date: 2026-11-08, factor: 2.0, holiday: true,
 /// source: "…"}` with `start` and `end` (both included) instead of `date` where it lasts longer.
 pub fn read_festivals(reader: Reader<'_>) -> Vec<Festival> {
-    let festivals = reader.array();
-    festivals.iter().filter_map(read_festival).collect()
+    let mut festivals: Vec<Festival> = Vec::new();
+    for element in reader.array() {
+        let Some(festival) = read_festival(&element) else {
+            continue;
+        };
+        let same =
+            |known: &Festival| (&known.name, known.dates) == (&festival.name, festival.dates);
+        if festivals.iter().any(same) {
+            element.problem(
+                format!("{} on the same dates is listed twice", festival.name),
+                Some("leave one of them out".into()),
+            );
+        }
+        festivals.push(festival);
+    }
+    festivals
 }
 
 /// Name of a festival that is a bare date.

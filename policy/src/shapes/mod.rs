@@ -18,7 +18,10 @@ pub use class::{
     read_traffic_class,
 };
 use service::read_sticky_by;
-pub use service::{check_freeze_names, read_breaker_plan, read_canary, read_circuit_breaker};
+pub use service::{
+    check_freeze_names, check_service_name, read_breaker_plan, read_canary, read_circuit_breaker,
+    read_service_name,
+};
 
 use crate::{
     reader::{ObjectReader, Reader},

@@ -12,7 +12,7 @@ use crate::{
     reader::{ObjectReader, Reader},
     time::parse_instant,
     timetable::{Freeze, FreezeWhen, Timetable},
-    units::{BasisPoints, DisplayName, HeaderName, UnitError, VersionLabel},
+    units::{BasisPoints, DisplayName, HeaderName, ServiceName, UnitError, VersionLabel},
 };
 
 /// Counts are bounded, so that a slip of the pen does not make a rule that never trips.
@@ -120,14 +120,15 @@ fn read_slow_calls(reader: &Reader<'_>) -> Option<SlowCalls> {
 
 /// A share that some request must reach.
 fn read_share(reader: &Reader<'_>) -> Option<BasisPoints> {
-    let share = number(reader, BasisPoints::from_percent)?;
-    if share == BasisPoints::ZERO {
-        reader.problem(
-            "must be more than 0 percent and at most 100, not 0: every request would trip it",
-            None,
-        );
-    }
-    Some(share)
+    number(reader, |percent| {
+        let share = BasisPoints::from_percent(percent).ok();
+        share
+            .filter(|share| *share != BasisPoints::ZERO)
+            .ok_or_else(|| UnitError::OutOfRange {
+                range: "0.01 to 100 percent with at most 2 decimals",
+                found: percent.to_string(),
+            })
+    })
 }
 
 fn read_volume(object: &mut ObjectReader<'_>) -> (Option<u32>, Option<Duration>) {
@@ -280,13 +281,38 @@ pub fn check_freeze_names(
     }
 }
 
+/// Reads the name of a service that may have rules.
+pub fn read_service_name(reader: &Reader<'_>) -> Option<ServiceName> {
+    let name = reader.parsed(ServiceName::new)?;
+    check_service_name(reader, reader.path(), &name);
+    Some(name)
+}
+
+/// Reports the name that requests of no known service are counted under. `path` is the service's.
+pub fn check_service_name(root: &Reader<'_>, path: &str, name: &ServiceName) {
+    if name.as_str() == names::OTHER_SERVICE {
+        root.problem_at(
+            path,
+            format!(
+                "{name:?} is reserved: requests for no known service are counted under it",
+                name = name.as_str()
+            ),
+            Some("give the service another name".into()),
+        );
+    }
+}
+
 /// Reads `{header: x-user-id}`.
 pub(super) fn read_sticky_by(reader: Reader<'_>) -> Option<HeaderName> {
     let mut sticky_by = reader.object()?;
-    let header = sticky_by
-        .required("header")
-        .and_then(|header| header.parsed(sticky_header));
+    let before = reader.found();
     sticky_by.not_supported(&["cookie", "query"]);
+    // One problem is enough: who names a cookie knows that he names no header.
+    let header = match reader.found() == before {
+        true => sticky_by.required("header"),
+        false => sticky_by.optional("header"),
+    };
+    let header = header.and_then(|header| header.parsed(sticky_header));
     sticky_by.finish();
     header
 }

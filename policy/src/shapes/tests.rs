@@ -165,7 +165,7 @@ fn a_breakers_problems_name_the_legal_range() {
     let expected = [
         ("mode: ", "enforce or observe"),
         ("consecutive_failures: ", "from 1 to 1000000"),
-        ("error_rate.percent: ", "0 to 100 percent"),
+        ("error_rate.percent: ", "0.01 to 100 percent"),
         ("error_rate.window: ", "such as 250ms"),
         ("open_for: ", "must be a text, not the number 5"),
         ("half_open_probes: ", "from 1 to 32"),

@@ -204,8 +204,12 @@ impl Timetable {
     }
 
     /// The multiplier of each zone that some window names, in the order of the windows; without such
-    /// a window one entry for the whole mesh, under no zone.
-    pub fn zone_multipliers(&self, wall: WallTime) -> Vec<(Option<&ZoneName>, Multiplier)> {
+    /// a window one entry for the whole mesh, under no zone. And that of the node's own zone.
+    pub fn zone_multipliers<'t>(
+        &'t self,
+        wall: WallTime,
+        own: Option<&'t ZoneName>,
+    ) -> Vec<(Option<&'t ZoneName>, Multiplier)> {
         let mut zones: Vec<Option<&ZoneName>> = Vec::new();
         for zone in self.windows.iter().filter_map(Window::zone) {
             if !zones.contains(&Some(zone)) {
@@ -214,6 +218,9 @@ impl Timetable {
         }
         if zones.is_empty() {
             zones.push(None);
+        }
+        if own.is_some() && !zones.contains(&own) {
+            zones.push(own);
         }
         zones
             .into_iter()

@@ -470,7 +470,14 @@ fn windows_of_a_zone_are_for_its_nodes_and_for_nodes_without_one() {
     assert_eq!(timetable.at(at, Some(&west)).state, TrafficState::PeakHour);
     assert_eq!(timetable.at(at, Some(&east)).state, TrafficState::Normal);
     assert_eq!(timetable.at(at, None).state, TrafficState::PeakHour);
-    assert_eq!(timetable.zone_multipliers(at), [(Some(&west), times(1.5))]);
+    let told = |own| timetable.zone_multipliers(at, own);
+    assert_eq!(told(None), [(Some(&west), times(1.5))]);
+    assert_eq!(told(Some(&west)), told(None));
+    let own = ZoneName::new("mumbai-navi").unwrap();
+    assert_eq!(
+        told(Some(&own)),
+        [(Some(&west), times(1.5)), (Some(&own), times(1.0))]
+    );
     assert_eq!(zone_label(Some("mumbai"), &west), "west");
     assert_eq!(zone_label(Some("delhi"), &west), "mumbai-west");
     assert_eq!(zone_label(None, &west), "mumbai-west");

@@ -196,12 +196,12 @@ fn a_value_out_of_range_is_told_once_with_its_path_the_value_and_what_is_legal()
         (
             &format!("{breaker}/error_rate/percent"),
             json!(101),
-            "0 to 100 percent",
+            "0.01 to 100 percent",
         ),
         (
             &format!("{breaker}/error_rate/percent"),
             json!(0),
-            "at most 100",
+            "0.01 to 100",
         ),
         (
             &format!("{breaker}/error_rate/minimum_requests"),
@@ -299,9 +299,74 @@ fn a_name_given_twice_is_told_with_its_place() {
         "peak_hours": {"evening": {"start": 17, "end": 22}, "evening": {"start": 18, "end": 20}}}"#;
     let problems = FilterConfig::parse(twice.as_bytes()).unwrap_err();
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].contains("\"evening\" is given twice at line 2 column 69"),
-        "{told:?}"
+    assert_eq!(
+        told,
+        [
+            "peak_hours.evening: is given twice at line 2 column 69 (keep one of them; so neither is lost \
+             unseen)"
+        ]
     );
+    let deep = r#"{"version": 1, "services": [{"name": "a"}, {"name": "b", "name": "c"}]}"#;
+    let problems = FilterConfig::parse(deep.as_bytes()).unwrap_err();
+    assert_eq!(problems[0].path, "services[1].name");
+    let after = FilterConfig::parse(br#"{"version": 1} x"#).unwrap_err();
+    assert!(
+        after[0].message.contains("trailing characters"),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn what_would_mean_two_things_is_told_once() {
+    let told = |field: &str, value: Value| {
+        let mut config = json!({"version": 1});
+        config[field] = value;
+        problems(&config)
+    };
+    let services = |services: Value| told("services", services);
+    assert_eq!(
+        services(json!([
+            {"name": "a", "authorities": ["pay.example", "pay.example"]},
+            {"name": "b", "authorities": ["Pay.example"]}
+        ])),
+        [
+            "services[1]: \"Pay.example\" is an authority of services[0] too (a host names one service)"
+        ]
+    );
+    assert_eq!(
+        services(json!([{"name": "other"}])),
+        [
+            "services[0].name: \"other\" is reserved: requests for no known service are counted under it \
+             (give the service another name)"
+        ]
+    );
+    for twice in [
+        json!(["2026-11-08", "2026-11-08"]),
+        json!([{"name": "Diwali", "date": "2026-11-08"},
+            {"name": "Diwali", "start": "2026-11-08", "end": "2026-11-08", "factor": 2}]),
+    ] {
+        let told = told("festivals", twice);
+        assert!(
+            told.len() == 1 && told[0].contains("festivals[1]: ") && told[0].contains("twice"),
+            "{told:?}"
+        );
+    }
+    // Different days, and different festivals of one day, are none of this.
+    let festivals = json!(["2026-11-08", "2026-11-09", {"name": "Diwali", "date": "2026-11-08"}]);
+    assert_eq!(told("festivals", festivals), [""; 0]);
+    let canary = json!({"version": "v2", "weight": 1, "sticky_by": {"cookie": "id"}});
+    assert_eq!(
+        services(json!([{"name": "a", "canary": canary}])),
+        ["services[0].canary.sticky_by.cookie: not supported yet (leave it out)"]
+    );
+    for percent in [json!(0), json!(-1), json!(100.5), json!(0.001)] {
+        let breaker = json!({"error_rate": {"percent": percent}});
+        assert_eq!(
+            services(json!([{"name": "a", "circuit_breaker": breaker}])),
+            [format!(
+                "services[0].circuit_breaker.error_rate.percent: must be 0.01 to 100 percent with at most 2 \
+                 decimals, not {percent}"
+            )]
+        );
+    }
 }

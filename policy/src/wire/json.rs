@@ -1,32 +1,76 @@
 //! JSON in which no object names a field twice: of two peak hours with one name, neither is meant to be lost.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 
+use crate::reader::{Problem, joined};
+
 /// Reads one value.
 ///
 /// # Errors
-/// What is wrong, with line and column.
-pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Value> {
-    serde_json::from_slice(bytes).map(|Unique(value)| value)
+/// What is wrong, with line and column, and of a field that is given twice its path.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, Problem> {
+    let twice = RefCell::default();
+    let root = Unique {
+        place: &Place::Root,
+        twice: &twice,
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = root.deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| match twice.take() {
+        Some(path) => Problem {
+            path,
+            message: error.to_string(),
+            hint: Some("keep one of them; so neither is lost unseen".into()),
+        },
+        None => Problem {
+            path: String::new(),
+            message: format!("not readable as JSON: {error}"),
+            hint: Some("an object with \"version\": 1 is expected".into()),
+        },
+    })
 }
 
-struct Unique(Value);
+/// Where a value stands.
+enum Place<'p> {
+    Root,
+    Field(&'p Place<'p>, &'p str),
+    Element(&'p Place<'p>, usize),
+}
 
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        UniqueVisitor.deserialize(deserializer).map(Self)
+impl Place<'_> {
+    fn path(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Field(of, name) => joined(&of.path(), name),
+            Self::Element(of, index) => format!("{}[{index}]", of.path()),
+        }
     }
 }
 
-struct UniqueVisitor;
+#[derive(Clone, Copy)]
+struct Unique<'p> {
+    place: &'p Place<'p>,
+    /// The path of the field that is given twice.
+    twice: &'p RefCell<Option<String>>,
+}
 
-impl<'de> DeserializeSeed<'de> for UniqueVisitor {
+impl Unique<'_> {
+    fn at<'q>(&'q self, place: &'q Place<'q>) -> Unique<'q> {
+        Unique {
+            place,
+            twice: self.twice,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -34,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for UniqueVisitor {
     }
 }
 
-impl<'de> Visitor<'de> for UniqueVisitor {
+impl<'de> Visitor<'de> for Unique<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,19 +111,25 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(Self)? {
-            array.push(element);
+        loop {
+            let place = Place::Element(self.place, array.len());
+            match elements.next_element_seed(self.at(&place))? {
+                Some(element) => array.push(element),
+                None => return Ok(array.into()),
+            }
         }
-        Ok(array.into())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
+            let place = Place::Field(self.place, &name);
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("{name:?} is given twice")));
+                self.twice.replace(Some(place.path()));
+                return Err(A::Error::custom("is given twice"));
             }
-            object.insert(name, fields.next_value_seed(Self)?);
+            let value = fields.next_value_seed(self.at(&place))?;
+            object.insert(name, value);
         }
         Ok(object.into())
     }

@@ -12,7 +12,7 @@ use crate::{
     time::{CivilZone, parse_duration},
     timetable::Timetable,
     traffic_class::TrafficClass,
-    units::{ClassName, ServiceName, UnitError, ZoneName, malformed},
+    units::{ClassName, UnitError, ZoneName, malformed},
 };
 
 /// Services are numbered with 16 bits.
@@ -37,23 +37,14 @@ impl FilterConfig {
 }
 
 fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
-    let problem = |message: String, hint: &str| Problem {
-        path: String::new(),
-        message,
-        hint: Some(hint.into()),
-    };
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(problem(
-            "the configuration is empty".into(),
-            "the least one is {\"version\": 1, \"services\": []}",
-        ));
+        return Err(Problem {
+            path: String::new(),
+            message: "the configuration is empty".into(),
+            hint: Some("the least one is {\"version\": 1, \"services\": []}".into()),
+        });
     }
-    super::json::read(bytes).map_err(|error| {
-        problem(
-            format!("not readable as JSON: {error}"),
-            "an object with \"version\": 1 is expected",
-        )
-    })
+    super::json::read(bytes)
 }
 
 fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
@@ -171,6 +162,7 @@ fn read_services(reader: &Reader<'_>, names: Option<&Timetable>) -> Vec<ServiceC
         return Vec::new();
     }
     let mut seen = BTreeMap::new();
+    let mut authorities: BTreeMap<String, String> = BTreeMap::new();
     let mut services = Vec::with_capacity(elements.len());
     for element in &elements {
         let Some(service) = read_service(element) else {
@@ -186,6 +178,16 @@ fn read_services(reader: &Reader<'_>, names: Option<&Timetable>) -> Vec<ServiceC
                 );
             }
         }
+        for authority in &service.authorities {
+            let path = element.path().to_string();
+            match authorities.insert(authority.to_ascii_lowercase(), path) {
+                Some(first) if first != element.path() => element.problem(
+                    format!("{authority:?} is an authority of {first} too"),
+                    Some("a host names one service".into()),
+                ),
+                _ => {}
+            }
+        }
         if let (Some(canary), Some(names)) = (&service.canary, names) {
             let path = format!("{}.canary", element.path());
             shapes::check_freeze_names(element, &path, canary, names);
@@ -199,7 +201,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
     let mut service = reader.object()?;
     let name = service
         .required("name")
-        .and_then(|name| name.parsed(ServiceName::new));
+        .and_then(|name| shapes::read_service_name(&name));
     let class = text(&mut service, "class", ClassName::new);
     let clusters = read_texts(&mut service, "clusters");
     let authorities = read_texts(&mut service, "authorities");

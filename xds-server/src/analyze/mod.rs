@@ -10,6 +10,7 @@ mod gateways;
 mod retries;
 mod services;
 mod windows;
+mod zones;
 
 use std::fmt::{self, Display};
 
@@ -122,6 +123,7 @@ pub const RULES: &[&Rule] = &[
     &classes::UNKNOWN,
     &windows::OVERLAP,
     &windows::OUTRANKED,
+    &zones::WINDOW_ZONE_EMPTY,
     &calendar::FESTIVALS_OVER,
     &calendar::HOLIDAYS_OVER,
     &calendar::WINDOW_OVER,
@@ -139,6 +141,7 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     gateways::look(mesh, &mut findings);
     classes::look(mesh, &mut findings);
     windows::look(mesh, now, &mut findings);
+    zones::look(mesh, &mut findings);
     calendar::festivals_over(mesh, now, &mut findings);
     calendar::holidays_over(mesh, now, &mut findings);
     calendar::windows_over(mesh, now, &mut findings);

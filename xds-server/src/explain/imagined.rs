@@ -79,6 +79,8 @@ impl Environment for Imagined {
     fn take(&mut self, _limit: LimitId, rate: Rate) -> Result<(), Duration> {
         TokenBucket::default().take(rate, MonoTime::from_nanos(0))
     }
+
+    fn give_back(&mut self, _limit: LimitId, _rate: Rate) {}
 }
 
 #[cfg(test)]

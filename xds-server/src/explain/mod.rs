@@ -9,7 +9,7 @@ mod target;
 use std::collections::BTreeMap;
 
 use policy::{
-    decision::{RequestView, Rules, ServiceId, Verdict, decide},
+    decision::{Reason, RequestView, Rules, ServiceId, Verdict, decide},
     names,
     time::{CivilZone, WallTime, parse_instant},
     units::ZoneName,
@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::{
     imagined::{GivenHeaders, Imagined},
     ramp::canary,
-    reasons::{breaker, decision_reasons, festival, traffic_reasons, window},
+    reasons::{Asked, breaker, decision_reasons, festival, limits, traffic_reasons, window},
     target::target,
 };
 use crate::mesh::Mesh;
@@ -69,8 +69,14 @@ pub struct Explanation {
     pub festival_factor: f64,
     /// The traffic class.
     pub class: Option<String>,
-    /// Whether its class sheds the request.
+    /// The limits of its class and service at that time, and whether they only observe.
+    pub limits: Vec<Value>,
+    /// Whether its class sheds the request; one that only observes sheds none.
     pub shed: bool,
+    /// Why it is refused (`limit`, `shed`), if it is.
+    pub refused: Option<&'static str>,
+    /// What a rule that only observes would have refused it for.
+    pub would_be_refused: Option<&'static str>,
     /// The circuit breaker's rules, taken as closed; none when no breaker is asked.
     pub breaker: Option<Value>,
     /// The canary's label or `stable`; none when the service has no canary.
@@ -119,15 +125,20 @@ pub fn explain(
     let decision = decide(&rules, &traffic, &request, &mut Imagined);
     traffic_reasons(&rules, &traffic, at, &mut reasons);
     let reached = target.is_some();
-    let refused = matches!(decision.verdict, Verdict::Refuse { .. });
+    let refusal = match &decision.verdict {
+        Verdict::Refuse { reason, .. } => Some(*reason),
+        Verdict::Proceed { .. } => None,
+    };
+    let refused = refusal.is_some();
     if reached {
-        decision_reasons(
-            &rules,
-            &decision,
-            target.map(|(_, service)| service),
+        let asked = Asked {
+            rules: &rules,
+            traffic: &traffic,
+            decision: &decision,
+            service: target.map(|(_, service)| service),
             at,
-            &mut reasons,
-        );
+        };
+        decision_reasons(&asked, &mut reasons);
     }
     let version = decision
         .version_header
@@ -142,7 +153,10 @@ pub fn explain(
         multiplier: traffic.multiplier.as_f64(),
         festival_factor: traffic.factor.as_f64(),
         class: target.map(|_| decision.class.to_string()),
-        shed: decision.shed.is_some_and(|draw| draw.shed),
+        limits: limits(&rules, &traffic, &decision),
+        shed: refusal == Some(Reason::Shed),
+        refused: refusal.map(Reason::as_str),
+        would_be_refused: decision.observed.map(Reason::as_str),
         breaker: breaker(&rules, &traffic, &decision).filter(|_| reached),
         canary: canary(&rules, &decision, at).filter(|_| reached),
         cluster: target
@@ -165,3 +179,6 @@ fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {
     let zone = question.zone.as_deref().map(ZoneName::new).transpose();
     zone.map_err(|error| QuestionError(format!("zone: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

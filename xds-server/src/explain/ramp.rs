@@ -81,6 +81,8 @@ pub(super) fn canary(rules: &Rules, decision: &Decision<'_>, at: WallTime) -> Op
         "version": canary.split.version.as_str(),
         "weight": drawn.weight.percent(),
         "bucket": drawn.draw.bucket,
+        "fallback": canary.split.fallback.as_str(),
+        "mode": if canary.split.observe { "observe" } else { "enforce" },
         "ramp": ramp,
     }))
 }

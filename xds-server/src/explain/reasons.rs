@@ -1,8 +1,9 @@
 //! Why, one sentence each, in the order of the decision.
 
 use policy::{
-    canary::DrawSource,
+    canary::{DrawSource, Fallback},
     decision::{CellRules, Decision, LimitId, Rules, ServiceId, Verdict},
+    limit::Limit,
     names,
     time::{WallTime, format_duration},
     timetable::Traffic,
@@ -56,99 +57,210 @@ pub(super) fn traffic_reasons(
     }
 }
 
-pub(super) fn decision_reasons(
-    rules: &Rules,
-    decision: &Decision<'_>,
-    service: Option<&Service>,
-    at: WallTime,
-    reasons: &mut Vec<String>,
-) {
-    class_reasons(rules, decision, service, reasons);
-    let split = service.and_then(|service| service.canary.as_ref());
-    if let (Some(split), Some(canary)) = (split, &decision.canary) {
-        let weight = canary.weight.percent();
-        let draw = &canary.draw;
-        reasons.push(match (draw.source, draw.bucket) {
-            (DrawSource::Header, _) => {
-                format!(
-                    "{} chooses the version on this listener",
-                    names::HEADER_CANARY
-                )
-            }
-            (DrawSource::Key, Some(bucket)) => format!(
-                "bucket {bucket} of 10000 by {}; below {} is {} ({weight} %)",
-                split
-                    .sticky_by
-                    .as_ref()
-                    .map_or_else(String::new, ToString::to_string),
-                canary.weight.get(),
-                split.version
-            ),
-            _ => format!(
-                "no key in the request: each such request is drawn at random, {weight} % go to {}; \
-                 shown is the draw 9999",
-                split.version
-            ),
-        });
-    }
-    if let Some(standing) = Standing::of(rules, decision, at) {
+/// What was asked and decided.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) traffic: &'a Traffic,
+    pub(super) decision: &'a Decision<'a>,
+    pub(super) service: Option<&'a Service>,
+    pub(super) at: WallTime,
+}
+
+pub(super) fn decision_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
+    let (rules, decision) = (asked.rules, asked.decision);
+    class_reasons(asked, reasons);
+    limit_reasons(asked, reasons);
+    reasons.extend(shed_reason(asked));
+    canary_reasons(asked, reasons);
+    if let Some(standing) = Standing::of(rules, decision, asked.at).filter(|_| !refused(decision)) {
         reasons.push(standing.sentence());
     }
     if let Some(cell) = cell(rules, decision) {
+        let observes = match cell.observe {
+            true => "; it only observes: open, it would refuse nothing",
+            false => "",
+        };
         reasons.push(format!(
-            "circuit breaker {} is taken as closed; each Envoy knows its own",
+            "circuit breaker {} is taken as closed; each Envoy knows its own{observes}",
             cell.shared_key
+        ));
+    }
+    if let Verdict::Refuse {
+        status,
+        reason,
+        retry_after_seconds,
+        ..
+    } = &decision.verdict
+    {
+        reasons.push(format!(
+            "refused with {status}, {}: {}, {}: {retry_after_seconds} or up to 20 % more; no byte reaches \
+             the service",
+            names::HEADER_REASON,
+            reason.as_str(),
+            names::HEADER_RETRY_AFTER,
         ));
     }
 }
 
-fn class_reasons(
-    rules: &Rules,
-    decision: &Decision<'_>,
-    service: Option<&Service>,
-    reasons: &mut Vec<String>,
-) {
-    let class = decision.class;
-    let own = service.is_some_and(|service| service.class == *class);
+fn refused(decision: &Decision<'_>) -> bool {
+    matches!(decision.verdict, Verdict::Refuse { .. })
+}
+
+fn canary_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
+    let split = asked.service.and_then(|service| service.canary.as_ref());
+    let (Some(split), Some(canary)) = (split, &asked.decision.canary) else {
+        return;
+    };
+    let weight = canary.weight.percent();
+    let draw = &canary.draw;
+    reasons.push(match (draw.source, draw.bucket) {
+        (DrawSource::Header, _) => {
+            let header = names::HEADER_CANARY;
+            format!("{header} chooses the version on this listener")
+        }
+        (DrawSource::Key, Some(bucket)) => format!(
+            "bucket {bucket} of 10000 by {}; below {} is {} ({weight} %)",
+            split
+                .sticky_by
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            canary.weight.get(),
+            split.version
+        ),
+        _ => format!(
+            "no key in the request: each such request is drawn at random, {weight} % go to {}; shown is \
+             the draw 9999",
+            split.version
+        ),
+    });
+    if split.observe {
+        let would = match draw.canary {
+            true => split.version.as_str(),
+            false => names::STABLE,
+        };
+        reasons.push(format!(
+            "the canary only observes: this request would be served by {would}, all are by stable"
+        ));
+    }
+    reasons.push(format!(
+        "fallback: {}: while the canary's breaker is open, {}",
+        split.fallback.as_str(),
+        match split.fallback {
+            Fallback::Latch =>
+                "stable serves its users of all classes, until the canary's fields are changed; not above 50 %",
+            Fallback::Probe =>
+                "stable serves its users, until probes show that it recovered; not above 50 %",
+            Fallback::Off => "its users are refused",
+        }
+    ));
+}
+
+fn class_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
+    let class = asked.decision.class;
+    let own = asked.service.is_some_and(|service| service.class == *class);
     let from = if own {
         "the service's own"
     } else {
         "the first of traffic_classes that matches"
     };
     reasons.push(format!("class {class}: {from}"));
+}
+
+/// Those that were asked: the class's, then, unless that refused, the service's.
+fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
+    let rules = asked.rules;
+    let class = asked.decision.class;
     let listed = rules.classes().iter().find(|listed| listed.name == *class);
     let limits = [
         listed.and_then(|listed| listed.limit),
-        limit_of(rules, decision.service),
+        limit_of(rules, asked.decision.service),
     ];
-    for limit in limits
-        .into_iter()
-        .flatten()
-        .filter_map(|id| rules.limit(id))
-    {
+    let limits = limits.into_iter().flatten();
+    for limit in limits.filter_map(|id| rules.limit(id)) {
+        let rate = limit.limit.rate(asked.traffic);
+        let observe = limit.limit.observe;
+        let state = match (rate.per_second, observe) {
+            (0, false) => "refuses all",
+            (0, true) => "would refuse all, and only observes",
+            (_, false) => "taken as not used up, each Envoy counts its own",
+            (_, true) => "it only observes: used up, it would refuse nothing",
+        };
         reasons.push(format!(
-            "limit {}: {} requests per second at this time; taken as not used up, each Envoy counts its own",
+            "limit {}: {} requests per second ({}), {} at once; {state}",
             limit.shared_key,
-            limit.limit.per_second
+            rate.per_second,
+            rate_field(&limit.limit, asked.traffic),
+            rate.burst,
         ));
+        if rate.per_second == 0 && !observe {
+            break;
+        }
     }
-    if let Some(draw) = &decision.shed {
-        let how = if draw.sticky {
-            "the user's bucket"
-        } else {
-            "a draw"
-        };
-        let what = if draw.shed {
-            "refused with 429"
-        } else {
-            "let through"
-        };
-        reasons.push(format!(
-            "{} % of class {class} are shed now: {how} is {} of 10000, {what}",
-            draw.percent.percent(),
-            draw.bucket
-        ));
+}
+
+/// Which field of a limit holds now.
+fn rate_field(limit: &Limit, traffic: &Traffic) -> &'static str {
+    if traffic.festival.is_some() && limit.at_festival.is_some() {
+        "at_festival"
+    } else if traffic.window.is_some() && limit.at_peak.is_some() {
+        "at_peak"
+    } else {
+        "per_second"
     }
+}
+
+fn shed_reason(asked: &Asked<'_>) -> Option<String> {
+    let (rules, class) = (asked.rules, asked.decision.class);
+    let draw = asked.decision.shed.as_ref()?;
+    let listed = rules.classes().iter().find(|listed| listed.name == *class);
+    let shed = listed.and_then(|listed| listed.shed.as_ref());
+    let observe = shed.is_some_and(|shed| shed.observe);
+    let how = match draw.sticky {
+        true => "the user's bucket",
+        false => "a draw",
+    };
+    let (shed, what) = match (observe, draw.shed) {
+        (false, true) => ("are shed", "refused with 429"),
+        (true, true) => (
+            "would be shed",
+            "would be refused with 429, and passes: it only observes",
+        ),
+        (false, false) => ("are shed", "let through"),
+        (true, false) => ("would be shed", "let through"),
+    };
+    Some(format!(
+        "{} % of class {class} {shed} now: {how} is {} of 10000, {what}",
+        draw.percent.percent(),
+        draw.bucket
+    ))
+}
+
+/// The limits that were asked, for programs.
+pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Vec<Value> {
+    let class = rules
+        .classes()
+        .iter()
+        .find(|listed| listed.name == *decision.class);
+    let limits = [
+        ("class", class.and_then(|class| class.limit)),
+        ("service", limit_of(rules, decision.service)),
+    ];
+    let known = limits
+        .into_iter()
+        .filter_map(|(of, id)| Some((of, rules.limit(id?)?)));
+    known
+        .map(|(of, rules)| {
+            let rate = rules.limit.rate(traffic);
+            json!({
+                "of": of,
+                "per_second": rate.per_second,
+                "burst": rate.burst,
+                "field": rate_field(&rules.limit, traffic),
+                "mode": if rules.limit.observe { "observe" } else { "enforce" },
+            })
+        })
+        .collect()
 }
 
 fn limit_of(rules: &Rules, service: ServiceId) -> Option<LimitId> {

@@ -25,6 +25,7 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
     for (name, service) in &mesh.services {
+        shapes::check_service_name(root, &format!("services.{name}"), name);
         if let Some(canary) = &service.canary {
             let path = format!("services.{name}.canary");
             shapes::check_freeze_names(root, &path, canary, &mesh.timetable);
