@@ -19,7 +19,6 @@ pub mod fleet;
 pub mod grpc;
 pub mod last_good;
 pub mod load_reports;
-mod memory;
 pub mod mesh;
 pub mod metrics;
 pub mod pki;

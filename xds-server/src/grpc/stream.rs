@@ -30,7 +30,6 @@ use super::{
 use crate::{
     discovery::{Message, RequestError, Response},
     fleet::{Caller, Place},
-    memory::GiveBack,
     metrics::{Cut, Refused, Service},
     resource::ResourceType,
 };
@@ -55,8 +54,6 @@ pub(super) struct Stream {
     deadline: Option<Pin<Box<Sleep>>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
-    /// Last: dropped when all else is.
-    memory: GiveBack,
 }
 
 impl Stream {
@@ -80,7 +77,6 @@ impl Stream {
             deadline: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
             stopping,
             ended: false,
-            memory: GiveBack::default(),
         }
     }
 
@@ -154,7 +150,6 @@ impl Stream {
     }
 
     fn take(&mut self, request: Bytes) -> Result<(), Status> {
-        self.memory.filled(request.len());
         let message = Message::scan(self.door.variant, request, self.discovery.seed);
         let message = message.map_err(|error| self.unusable(&error))?;
         if self.open.is_none() {
@@ -174,7 +169,6 @@ impl Stream {
             let answer = open.session.on_request(request, &mut self.responses)?;
             Ok((answer, nonce))
         });
-        self.memory.filled(open.session.name_bytes());
         match took {
             Ok((answer, nonce)) => {
                 open.answered(kind, answer, &nonce, &self.discovery);
