@@ -165,8 +165,11 @@ pub fn read_festivals(reader: Reader<'_>) -> Vec<Festival> {
         let Some(festival) = read_festival(&element) else {
             continue;
         };
-        let same =
-            |known: &Festival| (&known.name, known.dates) == (&festival.name, festival.dates);
+        // With another factor it is meant: an included calendar knows the day, and the mesh what it brings.
+        let same = |known: &Festival| {
+            (&known.name, known.dates, known.factor)
+                == (&festival.name, festival.dates, festival.factor)
+        };
         if festivals.iter().any(same) {
             element.problem(
                 format!("{} on the same dates is listed twice", festival.name),

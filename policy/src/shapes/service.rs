@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{class::read_mode, duration, number};
+use serde_json::Value;
+
 use crate::{
     breaker::{
         BreakerOverride, BreakerPlan, BreakerRules, ErrorRate, HALF_OPEN_PROBES_MAX, SlowCalls,
@@ -174,6 +176,10 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
         .map_or_else(Freeze::default, |during| read_freeze(&during));
     let sticky_by = canary.optional("sticky_by").and_then(read_sticky_by);
     let fallback = canary.optional("fallback").and_then(|kind| {
+        // YAML reads off as false.
+        if kind.value() == &Value::Bool(false) {
+            return Some(Fallback::Off);
+        }
         kind.parsed(|text| {
             let mut kinds = Fallback::ALL.into_iter();
             kinds

@@ -152,7 +152,7 @@ gateways:
         );
         for reached in [
             "services: {lonely: {}}",
-            "services: {lonely: {}, other: {}}",
+            "services: {lonely: {}, second: {}}",
             "services: {lonely: {}, a: {uses: [lonely]}, b: {uses: [a]}}",
             "services: {lonely: {}, a: {}, b: {uses: [a]}}",
         ] {
