@@ -10,23 +10,25 @@ pub(super) fn normalized(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut rest = path.split('/').skip(1).peekable();
     while let Some(segment) = rest.next() {
-        let last = rest.peek().is_none();
         match segment {
             "." => {}
             ".." => {
                 segments.pop();
             }
-            "" if !last => continue,
             segment => {
                 segments.push(segment);
                 continue;
             }
         }
         // What a dot segment leaves at the end is a folder.
-        if last {
+        if rest.peek().is_none() {
             segments.push("");
         }
     }
+    // Slashes are merged after that: `..` takes an empty segment away as it does any other.
+    let last = segments.len().saturating_sub(1);
+    let mut place = 0..;
+    segments.retain(|segment| place.next() == Some(last) || !segment.is_empty());
     format!("/{}{query}", segments.join("/"))
 }
 
@@ -73,6 +75,8 @@ mod tests {
             ("/a/..", "/"),
             ("/a/b/..", "/a/"),
             ("/a/.", "/a/"),
+            ("/a//..", "/a/"),
+            ("/a//../b", "/a/b"),
             ("/a/%2e%2E/b", "/b"),
             ("/%61%2fb", "/a%2fb"),
             ("/a\\b", "/a/b"),
