@@ -21,12 +21,12 @@ use serde_json::Value;
 use crate::{
     door1::{BOUND, seen, version},
     mesh::{Variant, all_acknowledged, start_envoy},
+    reload::RELOADS,
 };
 
 /// How far before and after a step users are watched.
 const AROUND_MILLIS: i64 = 400;
 const GATEWAYS: [&str; 2] = ["edge-1", "edge-2"];
-const RELOADS: &str = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
 
 /// Two gateways in front of a service with a canary.
 struct Stage {

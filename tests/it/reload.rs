@@ -20,27 +20,27 @@ use crate::{
     robustness::write_ecds,
 };
 
-const RELOADS: &str = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
+/// Configurations that an Envoy has taken.
+pub const RELOADS: &str = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
 const GAUGE: &str = "wasmcustom.service.=.order-service;.mumbai_mesh_circuit_breaker_state";
 const ACTIVE: &str = "wasmcustom.service.=.order-service;.mumbai_mesh_active_connections";
 
 /// An Envoy whose filter is configured by a file that it watches.
-struct Stage {
-    envoy: Envoy,
-    upstream: DemoService,
-    port: u16,
+pub struct ByFile {
+    pub envoy: Envoy,
+    pub port: u16,
     wasm: String,
     dir: tempfile::TempDir,
 }
 
-impl Stage {
-    fn start(breaker: &Value) -> Result<Self> {
+impl ByFile {
+    /// Starts it with a filter's configuration, in front of an upstream.
+    pub fn start(configuration: &Value, upstream: &str) -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
         let dir = tempfile::tempdir()?;
-        let upstream = DemoService::start(&artifacts, dir.path(), "order-service", "v1")?;
         let wasm = artifacts.wasm.display().to_string();
         let ecds = dir.path().join("ecds.json");
-        write_ecds(&ecds, &wasm, &filter(breaker, &json!({})).to_string())?;
+        write_ecds(&ecds, &wasm, &configuration.to_string())?;
         let discovery = json!({
             "name": "mumbai_mesh",
             "config_discovery": {
@@ -49,8 +49,7 @@ impl Stage {
             },
         });
         let (port, admin_port) = (free_port(), free_port());
-        let address = upstream.addr.to_string();
-        let config = config_with(&discovery, port, admin_port, [&address, &address]);
+        let config = config_with(&discovery, port, admin_port, [upstream, upstream]);
         let options = envoy::Options {
             admin_port,
             ..envoy::Options::default()
@@ -58,7 +57,6 @@ impl Stage {
         let envoy = Envoy::start(&artifacts, dir.path(), &config.to_string(), &options)?;
         Ok(Self {
             envoy,
-            upstream,
             port,
             wasm,
             dir,
@@ -66,10 +64,10 @@ impl Stage {
     }
 
     /// Puts another configuration in force.
-    fn reload(&self, breaker: &Value, calendar: &Value) -> Result<()> {
+    pub fn replace(&self, configuration: &Value) -> Result<()> {
         let before = self.envoy.stat(RELOADS).unwrap_or(0);
-        let text = filter(breaker, calendar).to_string();
-        write_ecds(&self.dir.path().join("ecds.json"), &self.wasm, &text)?;
+        let ecds = self.dir.path().join("ecds.json");
+        write_ecds(&ecds, &self.wasm, &configuration.to_string())?;
         wait_for("the new configuration", BOUND, || {
             match self.envoy.stat(RELOADS) {
                 Some(now) if now > before => Ok(()),
@@ -77,9 +75,34 @@ impl Stage {
             }
         })
     }
+}
+
+struct Stage {
+    proxy: ByFile,
+    upstream: DemoService,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    fn start(breaker: &Value) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let upstream =
+            DemoService::start(&Artifacts::from_env()?, dir.path(), "order-service", "v1")?;
+        let configuration = filter(breaker, &json!({}));
+        Ok(Self {
+            proxy: ByFile::start(&configuration, &upstream.addr.to_string())?,
+            upstream,
+            _dir: dir,
+        })
+    }
+
+    /// Puts another configuration in force.
+    fn reload(&self, breaker: &Value, calendar: &Value) -> Result<()> {
+        self.proxy.replace(&filter(breaker, calendar))
+    }
 
     fn get(&self, headers: &[(&str, &[u8])]) -> Result<Response> {
-        Client::new(([127, 0, 0, 1], self.port).into()).get("/orders", headers)
+        Client::new(([127, 0, 0, 1], self.proxy.port).into()).get("/orders", headers)
     }
 
     fn fail(&self) -> Result<()> {
@@ -90,7 +113,7 @@ impl Stage {
 
     fn wait(&self, stat: &str, expected: i64) -> Result<()> {
         let what = format!("{stat} to be {expected}");
-        wait_for(&what, BOUND, || match self.envoy.stat(stat) {
+        wait_for(&what, BOUND, || match self.proxy.envoy.stat(stat) {
             Some(value) if value == expected => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -150,7 +173,10 @@ fn requests_under_way_are_counted_once_and_leave_the_gauge_at_nothing() -> Resul
         ensure!(answer.status == 200, "{}", answer.status);
     }
     stage.wait(ACTIVE, 0)?;
-    let total = sum(&stage.envoy.prometheus()?, "mumbai_mesh_requests_total")?;
+    let total = sum(
+        &stage.proxy.envoy.prometheus()?,
+        "mumbai_mesh_requests_total",
+    )?;
     ensure!(
         (total - 7.0).abs() < 0.5,
         "{total} requests counted instead of 7"
@@ -163,10 +189,11 @@ fn requests_under_way_are_counted_once_and_leave_the_gauge_at_nothing() -> Resul
 fn a_websocket_that_outlives_its_configuration_hides_no_count() -> Result<()> {
     let rules = json!({"consecutive_failures": 5});
     let stage = Stage::start(&rules)?;
-    let socket = upgrade(stage.port)?;
+    let socket = upgrade(stage.proxy.port)?;
     let total = |expected: f64| {
         wait_for("the requests to be counted", BOUND, || {
             let page = stage
+                .proxy
                 .envoy
                 .prometheus()
                 .map_err(|error| error.to_string())?;
@@ -196,9 +223,9 @@ fn the_gauge_of_an_open_breaker_goes_on_saying_so() -> Result<()> {
     for calendar in [another_calendar(), json!({}), another_calendar()] {
         stage.reload(&rules, &calendar)?;
         ensure!(
-            stage.envoy.stat(GAUGE) == Some(1),
+            stage.proxy.envoy.stat(GAUGE) == Some(1),
             "{:?}",
-            stage.envoy.stat(GAUGE)
+            stage.proxy.envoy.stat(GAUGE)
         );
         ensure!(stage.get(&[])?.status == 503);
     }
@@ -241,7 +268,7 @@ fn a_probe_that_was_under_way_closes_the_breaker() -> Result<()> {
             }
         })?;
         stage.reload(&rules, &another_calendar())?;
-        ensure!(stage.envoy.stat(GAUGE) == Some(2), "half-open");
+        ensure!(stage.proxy.envoy.stat(GAUGE) == Some(2), "half-open");
         probe
             .join()
             .map_err(|_| anyhow::anyhow!("a client panicked"))??;

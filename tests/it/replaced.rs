@@ -7,23 +7,16 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use harness::{
-    artifacts::Artifacts,
-    envoy::{self, Envoy},
-    http::Client,
-    ports::free_port,
-    wait::wait_for,
-};
+use harness::{http::Client, wait::wait_for};
 use serde_json::{Value, json};
 
 use crate::{
     accounting::upstream,
-    door1::{BOUND, config_with, filter_config, sum},
-    robustness::write_ecds,
+    door1::{BOUND, filter_config, sum},
+    reload::ByFile,
 };
 
 const REPLACED: u32 = 50;
-const RELOADS: &str = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
 const CLIENTS: usize = 6;
 /// What the upstream does by path, and what the filter refuses of it.
 const PATHS: [&str; 11] = [
@@ -61,53 +54,12 @@ fn configuration(turn: u32) -> Value {
     filter_config(&service, &calendar)
 }
 
-struct Stage {
-    envoy: Envoy,
-    port: u16,
-    wasm: String,
-    dir: tempfile::TempDir,
-}
+struct Stage(ByFile);
 
 impl Stage {
     fn start() -> Result<Self> {
-        let artifacts = Artifacts::from_env()?;
-        let dir = tempfile::tempdir()?;
-        let wasm = artifacts.wasm.display().to_string();
-        let ecds = dir.path().join("ecds.json");
-        write_ecds(&ecds, &wasm, &configuration(0).to_string())?;
-        let discovery = json!({
-            "name": "mumbai_mesh",
-            "config_discovery": {
-                "config_source": {"path_config_source": {"path": ecds}, "resource_api_version": "V3"},
-                "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
-            },
-        });
-        let (port, admin_port) = (free_port(), free_port());
-        let address = format!("127.0.0.1:{}", upstream()?);
-        let config = config_with(&discovery, port, admin_port, [&address, &address]);
-        let options = envoy::Options {
-            admin_port,
-            ..envoy::Options::default()
-        };
-        let envoy = Envoy::start(&artifacts, dir.path(), &config.to_string(), &options)?;
-        Ok(Self {
-            envoy,
-            port,
-            wasm,
-            dir,
-        })
-    }
-
-    fn replace(&self, configuration: &Value) -> Result<()> {
-        let before = self.envoy.stat(RELOADS).unwrap_or(0);
-        let ecds = self.dir.path().join("ecds.json");
-        write_ecds(&ecds, &self.wasm, &configuration.to_string())?;
-        wait_for("the new configuration", BOUND, || {
-            match self.envoy.stat(RELOADS) {
-                Some(now) if now > before => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
+        let upstream = format!("127.0.0.1:{}", upstream()?);
+        Ok(Self(ByFile::start(&configuration(0), &upstream)?))
     }
 
     /// Sends one request after the other until `ended`; each on a connection of its own, so that none is
@@ -121,7 +73,7 @@ impl Stage {
                 true => b"application/grpc".as_slice(),
                 false => b"text/plain",
             };
-            let mut client = Client::new(([127, 0, 0, 1], self.port).into());
+            let mut client = Client::new(([127, 0, 0, 1], self.0.port).into());
             // An answer that breaks off is one of those that must be counted.
             let _ = client.get(path, &[("content-type", kind)]);
             sent.fetch_add(1, Ordering::SeqCst);
@@ -154,7 +106,7 @@ fn while_the_configuration_is_replaced_fifty_times_each_request_counts_once() ->
                     now => Err(format!("{now} of {until}")),
                 }
             })?;
-            stage.replace(&configuration(turn))
+            stage.0.replace(&configuration(turn))
         });
         ended.store(true, Ordering::SeqCst);
         replaced
@@ -166,6 +118,7 @@ fn while_the_configuration_is_replaced_fifty_times_each_request_counts_once() ->
     ];
     wait_for("every request to be counted", BOUND, || {
         let page = stage
+            .0
             .envoy
             .prometheus()
             .map_err(|error| error.to_string())?;
@@ -178,7 +131,7 @@ fn while_the_configuration_is_replaced_fifty_times_each_request_counts_once() ->
             false => Err(format!("{sums:?} of {sent}, in flight {in_flight:?}")),
         }
     })?;
-    let page = stage.envoy.prometheus()?;
+    let page = stage.0.envoy.prometheus()?;
     for reason in ["limit", "shed", "breaker_open"] {
         let label =
             format!("mumbai_mesh_refusals_total{{service=\"order-service\",reason=\"{reason}\"}}");
@@ -188,9 +141,12 @@ fn while_the_configuration_is_replaced_fifty_times_each_request_counts_once() ->
         );
     }
     // A configuration without the service leaves none of its gauges behind.
-    stage.replace(&filter_config(&json!({"name": "another"}), &json!({})))?;
+    stage
+        .0
+        .replace(&filter_config(&json!({"name": "another"}), &json!({})))?;
     wait_for("gauges to return to zero", BOUND, || {
         let page = stage
+            .0
             .envoy
             .prometheus()
             .map_err(|error| error.to_string())?;

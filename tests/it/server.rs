@@ -9,6 +9,7 @@ use harness::{clock::Clock, load::Load, wait::wait_for};
 use crate::{
     door1::{BOUND, seen, version},
     mesh::{Mesh, Variant},
+    reload::RELOADS,
 };
 
 fn users_of_v2(mesh: &Mesh, users: std::ops::Range<u32>) -> Result<BTreeSet<u32>> {
@@ -197,15 +198,14 @@ fn an_open_breaker_survives_a_new_filter_configuration() -> Result<()> {
         let answer = client.get("/orders", &[user, ("x-demo-status", b"500")])?;
         ensure!(answer.status == 500);
     }
-    let reloads = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
-    let before = mesh.gateway.stat(reloads).unwrap_or(0);
+    let before = mesh.gateway.stat(RELOADS).unwrap_or(0);
     // Another rule as well: the state survives, the counts start anew.
     mesh.change(|file| {
         file.breaker = "{consecutive_failures: 4, open_for: 60s}";
         file.more = "festivals: [\"2050-01-01\"]".into();
     })?;
     wait_for("the new configuration in Envoy", BOUND, || {
-        match mesh.gateway.stat(reloads) {
+        match mesh.gateway.stat(RELOADS) {
             Some(now) if now > before => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -230,8 +230,7 @@ fn the_calendar_holds_with_no_push_and_no_server() -> Result<()> {
     let mut client = mesh.client();
     let state = seen(&client.get("/orders", &[])?, "x-mumbai-traffic-state")?;
     ensure!(state.as_deref() == Some("normal"), "{state:?}");
-    let updates = "extension_config_discovery.http_filter.mumbai_mesh.config_reload";
-    let before = mesh.gateway.stat(updates);
+    let before = mesh.gateway.stat(RELOADS);
     mesh.server.process().terminate()?;
     clock.set_now((evening + Duration::from_secs(61)).as_millisecond())?;
     // The filter learns at its next tick that its clock was moved.
@@ -245,7 +244,7 @@ fn the_calendar_holds_with_no_push_and_no_server() -> Result<()> {
     })?;
     let multiplier = seen(&answer, "x-mumbai-multiplier")?;
     ensure!(multiplier.as_deref() == Some("1.5"), "{multiplier:?}");
-    ensure!(mesh.gateway.stat(updates) == before, "a push came");
+    ensure!(mesh.gateway.stat(RELOADS) == before, "a push came");
     Ok(())
 }
 

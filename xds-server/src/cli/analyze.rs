@@ -2,11 +2,14 @@
 
 use std::{fmt::Write as _, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BadData, Findings, UsageError};
+use super::{
+    BadData, Findings, UsageError,
+    output::{Output, show},
+};
 use crate::{
     analyze::{Finding, Severity, analyze},
     clock,
@@ -38,13 +41,6 @@ pub(super) struct Analyze {
     /// Print what there is to find, as Markdown, and look at no file.
     #[arg(long, conflicts_with_all = ["file", "at", "output"])]
     rules: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
 }
 
 /// A finding and where it is written.
@@ -82,11 +78,9 @@ impl Analyze {
             Err(problems) => problems.into_iter().map(Placed::problem).collect(),
         };
         let name = config.path().display();
-        match self.output {
-            Output::Json => println!("{:#}", json!({"findings": found})),
-            Output::Yaml => print!("{}", serde_saphyr::to_string(&json!({"findings": found}))?),
-            Output::Table => println!("{}{name}: {}", list(&found), summary(&found)),
-        }
+        show(&json!({"findings": found}), self.output, |_| {
+            format!("{}{name}: {}\n", list(&found), summary(&found))
+        })?;
         if !is_usable {
             return Err(BadData(format!("{name} is refused")).into());
         }

@@ -5,11 +5,16 @@ mod table;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use policy::time::parse_instant;
 use serde_json::Value;
 
-use super::{UsageError, bootstrap::mesh, remote};
+use super::{
+    UsageError,
+    bootstrap::mesh,
+    output::{Output, show},
+    remote,
+};
 use crate::{
     calendar::{self, MonthOf},
     clock,
@@ -91,13 +96,6 @@ struct Source {
     server: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    Yaml,
-}
-
 impl Calendar {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.command {
@@ -158,13 +156,4 @@ impl Source {
 
 fn usage(error: &calendar::CalendarError) -> UsageError {
     UsageError(error.to_string())
-}
-
-fn show(answer: &Value, output: Output, table: fn(&Value) -> String) -> anyhow::Result<()> {
-    match output {
-        Output::Json => println!("{answer:#}"),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(answer)?),
-        Output::Table => print!("{}", table(answer)),
-    }
-    Ok(())
 }

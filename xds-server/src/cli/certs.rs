@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    output::{Output, columns},
+    output::{Output, columns, show},
     remote,
 };
 
@@ -50,15 +50,8 @@ impl List {
         let Some(certificates) = answer["certificates"].as_array() else {
             bail!("{} answers something else than certificates", self.server);
         };
-        match self.output {
-            Output::Json => println!("{:#}", json!({"certificates": certificates})),
-            Output::Yaml => {
-                let all = json!({"certificates": certificates});
-                print!("{}", serde_saphyr::to_string(&all)?);
-            }
-            Output::Table => print!("{}", table(certificates)),
-        }
-        Ok(())
+        let all = json!({"certificates": certificates});
+        show(&all, self.output, |_| table(certificates))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 /// For people, or for programs.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -10,6 +11,20 @@ pub(super) enum Output {
     Table,
     Json,
     Yaml,
+}
+
+/// Prints an answer; `table` makes it readable for people.
+pub(super) fn show(
+    answer: &Value,
+    output: Output,
+    table: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<()> {
+    match output {
+        Output::Json => println!("{answer:#}"),
+        Output::Yaml => print!("{}", serde_saphyr::to_string(answer)?),
+        Output::Table => print!("{}", table(answer)),
+    }
+    Ok(())
 }
 
 /// Each column as wide as its widest cell.

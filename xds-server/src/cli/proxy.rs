@@ -6,7 +6,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{output::Output, remote};
+use super::{
+    output::{Output, show},
+    remote,
+};
 
 /// What connected Envoys are, and what they made of what they were sent.
 #[derive(Debug, Args)]
@@ -59,13 +62,12 @@ impl Status {
                 self.server
             );
         }
-        match self.output {
-            Output::Json => println!("{:#}", json!({"proxies": proxies})),
-            Output::Yaml => print!("{}", serde_saphyr::to_string(&json!({"proxies": proxies}))?),
-            Output::Table if self.node.is_some() => print!("{}", table::details(&proxies)),
-            Output::Table => print!("{}", table::overview(&proxies)),
-        }
-        Ok(())
+        show(&json!({"proxies": proxies}), self.output, |_| {
+            match self.node {
+                Some(_) => table::details(&proxies),
+                None => table::overview(&proxies),
+            }
+        })
     }
 
     /// All pages.

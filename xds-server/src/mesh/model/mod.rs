@@ -108,16 +108,4 @@ impl Mesh {
             service_from,
         }
     }
-
-    /// The services that the sidecars of this one may call.
-    pub fn used_by<'m>(
-        &'m self,
-        caller: &'m Service,
-    ) -> impl Iterator<Item = (&'m ServiceName, &'m Service)> + Clone {
-        let used = |name: &ServiceName| match &caller.uses {
-            Some(uses) => uses.contains(name),
-            None => true,
-        };
-        self.services.iter().filter(move |(name, _)| used(name))
-    }
 }
