@@ -1,6 +1,6 @@
 //! Units and names whose values are legal by construction.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 /// Why a value is not what its type stands for; the text names the legal range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -221,6 +221,13 @@ macro_rules! text_type {
 
             /// The text.
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// So that maps are asked with any text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }

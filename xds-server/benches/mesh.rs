@@ -10,9 +10,9 @@ use std::{
 };
 
 use mumbai_mesh_server::{
-    compile::{Encoder, FilterCode, NodeSpec, Shelf, compile},
+    compile::{Encoder, FilterCode, NodeSpec, Shelf, Spot, compile},
     mesh::{Defaults, Mesh, read},
-    resource::{Collection, NodeKey},
+    resource::{Collection, NodeKey, View},
 };
 
 const ENDPOINTS: usize = 10;
@@ -77,7 +77,7 @@ fn mesh(text: &str) -> Mesh {
 }
 
 /// Sidecars of all services in turn, and one gateway.
-fn nodes(mesh: &Mesh, count: usize, code: &FilterCode) -> Vec<NodeSpec> {
+fn nodes(mesh: &Mesh, count: usize, code: &FilterCode) -> Vec<NodeKey> {
     let services: Vec<_> = mesh.services.iter().collect();
     (0..count)
         .map(|number| {
@@ -93,14 +93,39 @@ fn nodes(mesh: &Mesh, count: usize, code: &FilterCode) -> Vec<NodeSpec> {
             }
             node.metadata.filter_path = Some("/etc/envoy/mumbai_mesh.wasm".into());
             node.metadata.filter_sha256 = Some(code.sha256().into());
-            NodeSpec::of(mesh, &node)
+            node
         })
         .collect()
 }
 
-fn views(shelf: &mut Shelf, nodes: &[NodeSpec], secrets: &Arc<Collection>) {
+/// What the server holds of a connected node.
+struct Node {
+    key: NodeKey,
+    spot: Spot,
+    view: Arc<View>,
+}
+
+/// As the server does it for its nodes when it starts to serve a mesh.
+fn connect(shelf: &mut Shelf, keys: &[NodeKey], secrets: &Arc<Collection>) -> Vec<Node> {
+    let mut connected = Vec::with_capacity(keys.len());
+    for key in keys {
+        let spot = shelf.spot(&NodeSpec::of(shelf.mesh(), key));
+        let view = shelf.view(&spot, secrets);
+        let key = key.clone();
+        connected.push(Node { key, spot, view });
+    }
+    connected
+}
+
+/// As the server does it when the mesh changes.
+fn change(shelf: &mut Shelf, mesh: Arc<Mesh>, nodes: &mut [Node], secrets: &Arc<Collection>) {
+    let changed = shelf.next(mesh);
     for node in nodes {
-        std::hint::black_box(shelf.view(node, secrets));
+        if changed.may_be_of(&node.key.cluster) {
+            let spec = NodeSpec::of(shelf.mesh(), &node.key);
+            node.spot = shelf.spot(&spec);
+        }
+        node.view = shelf.view(&node.spot, secrets);
     }
 }
 
@@ -124,16 +149,15 @@ fn measure(services: usize, known: usize) -> Costs {
     let begun = Instant::now();
     let first = Arc::new(mesh(&text));
     let read = begun.elapsed();
-    let nodes = nodes(&first, known, &code);
+    let keys = nodes(&first, known, &code);
     let begun = Instant::now();
     let mut shelf = Shelf::new(Arc::clone(&first), Arc::clone(&code), Arc::clone(&encoder));
-    views(&mut shelf, &nodes, &secrets);
+    let mut connected = connect(&mut shelf, &keys, &secrets);
     let compiled = begun.elapsed();
     let mut change = |endpoint: usize, weight: usize| {
         let next = Arc::new(mesh(&file(services, endpoint, weight)));
         let begun = Instant::now();
-        shelf.next(next);
-        views(&mut shelf, &nodes, &secrets);
+        change(&mut shelf, next, &mut connected, &secrets);
         begun.elapsed()
     };
     let endpoint = median((1..=CHANGES).map(|number| change(number, 10)).collect());
@@ -145,8 +169,9 @@ fn measure(services: usize, known: usize) -> Costs {
     let resident = resident_kib();
     let anew = (1..=3).map(|_| {
         let next = mesh(&file(services, 1, 10));
+        let spec = NodeSpec::of(&next, &keys[known - 1]);
         let begun = Instant::now();
-        for draft in compile(&next, &nodes[known - 1], &code) {
+        for draft in compile(&next, &spec, &code) {
             std::hint::black_box(encoder.encode(draft).expect("a resource"));
         }
         begun.elapsed()

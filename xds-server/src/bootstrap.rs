@@ -255,7 +255,7 @@ impl Member {
     /// [`MemberError::Unknown`], with the names that exist.
     pub fn find(mesh: &Mesh, name: &str) -> Result<Self, MemberError> {
         let key = ServiceName::new(name).ok();
-        let gateway = key.as_ref().filter(|key| mesh.gateways.contains_key(key));
+        let gateway = key.as_ref().filter(|key| mesh.gateways.contains_key(*key));
         let service = key.as_ref().and_then(|key| mesh.services.get(key));
         let endpoints = match (gateway, service) {
             (Some(_), _) => Vec::new(),

@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use crate::{
     catalog::Revision,
-    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf},
+    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf, Spot},
     metrics::Metrics,
     pki::{Credentials, Identity, authority::Authority},
     raw::{LayersKey, RawState},
@@ -53,15 +53,24 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn base(&mut self, spec: &NodeSpec) -> Arc<View> {
-        let secrets = match spec.member() {
+    fn base(&mut self, standing: &Standing) -> Arc<View> {
+        let secrets = match &standing.member {
             Some(name) => match self.secrets.get(name) {
                 Some((_, secrets)) => Arc::clone(secrets),
                 None => self.secrets_of(name),
             },
             None => Arc::default(),
         };
-        self.shelf.view(spec, &secrets)
+        self.shelf.view(&standing.spot, &secrets)
+    }
+
+    /// What a node is to the mesh.
+    fn standing(&mut self, node: &NodeKey) -> Standing {
+        let spec = NodeSpec::of(&self.revision.mesh, node);
+        Standing {
+            spot: self.shelf.spot(&spec),
+            member: spec.member().cloned(),
+        }
     }
 
     /// Puts another mesh in force.
@@ -137,10 +146,16 @@ impl Snapshot {
     }
 }
 
+/// What a node is to the mesh.
+struct Standing {
+    /// The service or gateway that it is.
+    member: Option<ServiceName>,
+    spot: Spot,
+}
+
 /// A connected node: what it is sent, and by how many streams.
 struct Feed {
-    /// What it is to the mesh.
-    spec: NodeSpec,
+    standing: Standing,
     /// What the mesh says to it.
     base: Arc<View>,
     updates: watch::Sender<Update>,
@@ -225,15 +240,15 @@ impl Publisher {
             feeds,
         } = &mut *state;
         let feed = feeds.entry(node.clone()).or_insert_with(|| {
-            let spec = NodeSpec::of(&snapshot.revision.mesh, &node);
-            let base = snapshot.base(&spec);
+            let standing = snapshot.standing(&node);
+            let base = snapshot.base(&standing);
             let first = Update {
                 view: snapshot.over(&base, &node),
                 since: Instant::now(),
                 number: *number,
             };
             Feed {
-                spec,
+                standing,
                 base,
                 updates: watch::Sender::new(first),
                 streams: 0,
@@ -267,9 +282,9 @@ impl Publisher {
         for (node, feed) in feeds {
             if let Some(changed) = &changed {
                 if changed.may_be_of(&node.cluster) {
-                    feed.spec = NodeSpec::of(&snapshot.revision.mesh, node);
+                    feed.standing = snapshot.standing(node);
                 }
-                feed.base = snapshot.base(&feed.spec);
+                feed.base = snapshot.base(&feed.standing);
             }
             feed.tell(snapshot.over(&feed.base, node), since, *number);
         }
@@ -297,7 +312,7 @@ impl Publisher {
         let names: HashSet<&str> = renewed.iter().map(ServiceName::as_str).collect();
         for (node, feed) in feeds {
             if names.contains(&*node.cluster) {
-                feed.base = snapshot.base(&feed.spec);
+                feed.base = snapshot.base(&feed.standing);
                 feed.tell(snapshot.over(&feed.base, node), since, *number);
             }
         }

@@ -30,7 +30,7 @@ pub use extension::{FILTER_NAME, FilterCode};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 pub use secret::{OWN, TRUSTED, secrets};
-pub use shelf::{Changed, Shelf};
+pub use shelf::{Changed, Shelf, Spot};
 
 use crate::{
     mesh::{Host, Mesh, Protocol, Proxies, Service},

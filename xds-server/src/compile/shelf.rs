@@ -1,45 +1,47 @@
 //! Views of the mesh in force, put together from parts. A part is made anew only when something that it is
 //! made of has changed, so a changed endpoint costs what depends on it, and not the mesh.
 
+mod audience;
 mod parts;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use policy::units::ServiceName;
 use tracing::error;
 
-use self::parts::{Change, Parts};
-use super::{
-    Draft, Encoder, FilterCode, NodeSpec, Role, cluster_names, extension,
-    node::{FilterFile, InboundPorts},
-    own, routes,
+use self::{
+    audience::{Audience, Audiences, Source},
+    parts::{Change, Parts},
 };
+use super::{Draft, Encoder, FilterCode, NodeSpec, Role, node::InboundPorts, own};
 use crate::{
     mesh::Mesh,
     resource::{Collection, Resource, ResourceType, View},
 };
 
-/// Node specs whose views are kept; beyond it views are still right, only not kept. A node chooses parts of
+/// Parts of each kind that are kept; beyond it views are still right, only not kept. A node chooses parts of
 /// its spec, so what it says must not fill our memory.
-const NODES_MAX: usize = 20_000;
+const KEPT_MAX: usize = 20_000;
 
 /// Views by what makes nodes differ: ten thousand sidecars of one service cost one.
 pub struct Shelf {
     mesh: Arc<Mesh>,
     code: Arc<FilterCode>,
     encoder: Arc<Encoder>,
-    /// Counts meshes. What was not asked for in one of them is forgotten with the next.
+    /// Counts meshes.
     number: u64,
     /// How this mesh differs from the one before.
     change: Change,
     parts: Parts,
-    audiences: HashMap<Audience, Shared>,
-    owns: HashMap<OwnKey, Own>,
-    nodes: HashMap<NodeSpec, Node>,
+    audiences: Audiences,
+    /// Those that hold in this mesh.
+    owns: HashMap<OwnKey, Arc<Own>>,
+    /// Those that held in the one before, and may hold no more.
+    owns_before: HashMap<OwnKey, Arc<Own>>,
     /// Of nodes that are sent nothing.
     nothing: Arc<View>,
     /// By the addresses of what it is made of, which it holds.
@@ -60,51 +62,15 @@ impl Changed {
     pub fn may_be_of(&self, member: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Members(members) => members.iter().any(|name| name.as_str() == member),
+            Self::Members(members) => members.contains(member),
         }
     }
 }
 
-/// Nodes that are sent the same but for their own listeners.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Audience {
-    role: AudienceRole,
-    zone: String,
-    filter_file: Option<FilterFile>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum AudienceRole {
-    Gateway(ServiceName),
-    /// Sidecars that may call these services; all of them when none are named.
-    Sidecars(Option<BTreeSet<ServiceName>>),
-}
-
-impl AudienceRole {
-    fn gateway(&self) -> Option<&ServiceName> {
-        match self {
-            Self::Gateway(name) => Some(name),
-            Self::Sidecars(_) => None,
-        }
-    }
-
-    fn calls(&self, service: &ServiceName) -> bool {
-        match self {
-            Self::Sidecars(Some(uses)) => uses.contains(service),
-            Self::Gateway(_) | Self::Sidecars(None) => true,
-        }
-    }
-}
-
-/// What an audience is sent.
+/// Where on the shelf a node's view is put together. It holds until the node's own service or gateway is
+/// another one ([`Changed::may_be_of`]).
 #[derive(Clone)]
-struct Shared {
-    number: u64,
-    clusters: Arc<Collection>,
-    endpoints: Arc<Collection>,
-    routes: Arc<Collection>,
-    filter: Arc<Collection>,
-}
+pub struct Spot(Option<(Arc<Audience>, Arc<Own>)>);
 
 /// What tells one node's own listeners from another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,16 +81,17 @@ struct OwnKey {
 }
 
 /// A node's own listeners, and the cluster of its application.
-#[derive(Clone)]
 struct Own {
-    number: u64,
     listeners: Arc<Collection>,
     inbound: Option<Arc<Resource>>,
+    /// Whole views with them: one for each zone in which such nodes stand.
+    views: Mutex<Vec<Whole>>,
 }
 
-struct Node {
+struct Whole {
+    /// The mesh for which it was put together.
     number: u64,
-    audience: Audience,
+    audience: Arc<Audience>,
     view: Arc<View>,
 }
 
@@ -145,9 +112,9 @@ impl Shelf {
             number: 0,
             change: Change::All,
             parts,
-            audiences: HashMap::new(),
+            audiences: Audiences::default(),
             owns: HashMap::new(),
-            nodes: HashMap::new(),
+            owns_before: HashMap::new(),
             nothing: Arc::default(),
             with_inbound: HashMap::new(),
         }
@@ -160,15 +127,16 @@ impl Shelf {
 
     /// Puts another mesh in force.
     pub fn next(&mut self, mesh: Arc<Mesh>) -> Changed {
-        let asked = self.number;
-        self.audiences.retain(|_, shared| shared.number == asked);
-        self.owns.retain(|_, own| own.number == asked);
-        self.nodes.retain(|_, node| node.number == asked);
-        self.with_inbound
-            .retain(|_, merged| Arc::strong_count(&merged.shared) > 1);
         self.number += 1;
         self.change = self.parts.next(&self.mesh, &mesh);
         self.mesh = mesh;
+        self.audiences.forget_unused();
+        self.owns.retain(|_, own| Arc::strong_count(own) > 1);
+        let change = &self.change;
+        let others = self.owns.extract_if(|key, _| change.is_of(&key.member));
+        self.owns_before = others.collect();
+        self.with_inbound
+            .retain(|_, merged| Arc::strong_count(&merged.shared) > 1);
         self.encoder.forget_unused();
         match &self.change {
             Change::All => Changed::All,
@@ -176,191 +144,70 @@ impl Shelf {
         }
     }
 
-    /// What nodes of a spec are sent, with these secrets.
-    pub fn view(&mut self, spec: &NodeSpec, secrets: &Arc<Collection>) -> Arc<View> {
-        if let Some(node) = self.nodes.get(spec)
-            && node.number == self.number
-            && Arc::ptr_eq(node.view.collection(ResourceType::Secret), secrets)
-        {
-            return Arc::clone(&node.view);
-        }
-        let Some(member) = spec.member().cloned() else {
+    /// Where nodes of a spec have their place.
+    pub fn spot(&mut self, spec: &NodeSpec) -> Spot {
+        let mut spot = || {
+            let member = spec.member()?.clone();
+            let audience = self.audiences.of(&self.mesh, spec)?;
+            Some((audience, self.own(spec, member)))
+        };
+        Spot(spot())
+    }
+
+    /// What nodes there are sent, with these secrets.
+    pub fn view(&mut self, spot: &Spot, secrets: &Arc<Collection>) -> Arc<View> {
+        let Spot(Some((audience, own))) = spot else {
             return Arc::clone(&self.nothing);
         };
-        let known = self.nodes.remove(spec);
-        let audience = match &known {
-            Some(node) if !self.change.is_of(&member) => node.audience.clone(),
-            _ => match self.audience(spec) {
-                Some(audience) => audience,
-                None => return Arc::clone(&self.nothing),
-            },
-        };
-        let shared = self.shared(&audience);
-        let own = self.own(spec, member);
-        let secrets = Arc::clone(secrets);
-        let clusters = self.clusters(&shared.clusters, own.inbound.as_ref());
-        let view = View::clone(&self.nothing)
-            .with(ResourceType::Cluster, clusters)
-            .with(ResourceType::ClusterLoadAssignment, shared.endpoints)
-            .with(ResourceType::Listener, own.listeners)
-            .with(ResourceType::RouteConfiguration, shared.routes)
-            .with(ResourceType::ExtensionConfig, shared.filter)
-            .with(ResourceType::Secret, secrets);
-        let view = match known {
-            Some(node) if node.view.is_the_same_as(&view) => node.view,
-            _ => Arc::new(view),
-        };
-        if self.nodes.len() < NODES_MAX {
-            let node = Node {
-                number: self.number,
-                audience,
-                view: Arc::clone(&view),
-            };
-            self.nodes.insert(spec.clone(), node);
-        }
-        view
-    }
-
-    fn audience(&self, spec: &NodeSpec) -> Option<Audience> {
-        let role = match &spec.role {
-            Role::Gateway(name) => {
-                self.mesh.gateways.get(name)?;
-                AudienceRole::Gateway(name.clone())
+        let mut views = own.views();
+        let known = views
+            .iter()
+            .position(|whole| Arc::ptr_eq(&whole.audience, audience));
+        let known = known.map(|at| views.swap_remove(at));
+        let view = match &known {
+            Some(known)
+                if known.number == self.number
+                    && Arc::ptr_eq(known.view.collection(ResourceType::Secret), secrets) =>
+            {
+                Arc::clone(&known.view)
             }
-            Role::Service(name) => {
-                AudienceRole::Sidecars(self.mesh.services.get(name)?.uses.clone())
-            }
-            Role::Unknown => return None,
-        };
-        Some(Audience {
-            role,
-            zone: spec.zone.clone(),
-            filter_file: spec.filter_file.clone(),
-        })
-    }
-
-    fn shared(&mut self, audience: &Audience) -> Shared {
-        let before = match self.audiences.get(audience) {
-            Some(shared) if shared.number == self.number => return shared.clone(),
-            before => before.cloned(),
-        };
-        let shared = match (&self.change, before) {
-            (Change::Members { .. }, Some(before)) => self.changed(audience, before),
-            (_, before) => {
-                let (clusters, endpoints) = self.services(audience);
-                let shared = Shared {
-                    number: self.number,
-                    clusters,
-                    endpoints,
-                    routes: self.routes(audience),
-                    filter: self.filter(audience),
-                };
-                match before {
-                    Some(before) => shared.keeping(&before),
-                    None => shared,
+            _ => {
+                let view = self.whole(audience, own, secrets);
+                match known {
+                    Some(known) if known.view.is_the_same_as(&view) => known.view,
+                    _ => Arc::new(view),
                 }
             }
         };
-        self.audiences.insert(audience.clone(), shared.clone());
-        shared
-    }
-
-    /// What an audience is sent, where only some services and gateways are others than before.
-    fn changed(&mut self, audience: &Audience, before: Shared) -> Shared {
-        let Change::Members {
-            members,
-            gone,
-            hosts,
-            policies,
-        } = &self.change
-        else {
-            return before;
-        };
-        let calls = |names: &BTreeSet<ServiceName>| {
-            let role = &audience.role;
-            names.iter().any(|name| role.calls(name))
-        };
-        let gateway = audience.role.gateway();
-        let is_itself = gateway.is_some_and(|name| members.contains(name));
-        let (new_routes, new_filter) = (is_itself || calls(hosts), is_itself || calls(policies));
-        let called = members.iter().filter(|name| audience.role.calls(name));
-        let (mut clusters, mut endpoints) = (Vec::new(), Vec::new());
-        for name in called {
-            let service = self
-                .parts
-                .service(&self.mesh, name, &audience.zone, &self.encoder);
-            clusters.extend(service.clusters.iter().cloned());
-            endpoints.extend(service.endpoints.iter().cloned());
-        }
-        let with = |before: &Arc<Collection>, put: Vec<Arc<Resource>>| {
-            let new: HashSet<&str> = put.iter().map(|resource| &*resource.name).collect();
-            let gone: Vec<&str> = gone
-                .iter()
-                .map(String::as_str)
-                .filter(|name| before.get(name).is_some() && !new.contains(name))
-                .collect();
-            let is_known = |resource: &Arc<Resource>| {
-                let known = before.get(&resource.name);
-                known.is_some_and(|known| Arc::ptr_eq(known, resource))
-            };
-            if gone.is_empty() && put.iter().all(is_known) {
-                return Arc::clone(before);
-            }
-            let gone: Vec<String> = gone.into_iter().map(String::from).collect();
-            Arc::new(before.with(put, gone.iter().map(String::as_str)))
-        };
-        let shared = Shared {
+        views.retain(|whole| whole.number + 1 >= self.number);
+        views.push(Whole {
             number: self.number,
-            clusters: with(&before.clusters, clusters),
-            endpoints: with(&before.endpoints, endpoints),
-            routes: match new_routes {
-                true => self.routes(audience),
-                false => Arc::clone(&before.routes),
-            },
-            filter: match new_filter {
-                true => self.filter(audience),
-                false => Arc::clone(&before.filter),
-            },
-        };
-        shared.keeping(&before)
+            audience: Arc::clone(audience),
+            view: Arc::clone(&view),
+        });
+        view
     }
 
-    /// Clusters and endpoints of all that an audience may call.
-    fn services(&mut self, audience: &Audience) -> (Arc<Collection>, Arc<Collection>) {
-        let collector = super::observe::collector(&self.mesh);
-        let mut clusters = encoded(&self.encoder, collector);
-        let mut endpoints = Vec::new();
-        let mesh = Arc::clone(&self.mesh);
-        for name in mesh
-            .services
-            .keys()
-            .filter(|name| audience.role.calls(name))
-        {
-            let service = self
-                .parts
-                .service(&mesh, name, &audience.zone, &self.encoder);
-            clusters.extend(service.clusters.iter().cloned());
-            endpoints.extend(service.endpoints.iter().cloned());
-        }
-        let collection = |resources| Arc::new(Collection::new(resources));
-        (collection(clusters), collection(endpoints))
+    fn whole(&mut self, audience: &Audience, own: &Own, secrets: &Arc<Collection>) -> View {
+        let shared = audience.shared(&mut Source {
+            number: self.number,
+            mesh: &self.mesh,
+            change: &self.change,
+            parts: &mut self.parts,
+            encoder: &self.encoder,
+            code: &self.code,
+        });
+        let clusters = self.clusters(&shared.clusters, own.inbound.as_ref());
+        View::clone(&self.nothing)
+            .with(ResourceType::Cluster, clusters)
+            .with(ResourceType::ClusterLoadAssignment, shared.endpoints)
+            .with(ResourceType::Listener, Arc::clone(&own.listeners))
+            .with(ResourceType::RouteConfiguration, shared.routes)
+            .with(ResourceType::ExtensionConfig, shared.filter)
+            .with(ResourceType::Secret, Arc::clone(secrets))
     }
 
-    fn routes(&self, audience: &Audience) -> Arc<Collection> {
-        let hosts = self.parts.virtual_hosts(|name| audience.role.calls(name));
-        let draft = routes(&self.mesh, audience.role.gateway(), hosts);
-        Arc::new(Collection::new(encoded(&self.encoder, draft)))
-    }
-
-    fn filter(&self, audience: &Audience) -> Arc<Collection> {
-        let configuration = extension::configuration(&self.mesh, audience.role.gateway());
-        let policies = self.parts.policies(|name| audience.role.calls(name));
-        let text = configuration.text_with(policies);
-        let draft = extension::filter(&text, audience.filter_file.as_ref(), &self.code);
-        Arc::new(Collection::new(encoded(&self.encoder, [draft])))
-    }
-
-    fn own(&mut self, spec: &NodeSpec, member: ServiceName) -> Own {
+    fn own(&mut self, spec: &NodeSpec, member: ServiceName) -> Arc<Own> {
         let service = match &spec.role {
             Role::Service(name) => self.mesh.services.get(name),
             Role::Gateway(_) | Role::Unknown => None,
@@ -370,11 +217,8 @@ impl Shelf {
             outbound: spec.outbound,
             member,
         };
-        if let Some(own) = self.owns.get_mut(&key)
-            && (own.number == self.number || !self.change.is_of(&key.member))
-        {
-            own.number = self.number;
-            return own.clone();
+        if let Some(own) = self.owns.get(&key) {
+            return Arc::clone(own);
         }
         let (mut listeners, mut inbound) = (Vec::new(), None);
         for draft in own(&self.mesh, spec) {
@@ -386,16 +230,22 @@ impl Shelf {
                 }
             }
         }
-        let mut own = Own {
-            number: self.number,
-            listeners: Arc::new(Collection::new(listeners)),
-            inbound,
-        };
-        if let Some(before) = self.owns.get(&key) {
-            keep(&mut own.listeners, &before.listeners);
+        let mut listeners = Arc::new(Collection::new(listeners));
+        let before = self.owns_before.get(&key);
+        if let Some(before) = before {
+            keep(&mut listeners, &before.listeners);
         }
-        if self.owns.len() < NODES_MAX {
-            self.owns.insert(key, own.clone());
+        let own = Arc::new(Own {
+            listeners,
+            inbound,
+            // What did not change in them is then the very same.
+            views: Mutex::new(before.map_or_else(Vec::new, |before| before.views().split_off(0))),
+        });
+        if self.owns.len() >= KEPT_MAX {
+            self.owns.retain(|_, own| Arc::strong_count(own) > 1);
+        }
+        if self.owns.len() < KEPT_MAX {
+            self.owns.insert(key, Arc::clone(&own));
         }
         own
     }
@@ -418,7 +268,7 @@ impl Shelf {
             shared: Arc::clone(shared),
             _inbound: Arc::clone(inbound),
         };
-        if self.with_inbound.len() >= NODES_MAX && !self.with_inbound.contains_key(&key) {
+        if self.with_inbound.len() >= KEPT_MAX && !self.with_inbound.contains_key(&key) {
             return merge().merged;
         }
         let merged = self.with_inbound.entry(key).or_insert_with(merge);
@@ -426,14 +276,9 @@ impl Shelf {
     }
 }
 
-impl Shared {
-    /// Collections that are equal to those before become the very same.
-    fn keeping(mut self, before: &Self) -> Self {
-        keep(&mut self.clusters, &before.clusters);
-        keep(&mut self.endpoints, &before.endpoints);
-        keep(&mut self.routes, &before.routes);
-        keep(&mut self.filter, &before.filter);
-        self
+impl Own {
+    fn views(&self) -> MutexGuard<'_, Vec<Whole>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,9 +8,9 @@ use std::{
 use policy::units::ServiceName;
 use serde_json::Value;
 
-use super::{cluster_names, encoded};
+use super::encoded;
 use crate::{
-    compile::{Encoder, cluster, endpoint, route},
+    compile::{Encoder, cluster, cluster_names, endpoint, route},
     mesh::{Mesh, Service},
     resource::Resource,
 };
@@ -136,10 +136,16 @@ impl Parts {
         else {
             return &NOTHING;
         };
+        // Only a cluster that holds its endpoints itself depends on the zone.
+        let clusters = match part.resources.values().next() {
+            Some(elsewhere) if !service.found_by_name() => Some(elsewhere.clusters.clone()),
+            _ => None,
+        };
+        let made = || encoded(encoder, cluster::clusters(mesh, name, service, zone));
         part.resources
             .entry(zone.into())
             .or_insert_with(|| Resources {
-                clusters: encoded(encoder, cluster::clusters(mesh, name, service, zone)),
+                clusters: clusters.unwrap_or_else(made),
                 endpoints: encoded(encoder, endpoint::assignments(name, service, zone)),
             })
     }
