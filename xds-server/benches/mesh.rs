@@ -10,7 +10,7 @@ use std::{
 };
 
 use mumbai_mesh_server::{
-    compile::{Encoder, FilterCode, NodeSpec, Shelf, compile},
+    compile::{Encoder, FilterCode, NodeSpec, Shelf, Unhealthy, compile},
     mesh::{Defaults, Mesh, read},
     resource::{Collection, NodeKey},
 };
@@ -132,7 +132,7 @@ fn measure(services: usize, known: usize) -> Costs {
     let mut change = |endpoint: usize, weight: usize| {
         let next = Arc::new(mesh(&file(services, endpoint, weight)));
         let begun = Instant::now();
-        shelf.next(next);
+        shelf.next(next, Arc::default());
         views(&mut shelf, &nodes, &secrets);
         begun.elapsed()
     };
@@ -146,7 +146,7 @@ fn measure(services: usize, known: usize) -> Costs {
     let anew = (1..=3).map(|_| {
         let next = mesh(&file(services, 1, 10));
         let begun = Instant::now();
-        for draft in compile(&next, &nodes[known - 1], &code) {
+        for draft in compile(&next, &nodes[known - 1], &code, &Unhealthy::default()) {
             std::hint::black_box(encoder.encode(draft).expect("a resource"));
         }
         begun.elapsed()

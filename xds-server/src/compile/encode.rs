@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use prost::Message;
+use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
+use prost::{Message, Name as _};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
@@ -113,6 +114,22 @@ impl Encoder {
             }
             Err(error) => Err(Misfit::of(&descriptor, body, &track.path(), &error)),
         }
+    }
+
+    /// What an Envoy is asked to check, as [`super::specifier`] says it.
+    ///
+    /// # Errors
+    /// When Envoy's API does not describe it: an error of the compiler.
+    pub fn specifier(&self, body: &serde_json::Value) -> Result<HealthCheckSpecifier, Misfit> {
+        let name = HealthCheckSpecifier::full_name();
+        let whole = |text: &dyn ToString| Misfit::whole(text.to_string());
+        let descriptor = self.descriptors.get_message_by_name(&name);
+        let descriptor =
+            descriptor.ok_or_else(|| whole(&format!("no {name} in Envoy's descriptors")))?;
+        let message = descriptor
+            .deserialize(body)
+            .map_err(|error| whole(&error))?;
+        HealthCheckSpecifier::decode(&*message.encode_to_vec()).map_err(|error| whole(&error))
     }
 
     /// The descriptor of a type.

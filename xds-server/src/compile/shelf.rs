@@ -14,7 +14,7 @@ use tracing::error;
 
 use self::parts::{Change, Parts};
 use super::{
-    Draft, Encoder, FilterCode, NodeSpec, Role, cluster_names, extension,
+    Draft, Encoder, FilterCode, NodeSpec, Role, Unhealthy, cluster_names, extension,
     node::{FilterFile, InboundPorts},
     own, routes,
 };
@@ -46,7 +46,7 @@ pub struct Shelf {
     with_inbound: HashMap<(usize, usize), WithInbound>,
 }
 
-/// Which services and gateways are others than in the mesh before.
+/// Which services and gateways are others than before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Changed {
     /// Any of them may be.
@@ -135,9 +135,9 @@ struct WithInbound {
 }
 
 impl Shelf {
-    /// Views of this mesh.
+    /// Views of this mesh, of whose endpoints nothing is known yet.
     pub fn new(mesh: Arc<Mesh>, code: Arc<FilterCode>, encoder: Arc<Encoder>) -> Self {
-        let parts = Parts::new(&mesh);
+        let parts = Parts::new(&mesh, Arc::default());
         Self {
             mesh,
             code,
@@ -158,8 +158,8 @@ impl Shelf {
         &self.mesh
     }
 
-    /// Puts another mesh in force.
-    pub fn next(&mut self, mesh: Arc<Mesh>) -> Changed {
+    /// Puts another mesh in force, or the same while other endpoints are unhealthy.
+    pub fn next(&mut self, mesh: Arc<Mesh>, unhealthy: Arc<Unhealthy>) -> Changed {
         let asked = self.number;
         self.audiences.retain(|_, shared| shared.number == asked);
         self.owns.retain(|_, own| own.number == asked);
@@ -167,7 +167,7 @@ impl Shelf {
         self.with_inbound
             .retain(|_, merged| Arc::strong_count(&merged.shared) > 1);
         self.number += 1;
-        self.change = self.parts.next(&self.mesh, &mesh);
+        self.change = self.parts.next(&self.mesh, &mesh, unhealthy);
         self.mesh = mesh;
         self.encoder.forget_unused();
         match &self.change {

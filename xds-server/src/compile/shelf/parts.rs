@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{cluster_names, encoded};
 use crate::{
-    compile::{Encoder, cluster, endpoint, route},
+    compile::{Encoder, Unhealthy, cluster, endpoint, route},
     mesh::{Mesh, Service},
     resource::Resource,
 };
@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum Change {
     /// In something on which everything may depend.
     All,
-    /// In services and gateways only.
+    /// In services and gateways only, or in what is known of their endpoints' health.
     Members {
         /// Those that are others, new or gone.
         members: BTreeSet<ServiceName>,
@@ -45,6 +45,7 @@ impl Change {
 /// Parts of all services.
 pub(super) struct Parts {
     services: BTreeMap<ServiceName, Part>,
+    unhealthy: Arc<Unhealthy>,
 }
 
 struct Part {
@@ -72,19 +73,20 @@ impl Part {
 }
 
 impl Parts {
-    pub(super) fn new(mesh: &Mesh) -> Self {
+    pub(super) fn new(mesh: &Mesh, unhealthy: Arc<Unhealthy>) -> Self {
         let part = |(name, service): (&ServiceName, &Service)| {
             (name.clone(), Part::new(mesh, name, service))
         };
         Self {
             services: mesh.services.iter().map(part).collect(),
+            unhealthy,
         }
     }
 
-    /// Goes from one mesh to the next.
-    pub(super) fn next(&mut self, before: &Mesh, mesh: &Mesh) -> Change {
+    /// Goes from one mesh to the next, and from what was known of its endpoints' health to what is.
+    pub(super) fn next(&mut self, before: &Mesh, mesh: &Mesh, unhealthy: Arc<Unhealthy>) -> Change {
         if !is_the_same_but_for_members(before, mesh) {
-            *self = Self::new(mesh);
+            *self = Self::new(mesh, unhealthy);
             return Change::All;
         }
         let services = differing(&before.services, &mesh.services);
@@ -112,6 +114,13 @@ impl Parts {
         }
         let mut members = services;
         members.extend(differing(&before.gateways, &mesh.gateways));
+        for name in differing(&self.unhealthy.0, &unhealthy.0) {
+            if let Some(part) = self.services.get_mut(&name) {
+                part.resources.clear();
+                members.insert(name);
+            }
+        }
+        self.unhealthy = unhealthy;
         Change::Members {
             members,
             gone,
@@ -136,11 +145,15 @@ impl Parts {
         else {
             return &NOTHING;
         };
+        let unhealthy = self.unhealthy.of(name);
         part.resources
             .entry(zone.into())
             .or_insert_with(|| Resources {
                 clusters: encoded(encoder, cluster::clusters(mesh, name, service, zone)),
-                endpoints: encoded(encoder, endpoint::assignments(name, service, zone)),
+                endpoints: encoded(
+                    encoder,
+                    endpoint::assignments(name, service, zone, unhealthy),
+                ),
             })
     }
 
