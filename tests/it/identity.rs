@@ -7,6 +7,10 @@ use anyhow::{Context, Result, ensure};
 use envoy_types::pb::envoy::{
     config::core::v3::{Node, data_source::Specifier},
     extensions::transport_sockets::tls::v3::{Secret, secret},
+    service::health::v3::{
+        HealthCheckRequest, HealthCheckRequestOrEndpointHealthResponse,
+        health_check_request_or_endpoint_health_response::RequestType,
+    },
 };
 use harness::{
     artifacts::Artifacts,
@@ -39,6 +43,7 @@ const ORDERS: &str = "spiffe://mumbai.mesh/ns/default/sa/order-service";
 const CSDS: &str = "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const HEALTH: &str = "/grpc.health.v1.Health/Watch";
+const HEALTH_CHECKS: &str = "/envoy.service.health.v3.HealthDiscoveryService/StreamHealthCheck";
 const LOADS: &str = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats";
 
 /// A server that demands certificates.
@@ -317,6 +322,7 @@ fn a_certificate_that_names_nobody_of_this_mesh_opens_no_service_at_all() -> Res
             REFLECTION,
             HEALTH,
             LOADS,
+            HEALTH_CHECKS,
         ] {
             let mut stream = Stream::around(connection.call(path, &[]), Variant::Delta, "");
             let end = stream.ended()?;
@@ -338,6 +344,34 @@ fn a_certificate_that_names_nobody_of_this_mesh_opens_no_service_at_all() -> Res
         &["ROOTCA"],
     );
     stream.take(Kind::Secret)?;
+    Ok(())
+}
+
+#[test]
+fn health_is_reported_by_the_certificates_own_node_alone() -> Result<()> {
+    let world = World::start()?;
+    let orders = world.node("order-service", &[])?;
+    let connection = world.connect(&orders)?;
+    for (cluster, id) in [
+        ("payment-service", "payment-1"),
+        ("order-service", "order-2"),
+        ("edge", "order-1"),
+    ] {
+        let mut stream = Stream::around(connection.call(HEALTH_CHECKS, &[]), Variant::Delta, "");
+        let request = HealthCheckRequest {
+            node: Some(node(id, cluster)),
+            capability: None,
+        };
+        let message = HealthCheckRequestOrEndpointHealthResponse {
+            request_type: Some(RequestType::HealthCheckRequest(request)),
+        };
+        stream.send_bytes(&message.encode_to_vec());
+        let end = stream.ended()?;
+        ensure!(
+            end.code == Code::PermissionDenied,
+            "{cluster} {id}: {end:?}"
+        );
+    }
     Ok(())
 }
 

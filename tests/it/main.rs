@@ -14,6 +14,7 @@ mod fleet;
 mod gateway;
 mod golden;
 mod grpcurl;
+mod health;
 mod http2;
 mod identity;
 mod mesh;

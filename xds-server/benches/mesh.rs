@@ -10,7 +10,7 @@ use std::{
 };
 
 use mumbai_mesh_server::{
-    compile::{Encoder, FilterCode, NodeSpec, Shelf, Spot, compile},
+    compile::{Encoder, FilterCode, NodeSpec, Shelf, Spot, Unhealthy, compile},
     mesh::{Defaults, Mesh, read},
     resource::{Collection, NodeKey, View},
 };
@@ -119,7 +119,7 @@ fn connect(shelf: &mut Shelf, keys: &[NodeKey], secrets: &Arc<Collection>) -> Ve
 
 /// As the server does it when the mesh changes.
 fn change(shelf: &mut Shelf, mesh: Arc<Mesh>, nodes: &mut [Node], secrets: &Arc<Collection>) {
-    let changed = shelf.next(mesh);
+    let changed = shelf.next(mesh, Arc::default());
     for node in nodes {
         if changed.may_be_of(&node.key.cluster) {
             let spec = NodeSpec::of(shelf.mesh(), &node.key);
@@ -171,7 +171,7 @@ fn measure(services: usize, known: usize) -> Costs {
         let next = mesh(&file(services, 1, 10));
         let spec = NodeSpec::of(&next, &keys[known - 1]);
         let begun = Instant::now();
-        for draft in compile(&next, &spec, &code) {
+        for draft in compile(&next, &spec, &code, &Unhealthy::default()) {
             std::hint::black_box(encoder.encode(draft).expect("a resource"));
         }
         begun.elapsed()

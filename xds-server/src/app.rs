@@ -22,6 +22,7 @@ use crate::{
     compile::{Encoder, FilterCode},
     fleet::Fleet,
     grpc,
+    health::owner::Health,
     last_good::LastGood,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
@@ -49,6 +50,7 @@ pub struct Bound {
     authority: Arc<Authority>,
     tls: Option<Arc<grpc::Tls>>,
     publisher: Arc<Publisher>,
+    encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
@@ -122,10 +124,12 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
-        encoder,
+        Arc::clone(&encoder),
         Arc::clone(&authority),
         Arc::clone(&metrics),
     ));
+    let mesh = Arc::clone(&revisions.borrow().mesh);
+    let health = Health::new(mesh, settings.max_streams, Arc::clone(&metrics), now);
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
     let api_listener = listen("--api-listen", settings.api_listen)?;
     let state = api::State {
@@ -137,6 +141,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             settings.load_report_interval,
             Limits::of(settings.max_streams),
         )),
+        health: Arc::new(health),
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         code,
         redactor: Arc::clone(&redactor),
@@ -155,6 +160,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         authority,
         tls,
         publisher,
+        encoder,
         redactor,
         follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
         resources_folder: settings.resources.clone(),
@@ -254,9 +260,21 @@ impl Bound {
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
         let renewed = self.authority.renewed();
-        let publishing = publish::follow(revisions, raw, renewed, Arc::clone(&self.publisher));
         let loads = Arc::clone(&self.state.loads);
-        let discovery = grpc::Discovery::new(self.publisher, fleet, self.redactor, loads, self.tls);
+        let health = Arc::clone(&self.state.health);
+        let unhealthy = health.unhealthy();
+        let publisher = Arc::clone(&self.publisher);
+        let publishing = publish::follow(revisions, unhealthy, raw, renewed, publisher);
+        let checking = health.run(self.state.revisions.clone());
+        let discovery = grpc::Discovery::new(
+            self.publisher,
+            fleet,
+            self.redactor,
+            loads,
+            Arc::clone(&health),
+            self.encoder,
+            self.tls,
+        );
         let xds = Box::pin(grpc::serve(self.xds_listener, discovery, until_stopped()));
         let api = api::serve(self.api_listener, self.state, until_stopped());
         let stopping = async {
@@ -271,6 +289,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             () = publishing => {}
+            () = checking => {}
             () = self.authority.run() => {}
             () = stopping => {}
         }

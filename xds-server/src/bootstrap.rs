@@ -56,7 +56,7 @@ pub fn bootstrap(spec: &BootstrapSpec) -> Value {
         "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
     });
     let ads = json!({"ads": {}, "resource_api_version": "V3"});
-    let loads = json!({
+    let streamed = json!({
         "api_type": "GRPC",
         "transport_api_version": "V3",
         "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
@@ -65,7 +65,8 @@ pub fn bootstrap(spec: &BootstrapSpec) -> Value {
         "node": node(spec),
         "admin": {"address": address(&spec.admin.0.to_string(), spec.admin.1)},
         "dynamic_resources": {"ads_config": xds, "cds_config": &ads, "lds_config": &ads},
-        "cluster_manager": {"load_stats_config": loads},
+        "cluster_manager": {"load_stats_config": &streamed},
+        "hds_config": &streamed,
         "static_resources": {"clusters": [xds_cluster(spec)]},
         "stats_config": stats_config(),
     })

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod file_events;
 pub mod fleet;
 pub mod grpc;
+pub mod health;
 pub mod last_good;
 pub mod load_reports;
 pub mod mesh;

@@ -149,6 +149,9 @@ pub struct Metrics {
     rejecting: [IntGauge; TYPES],
     load_report_streams: IntGauge,
     load_reports: IntCounter,
+    health_streams: IntGauge,
+    health_reports: IntCounter,
+    endpoint_health: IntGaugeVec,
     failed_handshakes: IntCounter,
     renewals: IntCounter,
     failed_renewals: IntCounter,
@@ -213,6 +216,13 @@ impl Metrics {
             load_report_streams: define
                 .gauge("xds_load_report_streams", "Open streams of load reports")?,
             load_reports: define.counter("xds_load_reports_total", "Load reports received")?,
+            health_streams: define.gauge(
+                "xds_health_streams",
+                "Open streams of Envoys that check endpoints",
+            )?,
+            health_reports: define
+                .counter("xds_health_reports_total", "Health reports received")?,
+            endpoint_health: endpoint_health(define)?,
             failed_handshakes: define.counter(
                 "xds_tls_failures_total",
                 "TLS handshakes that failed: no certificate of this mesh, or not in time",
@@ -247,6 +257,31 @@ impl Metrics {
     /// A load report came.
     pub fn load_reported(&self) {
         self.load_reports.inc();
+    }
+
+    /// A node checks endpoints, until the value is dropped.
+    #[must_use = "the stream counts as open until this is dropped"]
+    pub fn checking(&self) -> OpenStream {
+        self.health_streams.inc();
+        OpenStream(self.health_streams.clone())
+    }
+
+    /// A health report came.
+    pub fn health_reported(&self) {
+        self.health_reports.inc();
+    }
+
+    /// An endpoint of the mesh file is healthy or not, or nothing is known of it.
+    pub fn endpoint_health(&self, service: &str, endpoint: &str, is_healthy: Option<bool>) {
+        let labels = [service, endpoint];
+        match is_healthy {
+            Some(is_healthy) => {
+                let gauge = self.endpoint_health.with_label_values(&labels);
+                gauge.set(is_healthy.into());
+            }
+            // An error says that it is not there, as is wanted.
+            None => drop(self.endpoint_health.remove_label_values(&labels)),
+        }
     }
 
     /// A request came.
@@ -359,6 +394,15 @@ fn certificate_ends(define: Define<'_>) -> Result<[Gauge; 3]> {
     let gauges = GaugeVec::new(Opts::new(name, help), &["kind"])?;
     define.0.register(Box::new(gauges.clone()))?;
     Ok(["leaf", "issuing", "root"].map(|kind| gauges.with_label_values(&[kind])))
+}
+
+fn endpoint_health(define: Define<'_>) -> Result<IntGaugeVec> {
+    let help = "1 for an endpoint whose health check passes, 0 for one whose check fails; \
+                none where that is not known";
+    let options = Opts::new("mumbai_mesh_endpoint_health", help);
+    let gauges = IntGaugeVec::new(options, &["service", "endpoint"])?;
+    define.0.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
 }
 
 fn per_type<T>(of: impl Fn(&'static str) -> T) -> [T; TYPES] {

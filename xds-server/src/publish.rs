@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use crate::{
     catalog::Revision,
-    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf, Spot},
+    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf, Spot, Unhealthy},
     metrics::Metrics,
     pki::{Credentials, Identity, authority::Authority},
     raw::{LayersKey, RawState},
@@ -41,6 +41,7 @@ pub struct Update {
 /// nodes that do not differ: ten thousand sidecars of one service cost one.
 struct Snapshot {
     revision: Arc<Revision>,
+    unhealthy: Arc<Unhealthy>,
     raw: Arc<RawState>,
     authority: Arc<Authority>,
     /// Of each service and gateway that has a node here. Holding credentials is what keeps them renewed.
@@ -73,11 +74,13 @@ impl Snapshot {
         }
     }
 
-    /// Puts another mesh in force.
-    fn next(&mut self, revision: Arc<Revision>) -> Changed {
+    /// Puts another mesh in force, or the same while other endpoints are unhealthy.
+    fn next(&mut self, revision: Arc<Revision>, unhealthy: Arc<Unhealthy>) -> Changed {
         self.authority.set_days(revision.mesh.certificates.service);
-        let changed = self.shelf.next(Arc::clone(&revision.mesh));
+        let mesh = Arc::clone(&revision.mesh);
+        let changed = self.shelf.next(mesh, Arc::clone(&unhealthy));
         self.revision = revision;
+        self.unhealthy = unhealthy;
         if changed == Changed::All {
             // Perhaps in another trust domain.
             let names: Vec<ServiceName> = self.secrets.keys().cloned().collect();
@@ -210,6 +213,7 @@ impl Publisher {
         let snapshot = Snapshot {
             shelf: Shelf::new(Arc::clone(&revision.mesh), code, encoder),
             revision,
+            unhealthy: Arc::default(),
             raw,
             authority,
             secrets: HashMap::new(),
@@ -262,8 +266,9 @@ impl Publisher {
         }
     }
 
-    /// Puts a revision and raw resources in force: every connected node whose view differs is told.
-    fn publish(&self, revision: Arc<Revision>, raw: Arc<RawState>) {
+    /// Puts a revision, what is known of its endpoints' health, and raw resources in force: every connected
+    /// node whose view differs is told.
+    fn publish(&self, revision: Arc<Revision>, unhealthy: Arc<Unhealthy>, raw: Arc<RawState>) {
         let mut state = self.lock();
         let State {
             snapshot,
@@ -271,10 +276,11 @@ impl Publisher {
             feeds,
         } = &mut *state;
         *number += 1;
-        let mesh_changed = !Arc::ptr_eq(&snapshot.revision, &revision);
-        let changed = mesh_changed.then(|| {
+        let is_same = Arc::ptr_eq(&snapshot.revision, &revision)
+            && Arc::ptr_eq(&snapshot.unhealthy, &unhealthy);
+        let changed = (!is_same).then(|| {
             self.metrics.published(revision.number);
-            snapshot.next(revision)
+            snapshot.next(revision, unhealthy)
         });
         snapshot.overlaid.clear();
         snapshot.raw = raw;
@@ -343,10 +349,11 @@ impl Drop for Subscription {
     }
 }
 
-/// Publishes each revision of the mesh and of the raw resources, and renewed certificates, until one of
-/// their senders is gone.
+/// Publishes each revision of the mesh and of the raw resources, what changes of its endpoints' health, and
+/// renewed certificates, until one of their senders is gone.
 pub async fn follow(
     mut revisions: watch::Receiver<Arc<Revision>>,
+    mut unhealthy: watch::Receiver<Arc<Unhealthy>>,
     mut raw: watch::Receiver<Arc<RawState>>,
     mut renewed: watch::Receiver<u64>,
     publisher: Arc<Publisher>,
@@ -355,6 +362,7 @@ pub async fn follow(
     loop {
         let changed = tokio::select! {
             changed = revisions.changed() => changed,
+            changed = unhealthy.changed() => changed,
             changed = raw.changed() => changed,
             changed = renewed.changed() => {
                 publisher.renew();
@@ -371,13 +379,14 @@ pub async fn follow(
             tokio::time::sleep_until(last + TOGETHER).await;
         }
         let revision = Arc::clone(&revisions.borrow_and_update());
+        let unhealthy = Arc::clone(&unhealthy.borrow_and_update());
         let raw = Arc::clone(&raw.borrow_and_update());
         info!(
             revision = revision.number,
             resources = raw.revision(),
             "published"
         );
-        publisher.publish(revision, raw);
+        publisher.publish(revision, unhealthy, raw);
         last = Some(Instant::now());
     }
 }

@@ -222,7 +222,8 @@ fn health_check(name: &ServiceName, service: &Service, findings: &mut Vec<Findin
 
 /// An endpoint dies right after a check in the worst case.
 fn notices_after(check: &HealthCheck) -> Duration {
-    check.interval * check.unhealthy_threshold + check.timeout
+    let failures = check.unhealthy_threshold.max(1);
+    check.interval + check.interval / failures * (failures - 1) + check.timeout
 }
 
 #[cfg(test)]
@@ -292,21 +293,24 @@ mod tests {
             let endpoints = endpoints.join(", ");
             format!("services: {{a: {{endpoints: [{endpoints}], {more}}}}}")
         };
-        let slow = "health_check: {path: /health}";
+        let slow = "health_check: {path: /health, interval: 8s}";
         assert_eq!(
             found(&text(2, slow), &[&HEALTH_CHECK_SLOWER]),
             [
-                "services.a.health_check: leaves a dead endpoint out after up to 16s; until then 50 % of requests fail, and the breaker, which looks at 10s, opens for all of a"
+                "services.a.health_check: leaves a dead endpoint out after up to 13s; until then 50 % of requests fail, and the breaker, which looks at 10s, opens for all of a"
             ]
         );
         for (endpoints, more) in [
             (1, slow),
             (3, slow),
-            (2, "health_check: {path: /health, interval: 2s}"),
-            (2, "health_check: {path: /health}, outlier_detection: {}"),
+            (2, "health_check: {path: /health}"),
             (
                 2,
-                "health_check: {path: /health}, circuit_breaker: {consecutive_failures: 5}",
+                "health_check: {path: /health, interval: 8s}, outlier_detection: {}",
+            ),
+            (
+                2,
+                "health_check: {path: /health, interval: 8s}, circuit_breaker: {consecutive_failures: 5}",
             ),
         ] {
             assert_eq!(

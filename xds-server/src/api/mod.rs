@@ -8,6 +8,7 @@ mod metrics;
 mod page;
 mod proxies;
 mod raw;
+mod services;
 
 use std::{future::Future, sync::Arc};
 
@@ -30,6 +31,7 @@ use crate::{
     compile::FilterCode,
     explain::{self, Question},
     fleet::Fleet,
+    health::owner::Health,
     load_reports::LoadReports,
     mesh::MeshProblem,
     pki::authority::Authority,
@@ -48,6 +50,8 @@ pub struct State {
     pub fleet: Arc<Fleet>,
     /// What load they reported.
     pub loads: Arc<LoadReports>,
+    /// What is known of endpoints' health.
+    pub health: Arc<Health>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -80,6 +84,8 @@ pub async fn serve(
         // The ports open only after the first mesh is loaded: who can ask, finds it ready.
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/filter/mumbai_mesh.wasm", get(filter))
+        .route("/services", get(services::services))
+        .route("/api/v1/services", get(services::services))
         .route("/api/v1/revisions", get(revisions))
         .route("/api/v1/proxies", get(proxies::proxies))
         .route("/api/v1/loads", get(loads::loads))

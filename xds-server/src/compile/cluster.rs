@@ -1,13 +1,17 @@
 //! Clusters: one for a service's stable version, one for its canary.
 
+use std::collections::BTreeSet;
+
 use policy::units::{ServiceName, VersionLabel};
 use serde_json::{Value, json};
 
-use super::{Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options, tls};
+use super::{
+    Asked, Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options, tls,
+};
 use crate::{
     mesh::{
-        HealthCheck, HealthCheckKind, Mesh, OutlierDetection, Placement, RetryBudget, Service,
-        Thresholds,
+        HealthCheck, HealthCheckKind, Mesh, OutlierDetection, Placement, Protocol, RetryBudget,
+        Service, Thresholds,
     },
     resource::ResourceType,
 };
@@ -47,7 +51,8 @@ fn cluster(
     if service.found_by_name() {
         body["type"] = json!("STRICT_DNS");
         body["dns_lookup_family"] = json!("V4_PREFERRED");
-        body["load_assignment"] = assignment(cluster, service, version, zone);
+        // What the server knows of health would change the cluster, and Envoy warm it anew.
+        body["load_assignment"] = assignment(cluster, service, version, zone, &BTreeSet::new());
     } else {
         body["type"] = json!("EDS");
         body["eds_cluster_config"] = json!({"eds_config": ads()});
@@ -56,7 +61,7 @@ fn cluster(
         body["transport_socket"] = socket;
     }
     if let Some(check) = &service.health_check {
-        body["health_checks"] = json!([health_check(name, check)]);
+        body["health_checks"] = json!([health_check(name, service.protocol, check)]);
     }
     if let Some(outlier) = &service.outlier_detection {
         body["outlier_detection"] = outlier_detection(outlier);
@@ -75,7 +80,7 @@ fn load_balancing(placement: &Placement) -> Value {
     common
 }
 
-fn health_check(name: &ServiceName, check: &HealthCheck) -> Value {
+pub(super) fn health_check(name: &ServiceName, protocol: Protocol, check: &HealthCheck) -> Value {
     let mut body = json!({
         "interval": duration(check.interval),
         // Envoy's own is a minute: an endpoint would be found dead by its first requests.
@@ -83,11 +88,16 @@ fn health_check(name: &ServiceName, check: &HealthCheck) -> Value {
         "interval_jitter_percent": 10,
         "timeout": duration(check.timeout),
         "unhealthy_threshold": check.unhealthy_threshold,
+        // One that has failed once is looked at again sooner: all in all no more than one interval later.
+        "unhealthy_edge_interval": duration(Asked::of(check).every),
         "healthy_threshold": check.healthy_threshold,
     });
     match &check.kind {
         HealthCheckKind::Http { path } => {
             body["http_health_check"] = json!({"host": name.as_str(), "path": path});
+            if protocol == Protocol::Http2 {
+                body["http_health_check"]["codec_client_type"] = json!("HTTP2");
+            }
         }
         HealthCheckKind::Grpc { service } => {
             body["grpc_health_check"] =

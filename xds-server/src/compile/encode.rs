@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use prost::Message;
+use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
+use prost::{Message, Name as _};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
@@ -55,8 +56,7 @@ impl Encoder {
     pub fn encode(&self, draft: Draft) -> Result<Arc<Resource>, EncodeError> {
         let version = version(&draft.body.to_string());
         let key = (draft.kind, draft.name);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(resources) = known.get(&key)
+        if let Some(resources) = self.known().get(&key)
             && let Some(same) = resources.iter().find(|known| *known.version == *version)
         {
             return Ok(Arc::clone(same));
@@ -66,6 +66,7 @@ impl Encoder {
             Ok(resource) => Arc::new(resource),
             Err(misfit) => return Err(EncodeError { kind, name, misfit }),
         };
+        let mut known = self.known();
         let newest = known.entry((kind, name)).or_default();
         if newest.len() == KNOWN_PER_NAME_MAX {
             newest.remove(0);
@@ -76,11 +77,14 @@ impl Encoder {
 
     /// Forgets encodings that nobody holds any more.
     pub fn forget_unused(&self) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, resources| {
+        self.known().retain(|_, resources| {
             resources.retain(|resource| Arc::strong_count(resource) > 1);
             !resources.is_empty()
         });
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Envoy's descriptors, by which `@type` is resolved.
@@ -103,22 +107,45 @@ impl Encoder {
         let descriptor = self
             .message(kind)
             .ok_or_else(|| Misfit::whole(format!("no {kind:?} in Envoy's descriptors")))?;
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
-        match descriptor.clone().deserialize(deserializer) {
-            Ok(message) => {
-                let clusters = names::clusters_of(kind, &message, &self.descriptors);
-                let bytes = DynamicMessage::encode_to_vec(&message);
-                Ok(Resource::new(kind, name, version, &bytes).naming(clusters))
-            }
-            Err(error) => Err(Misfit::of(&descriptor, body, &track.path(), &error)),
-        }
+        let Ok(message) = descriptor.clone().deserialize(body) else {
+            return Err(misfit(&descriptor, body));
+        };
+        let clusters = names::clusters_of(kind, &message, &self.descriptors);
+        let bytes = DynamicMessage::encode_to_vec(&message);
+        Ok(Resource::new(kind, name, version, &bytes).naming(clusters))
+    }
+
+    /// What an Envoy is asked to check, as [`super::specifier`] says it.
+    ///
+    /// # Errors
+    /// When Envoy's API does not describe it: an error of the compiler.
+    pub fn specifier(&self, body: &serde_json::Value) -> Result<HealthCheckSpecifier, Misfit> {
+        let name = HealthCheckSpecifier::full_name();
+        let whole = |text: &dyn ToString| Misfit::whole(text.to_string());
+        let descriptor = self.descriptors.get_message_by_name(&name);
+        let descriptor =
+            descriptor.ok_or_else(|| whole(&format!("no {name} in Envoy's descriptors")))?;
+        let message = descriptor
+            .deserialize(body)
+            .map_err(|error| whole(&error))?;
+        HealthCheckSpecifier::decode(&*message.encode_to_vec()).map_err(|error| whole(&error))
     }
 
     /// The descriptor of a type.
     pub fn message(&self, kind: ResourceType) -> Option<MessageDescriptor> {
         let name = kind.url().rsplit('/').next().unwrap_or_default();
         self.descriptors.get_message_by_name(name)
+    }
+}
+
+/// Where a body is not what its descriptor says. Reads it once more: to know the place at every step would
+/// cost all those that are right.
+fn misfit(descriptor: &MessageDescriptor, body: &serde_json::Value) -> Misfit {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
+    match descriptor.clone().deserialize(deserializer) {
+        Ok(_) => Misfit::whole("it was refused, and not when it was read again".into()),
+        Err(error) => Misfit::of(descriptor, body, &track.path(), &error),
     }
 }
 

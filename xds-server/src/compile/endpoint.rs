@@ -1,7 +1,7 @@
 //! Endpoints of each cluster, grouped by priority and locality: which of them a caller prefers depends
 //! on the zone in which it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::units::{ServiceName, VersionLabel};
 use serde_json::{Value, json};
@@ -12,15 +12,21 @@ use crate::{
     resource::ResourceType,
 };
 
-/// EDS; a service found by name has its endpoints in its clusters.
-pub(super) fn assignments(name: &ServiceName, service: &Service, zone: &str) -> Vec<Draft> {
+/// EDS; a service found by name has its endpoints in its clusters. Callers send nothing to those whose ids
+/// are among `unhealthy`.
+pub(super) fn assignments(
+    name: &ServiceName,
+    service: &Service,
+    zone: &str,
+    unhealthy: &BTreeSet<String>,
+) -> Vec<Draft> {
     if service.found_by_name() {
         return Vec::new();
     }
     cluster_names(name, service)
         .into_iter()
         .map(|(cluster, version)| {
-            let body = assignment(&cluster, service, version.as_ref(), zone);
+            let body = assignment(&cluster, service, version.as_ref(), zone, unhealthy);
             Draft::new(ResourceType::ClusterLoadAssignment, cluster, body)
         })
         .collect()
@@ -32,6 +38,7 @@ pub(super) fn assignment(
     service: &Service,
     version: Option<&VersionLabel>,
     zone: &str,
+    unhealthy: &BTreeSet<String>,
 ) -> Value {
     let mut groups: BTreeMap<usize, Localities<'_>> = BTreeMap::new();
     for endpoint in service.endpoints_of(version) {
@@ -48,7 +55,7 @@ pub(super) fn assignment(
         .zip(steps)
         .flat_map(|(priority, step)| {
             step.into_iter().map(move |(locality, weight, endpoints)| {
-                lb_endpoints(priority, locality, weight, &endpoints)
+                lb_endpoints(priority, locality, weight, &endpoints, unhealthy)
             })
         })
         .collect();
@@ -142,14 +149,19 @@ fn lb_endpoints(
     locality: Locality<'_>,
     weight: u64,
     endpoints: &[&Endpoint],
+    unhealthy: &BTreeSet<String>,
 ) -> Value {
     let endpoints: Vec<Value> = endpoints
         .iter()
         .map(|endpoint| {
-            json!({
+            let mut body = json!({
                 "endpoint": {"address": host_address(&endpoint.host, endpoint.port)},
                 "load_balancing_weight": endpoint.weight,
-            })
+            });
+            if unhealthy.contains(&endpoint.id) {
+                body["health_status"] = json!("UNHEALTHY");
+            }
+            body
         })
         .collect();
     let mut body = json!({

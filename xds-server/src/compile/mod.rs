@@ -6,6 +6,7 @@ mod cluster;
 mod encode;
 mod endpoint;
 mod extension;
+mod health;
 mod listener;
 mod misfit;
 mod names;
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub use extension::{FILTER_NAME, FilterCode};
+pub use health::{Asked, Unhealthy, application, checked, specifier};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
 pub use secret::{OWN, TRUSTED, secrets};
@@ -60,14 +62,20 @@ impl Draft {
 
 /// Everything that `node` is sent, but for its secrets. A node that is neither a gateway nor a service of
 /// the mesh gets nothing. [`Shelf`] makes the same of parts that it keeps.
-pub fn compile(mesh: &Mesh, node: &NodeSpec, code: &FilterCode) -> Vec<Draft> {
+pub fn compile(
+    mesh: &Mesh,
+    node: &NodeSpec,
+    code: &FilterCode,
+    unhealthy: &Unhealthy,
+) -> Vec<Draft> {
     let Some(called) = called(mesh, &node.role) else {
         return Vec::new();
     };
     let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
     for (name, service) in called.clone() {
         drafts.extend(cluster::clusters(mesh, name, service, &node.zone));
-        drafts.extend(endpoint::assignments(name, service, &node.zone));
+        let unhealthy = unhealthy.of(name);
+        drafts.extend(endpoint::assignments(name, service, &node.zone, unhealthy));
     }
     drafts.extend(own(mesh, node));
     let hosts: Vec<Value> = called
@@ -153,7 +161,7 @@ pub fn names(mesh: &Mesh) -> BTreeSet<(ResourceType, String)> {
     let mut drafts: Vec<Draft> = observe::collector(mesh).into_iter().collect();
     for (name, service) in &mesh.services {
         drafts.extend(cluster::clusters(mesh, name, service, ""));
-        drafts.extend(endpoint::assignments(name, service, ""));
+        drafts.extend(endpoint::assignments(name, service, "", &BTreeSet::new()));
     }
     for (name, gateway) in &mesh.gateways {
         drafts.push(listener::gateway(mesh, name.as_str(), gateway));

@@ -17,7 +17,7 @@ use self::{
     audience::{Audience, Audiences, Source},
     parts::{Change, Parts},
 };
-use super::{Draft, Encoder, FilterCode, NodeSpec, Role, node::InboundPorts, own};
+use super::{Draft, Encoder, FilterCode, NodeSpec, Role, Unhealthy, node::InboundPorts, own};
 use crate::{
     mesh::Mesh,
     resource::{Collection, Resource, ResourceType, View},
@@ -48,7 +48,7 @@ pub struct Shelf {
     with_inbound: HashMap<(usize, usize), WithInbound>,
 }
 
-/// Which services and gateways are others than in the mesh before.
+/// Which services and gateways are others than before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Changed {
     /// Any of them may be.
@@ -102,9 +102,9 @@ struct WithInbound {
 }
 
 impl Shelf {
-    /// Views of this mesh.
+    /// Views of this mesh, of whose endpoints nothing is known yet.
     pub fn new(mesh: Arc<Mesh>, code: Arc<FilterCode>, encoder: Arc<Encoder>) -> Self {
-        let parts = Parts::new(&mesh);
+        let parts = Parts::new(&mesh, Arc::default());
         Self {
             mesh,
             code,
@@ -125,10 +125,10 @@ impl Shelf {
         &self.mesh
     }
 
-    /// Puts another mesh in force.
-    pub fn next(&mut self, mesh: Arc<Mesh>) -> Changed {
+    /// Puts another mesh in force, or the same while other endpoints are unhealthy.
+    pub fn next(&mut self, mesh: Arc<Mesh>, unhealthy: Arc<Unhealthy>) -> Changed {
         self.number += 1;
-        self.change = self.parts.next(&self.mesh, &mesh);
+        self.change = self.parts.next(&self.mesh, &mesh, unhealthy);
         self.mesh = mesh;
         self.audiences.forget_unused();
         self.owns.retain(|_, own| Arc::strong_count(own) > 1);

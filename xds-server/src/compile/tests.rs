@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy::wire::{FilterConfig, ServiceSource};
 use serde_json::{Value, json};
 
-use super::{Draft, Encoder, FilterCode, NodeSpec, compile};
+use super::{Draft, Encoder, FilterCode, NodeSpec, Unhealthy, compile};
 use crate::{
     mesh::{ClientOptions, Defaults, Mesh, read},
     resource::{NodeKey, NodeMetadata, ResourceType},
@@ -55,7 +55,7 @@ fn node(cluster: &str, id: &str, metadata: NodeMetadata) -> NodeKey {
 fn drafts(cluster: &str, id: &str) -> Vec<Draft> {
     let mesh = mesh();
     let spec = NodeSpec::of(&mesh, &node(cluster, id, NodeMetadata::default()));
-    compile(&mesh, &spec, &code())
+    compile(&mesh, &spec, &code(), &Unhealthy::default())
 }
 
 fn body(drafts: &[Draft], kind: ResourceType, name: &str) -> Value {
@@ -165,7 +165,7 @@ fn the_filter_comes_by_file_only_where_the_file_is_the_same() {
             ..NodeMetadata::default()
         };
         let spec = NodeSpec::of(&mesh, &node("edge", "edge", metadata));
-        let drafts = compile(&mesh, &spec, &code);
+        let drafts = compile(&mesh, &spec, &code, &Unhealthy::default());
         let filter = body(&drafts, ResourceType::ExtensionConfig, "mumbai_mesh");
         filter["typed_config"]["config"]["vm_config"]["code"]["local"].clone()
     };
@@ -238,7 +238,7 @@ fn the_meshs_names_are_those_of_everything_that_some_node_is_sent() {
 fn drafts_of(mesh: &str, cluster: &str, id: &str) -> Vec<Draft> {
     let mesh = read(mesh, &Defaults::default()).unwrap();
     let spec = NodeSpec::of(&mesh, &node(cluster, id, NodeMetadata::default()));
-    compile(&mesh, &spec, &code())
+    compile(&mesh, &spec, &code(), &Unhealthy::default())
 }
 
 #[test]

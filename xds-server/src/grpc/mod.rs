@@ -6,6 +6,7 @@ mod connection;
 mod door;
 mod expiry;
 mod health;
+mod health_discovery;
 mod identity;
 mod load_stats;
 mod node;
@@ -29,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    discovery::Memo, fleet::Fleet, load_reports::LoadReports, publish::Publisher, redact::Redactor,
+    compile::Encoder, discovery::Memo, fleet::Fleet, health::owner::Health,
+    load_reports::LoadReports, publish::Publisher, redact::Redactor,
 };
 
 /// Largest request read.
@@ -51,6 +53,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Discovery {
     redactor: Arc<Redactor>,
     loads: Arc<LoadReports>,
+    health: Arc<Health>,
+    encoder: Arc<Encoder>,
     publisher: Arc<Publisher>,
     fleet: Arc<Fleet>,
     memo: Arc<Memo>,
@@ -71,11 +75,15 @@ impl Discovery {
         fleet: Arc<Fleet>,
         redactor: Arc<Redactor>,
         loads: Arc<LoadReports>,
+        health: Arc<Health>,
+        encoder: Arc<Encoder>,
         tls: Option<Arc<Tls>>,
     ) -> Self {
         Self {
             redactor,
             loads,
+            health,
+            encoder,
             publisher,
             fleet,
             memo: Arc::default(),
@@ -106,18 +114,24 @@ pub async fn serve(
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = door::add_all(router, &discovery);
     let names: Vec<&'static str> = service_names()
-        .chain([client_status::NAME, load_stats::NAME])
+        .chain([
+            client_status::NAME,
+            load_stats::NAME,
+            health_discovery::NAME,
+        ])
         .collect();
     let client_status = client_status::service(
         Arc::clone(&discovery.fleet),
         Arc::clone(&discovery.redactor),
     );
     let load_stats = load_stats::service(Arc::clone(&discovery));
+    let health_discovery = health_discovery::service(Arc::clone(&discovery));
     let (health, health_service) = health::service(&names).await;
     let routes = routes
         .add_service(health_service)
         .add_service(client_status)
         .add_service(load_stats)
+        .add_service(health_discovery)
         .add_service(reflection::v1(&names)?)
         .add_service(reflection::v1alpha(&names)?);
     let routes = Routes::from(

@@ -178,6 +178,20 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/health/owner",
+        may_use: Some(&[
+            "catalog", "clock", "compile", "health", "mesh", "metrics", "resource",
+        ]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "what is known of endpoints is owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/health",
+        may_use: Some(&["compile", "mesh", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/proxies",
         may_use: Some(&["discovery", "fleet", "metrics", "resource"]),
         never: WORLD,

@@ -111,6 +111,10 @@ impl AudienceRole {
         }
     }
 
+    fn calls_all(&self) -> bool {
+        !matches!(self, Self::Sidecars(Some(_)))
+    }
+
     fn calls_any(&self, services: &BTreeSet<ServiceName>) -> bool {
         services.iter().any(|name| self.calls(name))
     }
@@ -183,9 +187,9 @@ impl Audience {
         }
     }
 
-    fn local(&self, source: &mut Source<'_>, before: Before<'_, Local>) -> Local {
+    fn local(&self, source: &mut Source<'_>, before: &Before<'_, Local>) -> Local {
         let change = source.change;
-        if let (Change::Members { members, gone, .. }, Before::Last(before)) = (change, &before) {
+        if let (Change::Members { members, gone, .. }, Before::Last(before)) = (change, before) {
             let (clusters, endpoints) = self.services(source, members.iter());
             return Local {
                 clusters: replaced(&before.clusters, clusters, gone),
@@ -193,6 +197,10 @@ impl Audience {
             };
         }
         let mesh = source.mesh;
+        // One that may call a few makes only these.
+        if self.scope.role.calls_all() {
+            source.parts.prepare(mesh, &self.zone, source.encoder);
+        }
         let (mut clusters, endpoints) = self.services(source, mesh.services.keys());
         clusters.extend(encoded(source.encoder, observe::collector(mesh)));
         let mut local = Local {
@@ -225,7 +233,7 @@ impl Audience {
 }
 
 impl Scope {
-    fn common(&self, source: &Source<'_>, before: Before<'_, Common>) -> Common {
+    fn common(&self, source: &Source<'_>, before: &Before<'_, Common>) -> Common {
         let (mut known_routes, mut known_filter) = (None, None);
         if let (
             Change::Members {
@@ -235,7 +243,7 @@ impl Scope {
                 ..
             },
             Before::Last(before),
-        ) = (source.change, &before)
+        ) = (source.change, before)
         {
             let gateway = self.role.gateway();
             let is_itself = gateway.is_some_and(|name| members.contains(name));
@@ -291,7 +299,7 @@ impl<'t, T> Before<'t, T> {
 fn current<'s, T: Clone>(
     told: &Mutex<Option<Told<T>>>,
     source: &mut Source<'s>,
-    make: impl FnOnce(&mut Source<'s>, Before<'_, T>) -> T,
+    make: impl FnOnce(&mut Source<'s>, &Before<'_, T>) -> T,
 ) -> T {
     let mut told: MutexGuard<'_, _> = told.lock().unwrap_or_else(PoisonError::into_inner);
     let number = source.number;
@@ -301,7 +309,7 @@ fn current<'s, T: Clone>(
         Some(told) => Before::Older(&told.what),
         None => Before::Nothing,
     };
-    let what = make(source, before);
+    let what = make(source, &before);
     *told = Some(Told {
         number,
         what: what.clone(),

@@ -6,11 +6,12 @@ use std::{
 };
 
 use policy::units::ServiceName;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::encoded;
 use crate::{
-    compile::{Encoder, cluster, cluster_names, endpoint, route},
+    compile::{Encoder, Unhealthy, cluster, cluster_names, endpoint, route},
     mesh::{Mesh, Service},
     resource::Resource,
 };
@@ -19,7 +20,7 @@ use crate::{
 pub(super) enum Change {
     /// In something on which everything may depend.
     All,
-    /// In services and gateways only.
+    /// In services and gateways only, or in what is known of their endpoints' health.
     Members {
         /// Those that are others, new or gone.
         members: BTreeSet<ServiceName>,
@@ -45,6 +46,7 @@ impl Change {
 /// Parts of all services.
 pub(super) struct Parts {
     services: BTreeMap<ServiceName, Part>,
+    unhealthy: Arc<Unhealthy>,
 }
 
 struct Part {
@@ -69,22 +71,55 @@ impl Part {
             resources: HashMap::new(),
         }
     }
+
+    /// What callers in `zone` are sent of this part's service.
+    fn resources(
+        &mut self,
+        mesh: &Mesh,
+        (name, service): (&ServiceName, &Service),
+        zone: &str,
+        unhealthy: &Unhealthy,
+        encoder: &Encoder,
+    ) -> &Resources {
+        // Only a cluster that holds its endpoints itself depends on the zone.
+        let clusters = match self.resources.values().next() {
+            Some(elsewhere) if !service.found_by_name() => Some(elsewhere.clusters.clone()),
+            _ => None,
+        };
+        let clusters = || {
+            clusters
+                .unwrap_or_else(|| encoded(encoder, cluster::clusters(mesh, name, service, zone)))
+        };
+        let endpoints = || {
+            encoded(
+                encoder,
+                endpoint::assignments(name, service, zone, unhealthy.of(name)),
+            )
+        };
+        self.resources
+            .entry(zone.into())
+            .or_insert_with(|| Resources {
+                clusters: clusters(),
+                endpoints: endpoints(),
+            })
+    }
 }
 
 impl Parts {
-    pub(super) fn new(mesh: &Mesh) -> Self {
+    pub(super) fn new(mesh: &Mesh, unhealthy: Arc<Unhealthy>) -> Self {
         let part = |(name, service): (&ServiceName, &Service)| {
             (name.clone(), Part::new(mesh, name, service))
         };
         Self {
-            services: mesh.services.iter().map(part).collect(),
+            services: mesh.services.par_iter().map(part).collect(),
+            unhealthy,
         }
     }
 
-    /// Goes from one mesh to the next.
-    pub(super) fn next(&mut self, before: &Mesh, mesh: &Mesh) -> Change {
+    /// Goes from one mesh to the next, and from what was known of its endpoints' health to what is.
+    pub(super) fn next(&mut self, before: &Mesh, mesh: &Mesh, unhealthy: Arc<Unhealthy>) -> Change {
         if !is_the_same_but_for_members(before, mesh) {
-            *self = Self::new(mesh);
+            *self = Self::new(mesh, unhealthy);
             return Change::All;
         }
         let services = differing(&before.services, &mesh.services);
@@ -112,12 +147,29 @@ impl Parts {
         }
         let mut members = services;
         members.extend(differing(&before.gateways, &mesh.gateways));
+        for name in differing(&self.unhealthy.0, &unhealthy.0) {
+            if let Some(part) = self.services.get_mut(&name) {
+                part.resources.clear();
+                members.insert(name);
+            }
+        }
+        self.unhealthy = unhealthy;
         Change::Members {
             members,
             gone,
             hosts,
             policies,
         }
+    }
+
+    /// Makes all that callers in `zone` may be sent, on all processors.
+    pub(super) fn prepare(&mut self, mesh: &Mesh, zone: &str, encoder: &Encoder) {
+        let unhealthy = &self.unhealthy;
+        self.services.par_iter_mut().for_each(|(name, part)| {
+            if let Some(service) = mesh.services.get(name) {
+                part.resources(mesh, (name, service), zone, unhealthy, encoder);
+            }
+        });
     }
 
     /// What callers in `zone` are sent of a service; nothing where there is none of that name.
@@ -132,22 +184,12 @@ impl Parts {
             clusters: Vec::new(),
             endpoints: Vec::new(),
         };
-        let (Some(service), Some(part)) = (mesh.services.get(name), self.services.get_mut(name))
-        else {
-            return &NOTHING;
-        };
-        // Only a cluster that holds its endpoints itself depends on the zone.
-        let clusters = match part.resources.values().next() {
-            Some(elsewhere) if !service.found_by_name() => Some(elsewhere.clusters.clone()),
-            _ => None,
-        };
-        let made = || encoded(encoder, cluster::clusters(mesh, name, service, zone));
-        part.resources
-            .entry(zone.into())
-            .or_insert_with(|| Resources {
-                clusters: clusters.unwrap_or_else(made),
-                endpoints: encoded(encoder, endpoint::assignments(name, service, zone)),
-            })
+        match (mesh.services.get(name), self.services.get_mut(name)) {
+            (Some(service), Some(part)) => {
+                part.resources(mesh, (name, service), zone, &self.unhealthy, encoder)
+            }
+            _ => &NOTHING,
+        }
     }
 
     pub(super) fn virtual_hosts<'p>(

@@ -72,12 +72,16 @@ fn rest() -> impl Strategy<Value = Rest> {
 #[derive(Debug, Clone)]
 enum Edit {
     Service(usize, Drawn),
+    /// Which of its endpoints are unhealthy.
+    Health(usize, Vec<usize>),
     Rest(Rest),
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         4 => (0..SERVICES, drawn()).prop_map(|(at, drawn)| Edit::Service(at, drawn)),
+        3 => (0..SERVICES, proptest::sample::subsequence(vec![0, 1, 2], 0..=3))
+            .prop_map(|(at, ill)| Edit::Health(at, ill)),
         1 => rest().prop_map(Edit::Rest),
     ]
 }
@@ -195,9 +199,20 @@ impl Followed {
     }
 }
 
+/// Without an entry for a service all of whose endpoints are well.
+fn unhealthy(ill: &[Vec<usize>]) -> Arc<Unhealthy> {
+    let services = ill.iter().enumerate().filter(|(_, ill)| !ill.is_empty());
+    let services = services.map(|(at, ill)| {
+        let ids = ill.iter().map(|number| format!("e{at}-{number}"));
+        let name = ServiceName::new(&format!("s{at}")).unwrap();
+        (name, Arc::new(ids.collect()))
+    });
+    Arc::new(Unhealthy(services.collect()))
+}
+
 /// Everything anew, as one compiles who keeps nothing.
-fn compiled(mesh: &Mesh, spec: &NodeSpec) -> View {
-    let drafts = compile(mesh, spec, &code());
+fn compiled(mesh: &Mesh, spec: &NodeSpec, unhealthy: &Unhealthy) -> View {
+    let drafts = compile(mesh, spec, &code(), unhealthy);
     let resources = drafts.into_iter().map(|draft| {
         let kind = draft.kind;
         (kind, ENCODER.encode(draft).unwrap())
@@ -224,6 +239,7 @@ proptest! {
         mut others in rest(),
         edits in proptest::collection::vec((edit(), any::<bool>()), 1..6),
     ) {
+        let mut ill = vec![Vec::new(); SERVICES];
         let mut shelf = Shelf::new(Arc::new(mesh(&services, &others)), code(), Arc::clone(&ENCODER));
         let mut followed: Vec<Followed> = nodes()
             .into_iter()
@@ -232,25 +248,34 @@ proptest! {
         for (edit, ask) in edits {
             match edit {
                 Edit::Service(at, drawn) => services[at] = drawn,
+                Edit::Health(at, drawn) => ill[at] = drawn,
                 Edit::Rest(drawn) => others = drawn,
             }
             let now = Arc::new(mesh(&services, &others));
-            let changed = shelf.next(Arc::clone(&now));
+            let ill = unhealthy(&ill);
+            let changed = shelf.next(Arc::clone(&now), Arc::clone(&ill));
             for node in &mut followed {
                 node.after(&changed, &mut shelf);
             }
             // Not everyone is asked about at every revision, and some come anew.
             for node in followed.iter().step_by(if ask { 1 } else { 2 }) {
                 let spec = NodeSpec::of(&now, &node.key);
-                prop_assert_eq!(told(&node.view(&mut shelf)), told(&compiled(&now, &spec)), "{:?}", spec);
+                prop_assert_eq!(told(&node.view(&mut shelf)), told(&compiled(&now, &spec, &ill)), "{:?}", spec);
             }
             followed[0] = Followed::new(&mut shelf, followed[0].key.clone());
         }
     }
 }
 
-/// Kinds of which a node is sent another collection after an edit.
+/// Kinds of which a node is sent another collection after an edit of the mesh.
 fn changed_by(edit: impl Fn(&mut Vec<Drawn>, &mut Rest)) -> Vec<ResourceType> {
+    changed_by_all(|services, others, _| edit(services, others))
+}
+
+/// The same of an edit of the mesh and of its endpoints' health.
+fn changed_by_all(
+    edit: impl Fn(&mut Vec<Drawn>, &mut Rest, &mut Vec<Vec<usize>>),
+) -> Vec<ResourceType> {
     let service = Drawn {
         exists: true,
         sidecar: true,
@@ -278,8 +303,9 @@ fn changed_by(edit: impl Fn(&mut Vec<Drawn>, &mut Rest)) -> Vec<ResourceType> {
     };
     let mut node = Followed::new(&mut shelf, node);
     let before = node.view(&mut shelf);
-    edit(&mut services, &mut others);
-    let changed = shelf.next(Arc::new(mesh(&services, &others)));
+    let mut ill = vec![Vec::new(); SERVICES];
+    edit(&mut services, &mut others, &mut ill);
+    let changed = shelf.next(Arc::new(mesh(&services, &others)), unhealthy(&ill));
     node.after(&changed, &mut shelf);
     let after = node.view(&mut shelf);
     let kinds = ResourceType::IN_ORDER.into_iter();
@@ -295,6 +321,10 @@ fn only_what_depends_on_a_change_is_another_one() {
     assert_eq!(changed_by(|_, _| {}), []);
     let endpoint = changed_by(|services, _| services[0].endpoints[0].0 = 9_001);
     assert_eq!(endpoint, [ClusterLoadAssignment]);
+    let health = changed_by_all(|_, _, ill| ill[0] = vec![0]);
+    assert_eq!(health, [ClusterLoadAssignment]);
+    let stranger = changed_by_all(|_, _, ill| ill[0] = vec![7]);
+    assert_eq!(stranger, []);
     let weight = changed_by(|services, _| services[0].canary = Some(2));
     assert_eq!(weight, [ExtensionConfig]);
     let timeout = changed_by(|services, _| services[0].timeout = Some(2));

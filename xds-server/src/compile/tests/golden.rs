@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use serde_json::{Map, Value};
 
 use crate::{
-    compile::{Encoder, FilterCode, NodeSpec, compile},
+    compile::{Encoder, FilterCode, NodeSpec, Unhealthy, compile},
     mesh::{Defaults, read},
     resource::{NodeKey, ResourceType},
 };
@@ -39,7 +39,12 @@ fn compiled(mesh: &str, cluster: &str, id: &str, zone: &str) -> Value {
     let code = FilterCode::new(bytes::Bytes::from_static(b"\0asm"));
     let encoder = Encoder::new().unwrap();
     let mut types = Map::new();
-    for draft in compile(&mesh, &NodeSpec::of(&mesh, &node), &code) {
+    for draft in compile(
+        &mesh,
+        &NodeSpec::of(&mesh, &node),
+        &code,
+        &Unhealthy::default(),
+    ) {
         encoder.encode(draft.clone()).unwrap();
         if draft.kind == ResourceType::ExtensionConfig {
             continue;

@@ -119,7 +119,7 @@ pub(super) fn retry_budget(
     percent.map(RetryBudget).or(default)
 }
 
-/// Reads `{path: /health, interval: 5s, timeout: 1s, unhealthy_threshold: 3, healthy_threshold: 2}`,
+/// Reads `{path: /health, interval: 5s, timeout: 1s, unhealthy_threshold: 2, healthy_threshold: 2}`,
 /// with `grpc_service` or `tcp: true` instead of `path`.
 pub(super) fn read_health_check(reader: &Reader<'_>, protocol: Protocol) -> Option<HealthCheck> {
     let mut check = reader.object()?;
@@ -133,7 +133,7 @@ pub(super) fn read_health_check(reader: &Reader<'_>, protocol: Protocol) -> Opti
         kind: kind?,
         interval: interval.unwrap_or(Duration::from_secs(5)),
         timeout: timeout.unwrap_or(Duration::from_secs(1)),
-        unhealthy_threshold: unhealthy_threshold.unwrap_or(3),
+        unhealthy_threshold: unhealthy_threshold.unwrap_or(2),
         healthy_threshold: healthy_threshold.unwrap_or(2),
     })
 }

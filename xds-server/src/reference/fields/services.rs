@@ -40,7 +40,7 @@ pub(super) static SERVICE: Object = Object {
         Field::new("class", Kind::Text(&NAME), "The traffic class of its requests that match none.").default("silver"),
         Field::new("timeout", TIMEOUT, "How long a whole request may take, retries included.").default("15s"),
         Field::new("retries", Kind::Object(&RETRIES), "Further tries of a failed request. None when left out."),
-        Field::new("health_check", Kind::Object(&HEALTH_CHECK), "What callers' Envoys ask its endpoints. Nothing when left out."),
+        Field::new("health_check", Kind::Object(&HEALTH_CHECK), "What is asked of its endpoints: by callers' Envoys, and for the server by each endpoint's own sidecar, or by gateways where there is none. Nothing when left out."),
         Field::new("outlier_detection", Kind::Object(&OUTLIER), "When one endpoint is left out for a while because of its answers. Never when left out."),
         Field::new("failover", Kind::List(&Kind::Text(&NAME)), "Regions in the order in which they are used; others come after them. No region is preferred when left out.")
             .default("[]"),
@@ -139,9 +139,9 @@ static HEALTH_CHECK: Object = Object {
         Field::new(
             "unhealthy_threshold",
             IN_A_ROW,
-            "Failures in a row after which an endpoint gets no traffic.",
+            "Failures in a row after which an endpoint gets no traffic. After a first one it is asked again sooner, so that all of them come within one `interval`.",
         )
-        .default("3"),
+        .default("2"),
         Field::new(
             "healthy_threshold",
             IN_A_ROW,
