@@ -19,6 +19,7 @@ mod identity;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod proxy_config;
 mod ramp;
 mod raw;
 mod reload;
