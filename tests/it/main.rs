@@ -16,6 +16,7 @@ mod golden;
 mod grpcurl;
 mod http2;
 mod identity;
+mod live;
 mod mesh;
 mod mesh_file;
 mod mtls;

@@ -26,6 +26,7 @@ use policy::units::{ServiceName, VersionLabel};
 use serde_json::{Value, json};
 
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
+pub(crate) use endpoint::assignment;
 pub use extension::{FILTER_NAME, FilterCode};
 pub use misfit::{Misfit, Step};
 pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role};
