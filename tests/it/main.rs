@@ -2,6 +2,7 @@
 //! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
 mod accounting;
+mod agreement;
 mod artifact;
 mod breaker;
 mod calendar;
