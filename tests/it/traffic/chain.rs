@@ -32,11 +32,11 @@ impl Place {
     }
 }
 
-struct Chain {
+pub(super) struct Chain {
     sidecars: Vec<Envoy>,
     places: Vec<Place>,
     _applications: Vec<DemoService>,
-    world: World,
+    pub(super) world: World,
 }
 
 fn start() -> Result<Chain> {
@@ -44,7 +44,7 @@ fn start() -> Result<Chain> {
 }
 
 /// `more` are further sections of the file; `clock` is that of all Envoys.
-fn start_with(more: &str, clock: Option<&Clock>) -> Result<Chain> {
+pub(super) fn start_with(more: &str, clock: Option<&Clock>) -> Result<Chain> {
     let artifacts = Artifacts::from_env()?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().to_path_buf();
@@ -134,7 +134,7 @@ fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
 
 impl Chain {
     /// The answer of order-service that called payment-service, as soon as both serve.
-    fn ask(&self, client: &mut http::Client, user: &str) -> Result<Value> {
+    pub(super) fn ask(&self, client: &mut http::Client, user: &str) -> Result<Value> {
         let headers: [(&str, &[u8]); 2] = [
             ("x-user-id", user.as_bytes()),
             ("x-demo-call", b"payment-service"),

@@ -5,6 +5,7 @@ mod chain;
 mod endpoints;
 mod limits;
 mod routes;
+mod tracing;
 
 use anyhow::Result;
 use harness::{
