@@ -7,7 +7,7 @@ use harness::{artifacts::Artifacts, clock::Clock, http::Response, wait::wait_for
 use serde_json::{Value, json};
 
 use crate::{
-    door1::{BOUND, version},
+    door1::{BOUND, Door1, filter_config, version},
     mesh::{Mesh, Variant},
     traffic::{World, application},
 };
@@ -288,6 +288,30 @@ fn who_is_no_envoy_of_ours_is_told_so() -> Result<()> {
         let (found, _, errors) = run(arguments)?;
         ensure!(found == Some(code), "{arguments:?}: {found:?} {errors}");
         ensure!(errors.contains(words), "{arguments:?}: {errors}");
+    }
+    Ok(())
+}
+
+/// No server made it: its routes, its endpoints and the filter stand in its bootstrap.
+#[test]
+fn a_static_envoy_is_asked_like_any_other() -> Result<()> {
+    let service = json!({
+        "name": "order-service",
+        "canary": {"version": "v2", "weight": 10, "sticky_by": {"header": "x-user-id"}},
+    });
+    let calendar = json!({"peak_hours": {"always": {"start": 0, "end": 24, "multiplier": 1.5}}});
+    let door = Door1::start(&filter_config(&service, &calendar))?;
+    let admin = door.envoy.admin_address();
+    for (user, cluster) in [("user-1", "order-service"), ("user-42", "order-service|v2")] {
+        let header = format!("x-user-id:{user}");
+        let now = told(&["--from-proxy", &admin, "--path", "/orders", "-H", &header])?;
+        ensure!(
+            now["cluster"] == cluster && now["window"] == "always",
+            "{now:#}"
+        );
+        ensure!(now["endpoints"][0]["health"] == "healthy", "{now:#}");
+        ensure!(now["breaker"]["state"] == "closed", "{now:#}");
+        does(&now, &door.get(&[("x-user-id", user.as_bytes())])?)?;
     }
     Ok(())
 }
