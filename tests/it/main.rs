@@ -2,6 +2,7 @@
 //! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
 mod accounting;
+mod agreement;
 mod artifact;
 mod breaker;
 mod calendar;
@@ -17,9 +18,11 @@ mod grpcurl;
 mod health;
 mod http2;
 mod identity;
+mod live;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod proxy_config;
 mod ramp;
 mod raw;
 mod reload;

@@ -303,3 +303,50 @@ fn an_envoy_takes_up_a_new_certificate_for_the_server_without_a_restart() -> Res
     })?;
     Ok(())
 }
+
+/// Neither by the server nor by the Envoy itself, in whatever form.
+#[test]
+fn proxy_config_shows_certificates_and_never_their_keys() -> Result<()> {
+    let world = World::start("strict", &[])?;
+    let server = format!("http://{}", world.server.api);
+    let admin = world.edge.admin_address();
+    let sources: [&[&str]; 2] = [&["edge", "--server", &server], &["--admin", &admin]];
+    for source in sources {
+        let shown = |more: &[&str]| {
+            let command = ["proxy", "config"];
+            world.server.command(&[&command, source, more].concat())
+        };
+        let told: Value = serde_json::from_str(&shown(&["-o", "json"])?)?;
+        let types = told["proxies"][0]["types"].as_array().context("no types")?;
+        let secrets = types
+            .iter()
+            .find(|kind| kind["type"] == "SDS")
+            .context("no SDS")?;
+        let configs = secrets["configs"].as_array().context("no secrets")?;
+        let mut certificates = configs
+            .iter()
+            .map(|one| &one["resource"]["tls_certificate"]);
+        let own = certificates
+            .find(|one| !one.is_null())
+            .context("no certificate")?;
+        ensure!(!own["certificate_chain"].is_null(), "{secrets:#}");
+        let key = &own["private_key"];
+        // The bytes of `[redacted]`.
+        ensure!(
+            key["inline_string"] == "[redacted]" || key["inline_bytes"] == "W3JlZGFjdGVkXQ==",
+            "{secrets:#}"
+        );
+        for form in ["json", "yaml", "table"] {
+            let text = shown(&["-o", form])?;
+            ensure!(!text.contains("PRIVATE KEY"), "{form}: {text}");
+        }
+    }
+    let table = world
+        .server
+        .command(&["proxy", "config", "edge", "secrets", "--server", &server])?;
+    ensure!(
+        table.contains("certificate and key") && table.contains("trusted roots"),
+        "{table}"
+    );
+    Ok(())
+}

@@ -83,6 +83,23 @@ gateways:
     let answer = client.get("/", &[("host", b"nobody")])?;
     ensure!(answer.status == 404, "{}", answer.status);
 
+    // What it does is what it says that it would, and what the mesh says.
+    let (admin, api) = (sidecar.admin_address(), format!("http://{}", server.api));
+    let asked = [
+        "explain",
+        "--service",
+        "order-service",
+        "--from-proxy",
+        &admin,
+    ];
+    let told = server.command(&[&asked[..], &["--server", &api, "-o", "json"]].concat())?;
+    let told: serde_json::Value = serde_json::from_str(&told)?;
+    ensure!(
+        told["window"] == "west" && told["cluster"] == "order-service",
+        "{told:#}"
+    );
+    ensure!(told["differences"] == serde_json::json!([]), "{told:#}");
+
     // Each request is counted once, on the caller's side.
     let page = sidecar.prometheus()?;
     let counted = "mumbai_mesh_requests_total{service=\"order-service\",status=\"200\"} 1";

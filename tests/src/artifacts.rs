@@ -40,6 +40,14 @@ pub fn grpcurl() -> Result<PathBuf> {
     variable("GRPCURL_BIN")
 }
 
+/// A stock rotel, an OTLP collector.
+///
+/// # Errors
+/// As [`Artifacts::from_env`].
+pub fn rotel() -> Result<PathBuf> {
+    variable("ROTEL_BIN")
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
 fn variable(name: &str) -> Result<PathBuf> {
     const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";

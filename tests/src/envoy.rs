@@ -108,6 +108,11 @@ impl Envoy {
         }
     }
 
+    /// `HOST:PORT` of its admin interface.
+    pub fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.admin_port)
+    }
+
     /// A page of its admin interface.
     ///
     /// # Errors

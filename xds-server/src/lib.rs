@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod discovery;
+pub mod dump;
 pub mod explain;
 pub mod file_events;
 pub mod fleet;

@@ -1,6 +1,7 @@
 //! The fleet as people look at it: each connected node with its streams, and what became of each type
 //! on them. Pure; the API, the command line and the metrics show what this finds.
 
+mod config;
 #[cfg(test)]
 pub(crate) mod imagined;
 #[cfg(test)]
@@ -15,10 +16,12 @@ use std::{
 use policy::time::{CivilZone, WallTime};
 use serde::{Deserialize, Serialize};
 
+pub use self::config::{Asked, Configs, NodeConfig, UnknownNode, config};
 use crate::{
     discovery::Variant,
-    fleet::{StreamStatus, TypeStatus},
+    fleet::{NodeInfo, StreamStatus, TypeStatus},
     metrics::Observed,
+    resource::ResourceType,
 };
 
 /// What became of a type on a stream, the better before the worse.
@@ -215,20 +218,23 @@ fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
         cluster: node.cluster.clone(),
         user_agent: node.user_agent.clone(),
         version: node.version.clone(),
-        locality: Locality {
-            region: node.region.clone(),
-            zone: node.zone.clone(),
-            sub_zone: node.sub_zone.clone(),
-        },
+        locality: locality(node),
         state: types.map(|kind| kind.state).max().unwrap_or(State::NotSent),
         streams,
     })
 }
 
-fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
+fn locality(node: &NodeInfo) -> Locality {
+    Locality {
+        region: node.region.clone(),
+        zone: node.zone.clone(),
+        sub_zone: node.sub_zone.clone(),
+    }
+}
+
+fn told(kind: ResourceType, status: &TypeStatus, zone: &CivilZone) -> Type {
     let time = |at: WallTime| zone.rfc3339(at);
-    let types = stream.types();
-    let types = types.iter().map(|(kind, status)| Type {
+    Type {
         api: kind.api(),
         type_url: kind.url(),
         state: State::of(status),
@@ -256,7 +262,12 @@ fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
         wildcard: status.wildcard,
         names: status.names,
         resources: status.known,
-    });
+    }
+}
+
+fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
+    let types = stream.types();
+    let types = types.iter().map(|(kind, status)| told(*kind, status, zone));
     Stream {
         service: stream.service.name(),
         variant: match stream.variant {
@@ -264,7 +275,7 @@ fn stream(stream: &StreamStatus, zone: &CivilZone) -> Stream {
             Variant::Delta => "delta",
         },
         peer: stream.peer.map(|peer| peer.to_string()),
-        connected_at: time(stream.connected_at),
+        connected_at: zone.rfc3339(stream.connected_at),
         bytes_sent: stream.bytes_sent(),
         responses: stream.responses(),
         acks: stream.acks(),

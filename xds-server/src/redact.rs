@@ -61,6 +61,14 @@ impl Redactor {
             .ok()
     }
 
+    /// What an Envoy shows of a resource, in protobuf JSON, without the secrets that it left in; nothing
+    /// where it is no message of its type.
+    pub fn shown_by_envoy(&self, kind: ResourceType, shown: &Json) -> Option<Json> {
+        let descriptor = self.descriptor(kind.url())?;
+        let message = DynamicMessage::deserialize(descriptor, shown).ok()?;
+        self.json(kind, &message.encode_to_vec())
+    }
+
     /// A resource without its secrets, and whether there were any.
     fn message(&self, kind: ResourceType, body: &[u8]) -> Option<(DynamicMessage, bool)> {
         let mut message = DynamicMessage::decode(self.descriptor(kind.url())?, body).ok()?;
@@ -133,6 +141,19 @@ impl Redactor {
             any.set_field_by_name("value", body);
         }
         changed
+    }
+}
+
+/// Long texts, such as a filter's code, are told by their length: nobody reads them.
+pub fn shorten(shown: &mut Json) {
+    const BYTES_MAX: usize = 64 * 1024;
+    match shown {
+        Json::String(text) if text.len() > BYTES_MAX => {
+            *text = format!("[{} bytes]", text.len());
+        }
+        Json::Array(values) => values.iter_mut().for_each(shorten),
+        Json::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
     }
 }
 

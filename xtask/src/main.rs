@@ -14,6 +14,7 @@ mod demo;
 mod envoy;
 mod grpcurl;
 mod progress;
+mod rotel;
 mod run;
 mod test;
 mod tidy;
@@ -26,7 +27,9 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{envoy::ENVOY, grpcurl::GRPCURL, progress::Progress, workspace::Workspace};
+use crate::{
+    envoy::ENVOY, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, workspace::Workspace,
+};
 
 #[derive(Parser)]
 #[command(
@@ -74,7 +77,12 @@ enum Command {
         after_help = "Examples:\n  cargo xtask grpcurl\n  $(cargo xtask grpcurl) -plaintext 127.0.0.1:18000 list"
     )]
     Grpcurl,
-    /// Build or fetch everything a mesh is made of: filter, Envoy, grpcurl, mumbai-mesh and demo-service
+    /// Find or fetch the pinned stock rotel, an OTLP collector
+    ///
+    /// Looks at $ROTEL_BIN (taken as it is), then at `rotel-agent` on PATH (only the pinned version), then fetches the Python
+    /// package rotel with pip, checks its SHA-256 and keeps the binary under target/tools/.
+    Rotel,
+    /// Build or fetch everything a mesh is made of: filter, Envoy, grpcurl, rotel, mumbai-mesh and demo-service
     ///
     /// Prints a shell's `export` line for each, under the names by which the integration tests find them, so that a plain
     /// `cargo test` finds them too.
@@ -97,7 +105,8 @@ enum Command {
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
-    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE and GRPCURL_BIN.
+    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE, GRPCURL_BIN and
+    /// ROTEL_BIN.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test it            # only the integration tests\n  \
                             cargo xtask test -- -- breaker --nocapture   # only tests whose name has `breaker`"
@@ -193,11 +202,14 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Envoy => show(&ENVOY.find_or_fetch(&workspace, &progress)?),
         Command::Grpcurl => show(&GRPCURL.find_or_fetch(&workspace, &progress)?),
+        Command::Rotel => show(&ROTEL.find_or_fetch(&workspace, &progress)?),
         Command::Build => {
             let artifacts = artifacts::all(&workspace, &progress)?;
             let grpcurl = GRPCURL.find_or_fetch(&workspace, &progress)?;
             let grpcurl = (GRPCURL.variable, grpcurl.as_path());
-            for (name, path) in artifacts.environment().into_iter().chain([grpcurl]) {
+            let rotel = ROTEL.find_or_fetch(&workspace, &progress)?;
+            let rotel = (ROTEL.variable, rotel.as_path());
+            for (name, path) in artifacts.environment().into_iter().chain([grpcurl, rotel]) {
                 println!("export {name}='{}'", path.display());
             }
         }

@@ -7,12 +7,15 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{artifacts, grpcurl::GRPCURL, progress::Progress, run, workspace::Workspace};
+use crate::{
+    artifacts, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, run, workspace::Workspace,
+};
 
 /// The exit code is that of `cargo test`; 1 when it was ended by a signal.
 pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Result<ExitCode> {
     let artifacts = artifacts::all_with_tests(workspace, progress)?;
     let grpcurl = GRPCURL.find_or_fetch(workspace, progress)?;
+    let rotel = ROTEL.find_or_fetch(workspace, progress)?;
     progress.step("Running the tests.");
     let mut cargo = run::cargo();
     cargo
@@ -20,7 +23,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
         .args(["test", "--workspace"])
         .args(args)
         .envs(artifacts.environment())
-        .env(GRPCURL.variable, &grpcurl);
+        .env(GRPCURL.variable, &grpcurl)
+        .env(ROTEL.variable, &rotel);
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    artifacts::Artifacts, demo_services::DemoService, envoy::Envoy, ports::free_port,
-    wait::wait_for,
+    artifacts::Artifacts, clock::Clock, demo_services::DemoService, envoy::Envoy, http,
+    ports::free_port, wait::wait_for,
 };
 use serde_json::Value;
 
@@ -32,13 +32,19 @@ impl Place {
     }
 }
 
-struct Chain {
-    _sidecars: Vec<(String, Envoy)>,
+pub(super) struct Chain {
+    sidecars: Vec<Envoy>,
+    places: Vec<Place>,
     _applications: Vec<DemoService>,
-    world: World,
+    pub(super) world: World,
 }
 
 fn start() -> Result<Chain> {
+    start_with("", None)
+}
+
+/// `more` are further sections of the file; `clock` is that of all Envoys.
+pub(super) fn start_with(more: &str, clock: Option<&Clock>) -> Result<Chain> {
     let artifacts = Artifacts::from_env()?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().to_path_buf();
@@ -66,7 +72,13 @@ fn start() -> Result<Chain> {
         )?);
     }
     let routes = "routes: [{match: {path_prefix: /}, service: order-service}]";
-    let world = World::start(dir, &mesh(&places), routes, &[])?;
+    let world = World::start_at(
+        dir,
+        &(more.to_string() + &mesh(&places)),
+        routes,
+        &[],
+        clock,
+    )?;
     let mut sidecars = Vec::new();
     for place in &places {
         let (id, port) = (place.id(), place.outbound.to_string());
@@ -79,12 +91,13 @@ fn start() -> Result<Chain> {
             place.service,
             delta,
             &extra,
-            None,
+            clock,
         )?;
-        sidecars.push((id, sidecar));
+        sidecars.push(sidecar);
     }
     Ok(Chain {
-        _sidecars: sidecars,
+        sidecars,
+        places,
         _applications: applications,
         world,
     })
@@ -119,27 +132,149 @@ fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
     found.with_context(|| format!("no {pointer} in {value:#}"))
 }
 
-#[test]
-fn requests_go_from_service_to_service_and_each_hop_decides_the_version_anew() -> Result<()> {
-    let chain = start()?;
-    let mut client = chain.world.client();
-    let mut ask = |user: &str, callee: &str| {
+impl Chain {
+    /// The answer of order-service that called payment-service, as soon as both serve.
+    pub(super) fn ask(&self, client: &mut http::Client, user: &str) -> Result<Value> {
         let headers: [(&str, &[u8]); 2] = [
             ("x-user-id", user.as_bytes()),
-            ("x-demo-call", callee.as_bytes()),
+            ("x-demo-call", b"payment-service"),
         ];
-        client.get("/orders/7", &headers)
-    };
-    for user in ["user-1", "user-2", "user-3", "user-4", "user-5", "user-6"] {
-        let answer = wait_for("the whole chain", BOUND, || {
-            match ask(user, "payment-service") {
+        wait_for("the whole chain", BOUND, || {
+            match client.get("/orders/7", &headers) {
                 Ok(answer) if answer.status == 200 => match answer.json() {
                     Ok(json) if json["called"]["status"] == 200 => Ok(json),
                     other => Err(format!("{other:?}")),
                 },
                 other => Err(format!("{other:?}")),
             }
+        })
+    }
+}
+
+#[test]
+fn every_hop_knows_its_caller_by_certificate_and_refuses_plaintext() -> Result<()> {
+    let chain = start()?;
+    let mut client = chain.world.client();
+    for user in 0..20 {
+        chain.ask(&mut client, &format!("user-{user}"))?;
+    }
+    let certificates = chain.world.server.api_get("/api/v1/certificates")?;
+    let serial = |name: &str| -> Result<String> {
+        let all = certificates["certificates"]
+            .as_array()
+            .context("no certificates")?;
+        let found = all
+            .iter()
+            .find(|one| one["name"] == name && one["kind"] != "ca");
+        let serial = found.and_then(|one| one["serial"].as_str());
+        Ok(plain(
+            serial.with_context(|| format!("{name}: {certificates:#}"))?,
+        ))
+    };
+    for (place, sidecar) in chain.places.iter().zip(&chain.sidecars) {
+        let caller = match place.service {
+            "order-service" => "edge",
+            "payment-service" => "order-service",
+            _ => continue,
+        };
+        let line = wait_for("a line of the inbound listener", BOUND, || {
+            let log = sidecar.log();
+            let mut lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines
+                .find(|line| line["listener"] == "inbound" && line["status"] == 200)
+                .ok_or_else(|| "none".to_string())
         })?;
+        let identity = format!("spiffe://mumbai.mesh/ns/default/sa/{caller}");
+        ensure!(
+            line["peer_identity"] == identity.as_str(),
+            "{}: {line:#}",
+            place.id()
+        );
+        let shown = plain(text(&line, "/peer_serial")?);
+        ensure!(shown == serial(caller)?, "{}: {shown}", place.id());
+    }
+    for place in &chain.places {
+        let address = ([127, 0, 0, 1], place.inbound).into();
+        let answer = http::raw(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+        ensure!(
+            answer.is_empty(),
+            "{}: {}",
+            place.id(),
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    Ok(())
+}
+
+/// `0A:1b` -> `a1b`.
+fn plain(serial: &str) -> String {
+    let digits = serial.replace(':', "").to_ascii_lowercase();
+    digits.trim_start_matches('0').to_string()
+}
+
+#[test]
+fn a_peaks_edge_and_a_festival_reach_every_hop_with_nothing_pushed() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let clock = Clock::new(dir.path())?;
+    let calendar = "peak_hours: {evening: {start: 17, end: 22, multiplier: 1.5}}\n\
+                    festivals: [{name: Diwali, date: 2026-11-08, factor: 2}]\n";
+    let set = |instant: &str| -> Result<()> {
+        let instant: jiff::Timestamp = instant.parse()?;
+        clock.set_now(instant.as_millisecond())
+    };
+    // Certificates are issued then, and hold from then on.
+    set("2026-11-07T12:00:00+05:30")?;
+    let chain = start_with(calendar, Some(&clock))?;
+    let mut client = chain.world.client();
+    chain.ask(&mut client, "user-1")?;
+    let pushes = chain.world.server.api_get("/api/v1/proxies")?;
+    for (instant, state, window) in [
+        ("2026-11-08T00:00:01+05:30", "festival", Some("Diwali")),
+        (
+            "2026-11-08T18:30:00+05:30",
+            "festival",
+            Some("Diwali,evening"),
+        ),
+        ("2026-11-09T00:00:01+05:30", "normal", None),
+        ("2026-11-24T17:00:01+05:30", "peak_hour", Some("evening")),
+        ("2026-11-24T22:00:01+05:30", "normal", None),
+    ] {
+        set(instant)?;
+        wait_for(instant, BOUND, || {
+            let answer = chain.ask(&mut client, "user-1");
+            let answer = answer.map_err(|error| format!("{error:#}"))?;
+            // What each application was told by the Envoy that called it.
+            let hops = [&answer["headers"], &answer["called"]["answer"]["headers"]];
+            let told = hops.map(|headers| {
+                let text = |name: &str| headers[name].as_str();
+                (text("x-mumbai-traffic-state"), text("x-mumbai-window"))
+            });
+            match told == [(Some(state), window); 2] {
+                true => Ok(()),
+                false => Err(format!("{told:?}")),
+            }
+        })?;
+    }
+    let count = |proxies: &Value| -> Vec<Value> {
+        let proxies = proxies["proxies"].as_array().cloned().unwrap_or_default();
+        proxies
+            .iter()
+            .map(|proxy| proxy["streams"][0]["responses"].clone())
+            .collect()
+    };
+    let now = chain.world.server.api_get("/api/v1/proxies")?;
+    ensure!(count(&pushes) == count(&now), "a push came: {now:#}");
+    Ok(())
+}
+
+#[test]
+fn requests_go_from_service_to_service_and_each_hop_decides_the_version_anew() -> Result<()> {
+    let chain = start()?;
+    let mut client = chain.world.client();
+    for user in ["user-1", "user-2", "user-3", "user-4", "user-5", "user-6"] {
+        let answer = chain.ask(&mut client, user)?;
         ensure!(text(&answer, "/service")? == "order-service");
         ensure!(text(&answer, "/called/answer/service")? == "payment-service");
         for (service, pointer) in [("order-service", ""), ("payment-service", "/called/answer")] {
@@ -162,7 +297,8 @@ fn requests_go_from_service_to_service_and_each_hop_decides_the_version_anew() -
         );
     }
     // `uses` narrows what a sidecar knows.
-    let answer = ask("user-1", "stock-service")?.json()?;
+    let headers: [(&str, &[u8]); 2] = [("x-user-id", b"user-1"), ("x-demo-call", b"stock-service")];
+    let answer = client.get("/orders/7", &headers)?.json()?;
     ensure!(answer["called"]["status"] == 404, "{answer:#}");
     Ok(())
 }

@@ -5,10 +5,12 @@ mod chain;
 mod endpoints;
 mod limits;
 mod routes;
+mod tracing;
 
 use anyhow::Result;
 use harness::{
     artifacts::Artifacts,
+    clock::Clock,
     demo_services::DemoService,
     envoy::Envoy,
     http::Client,
@@ -35,15 +37,30 @@ impl World {
     /// `mesh` is the file without its gateway, `routes` are the gateway's; `dir` is where the
     /// applications write already.
     pub fn start(dir: tempfile::TempDir, mesh: &str, routes: &str, extra: &[&str]) -> Result<Self> {
+        Self::start_at(dir, mesh, routes, extra, None)
+    }
+
+    /// With a clock for the server and the Envoy.
+    pub fn start_at(
+        dir: tempfile::TempDir,
+        mesh: &str,
+        routes: &str,
+        extra: &[&str],
+        clock: Option<&Clock>,
+    ) -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
         let port = free_port();
         let text = format!(
             "mesh: {{name: test, region: mumbai}}\ntimezone: Asia/Kolkata\n{mesh}\
              gateways:\n  edge:\n    listen: 127.0.0.1:{port}\n    {routes}\n"
         );
-        let server = Server::start(&artifacts, dir.path(), &text, &server::Options::default())?;
+        let options = server::Options {
+            clock,
+            ..server::Options::default()
+        };
+        let server = Server::start(&artifacts, dir.path(), &text, &options)?;
         let delta = Variant::Delta;
-        let gateway = start_envoy(&artifacts, dir.path(), &server, "edge", delta, extra, None)?;
+        let gateway = start_envoy(&artifacts, dir.path(), &server, "edge", delta, extra, clock)?;
         let world = Self {
             gateway,
             server,

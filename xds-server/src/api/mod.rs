@@ -88,6 +88,7 @@ pub async fn serve(
         .route("/api/v1/services", get(services::services))
         .route("/api/v1/revisions", get(revisions))
         .route("/api/v1/proxies", get(proxies::proxies))
+        .route("/api/v1/proxies/{node}/config", get(proxies::config))
         .route("/api/v1/loads", get(loads::loads))
         .route("/api/v1/certificates", get(certificates::certificates))
         .route("/metrics", get(metrics::metrics))

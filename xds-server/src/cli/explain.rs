@@ -3,24 +3,36 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::Context;
-use clap::{ArgGroup, Args, ValueEnum};
-use serde_json::Value;
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
 
-use super::{UsageError, bootstrap::mesh, remote};
+use super::{
+    UsageError,
+    admin::Admin,
+    bootstrap::mesh,
+    output::{Output, columns, printable, show},
+    remote,
+};
 use crate::{
     clock,
-    explain::{Question, explain},
+    compile::Encoder,
+    dump::{Dump, Gauges, hosts},
+    explain::{Live, Question, differences, explain, explain_live},
+    redact::Redactor,
 };
 
 /// Say what would happen to a request, at a time of your choice, and why.
 ///
-/// The answer is computed by the very code that runs in the filter.
+/// The answer is computed by the very code that runs in the filter. With --from-proxy it is computed by what
+/// a live Envoy has in force: its filter's configuration, its routes, its endpoints and their health, its
+/// breakers as its gauges show them; with --config or --server too, where that differs from the mesh.
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("mesh").args(["config", "server"]).required(true)),
-    group(ArgGroup::new("target").args(["service", "gateway"]).required(true)),
-
-    after_help = "Example:\n  mumbai-mesh explain --config mesh.yaml --gateway edge --path /orders/7 \\\n      --at 2026-11-08T18:30+05:30 -H x-user-id:42"
+    group(ArgGroup::new("mesh").args(["config", "server"])),
+    group(ArgGroup::new("target").args(["service", "gateway"])),
+    group(ArgGroup::new("asked").args(["config", "server", "from_proxy"]).required(true).multiple(true)),
+    after_help = "Examples:\n  mumbai-mesh explain --config mesh.yaml --gateway edge --path /orders/7 \\\n      --at 2026-11-08T18:30+05:30 -H x-user-id:42\n  \
+                  mumbai-mesh explain --from-proxy 127.0.0.1:9901 --path /orders/7 -H x-user-id:42 \\\n      --server http://127.0.0.1:8088"
 )]
 pub(super) struct Explain {
     /// Read this mesh file, or a folder of them.
@@ -29,6 +41,9 @@ pub(super) struct Explain {
     /// Ask this running server.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Ask the live Envoy with this admin interface.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "zone")]
+    from_proxy: Option<String>,
     /// The service called, through a sidecar.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
@@ -55,36 +70,109 @@ pub(super) struct Explain {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
 impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let question = Question {
-            service: self.service,
-            gateway: self.gateway,
-            at: self.at,
-            path: self.path,
-            method: self.method,
-            zone: self.zone,
-            headers: self.headers,
+            service: self.service.clone(),
+            gateway: self.gateway.clone(),
+            at: self.at.clone(),
+            path: self.path.clone(),
+            method: self.method.clone(),
+            zone: self.zone.clone(),
+            headers: self.headers.clone(),
         };
-        let answer = match (&self.server, &self.config) {
-            (Some(server), _) => ask(server, &question)?,
-            (None, Some(config)) => {
-                serde_json::to_value(explain(&mesh(config)?, &question, clock::now())?)?
+        let answer = match &self.from_proxy {
+            Some(address) => self.of_envoy(address, &question)?,
+            None => {
+                if self.service.is_none() && self.gateway.is_none() {
+                    return Err(UsageError("name --service or --gateway".into()).into());
+                }
+                self.of_mesh(&question)?
             }
-            (None, None) => return Err(UsageError("give --config or --server".into()).into()),
         };
-        match self.output {
-            Output::Json => println!("{answer:#}"),
-            Output::Table => print!("{}", table(&answer)),
-        }
-        Ok(())
+        show(&answer, self.output, table)
     }
+
+    fn of_mesh(&self, question: &Question) -> anyhow::Result<Value> {
+        match (&self.server, &self.config) {
+            (Some(server), _) => ask(server, question),
+            (None, Some(config)) => {
+                let explanation = explain(&mesh(config)?, question, clock::now())?;
+                Ok(serde_json::to_value(explanation)?)
+            }
+            (None, None) => Err(UsageError("give --config or --server".into()).into()),
+        }
+    }
+
+    /// By what an Envoy says of itself; it is now what its own clock says.
+    fn of_envoy(&self, address: &str, question: &Question) -> anyhow::Result<Value> {
+        let admin = Admin::new(address)?;
+        let redactor = Redactor::new(Encoder::new()?.descriptors());
+        let page = admin.page("/config_dump?include_eds")?;
+        let dump = Dump::read(&page.json, &redactor)
+            .with_context(|| format!("{} answers", admin.address))?;
+        let hosts = hosts(&admin.page("/clusters?format=json")?.json);
+        let filter = Gauges::FILTER;
+        let stats = admin.page(&format!("/stats?format=json&filter={}", encoded(filter)))?;
+        let gauges = Gauges::read(&stats.json);
+        let live = Live {
+            dump: &dump,
+            hosts: &hosts,
+            gauges: Some(&gauges),
+        };
+        let here = clock::now();
+        let now = page.at.unwrap_or(here);
+        let mut answer = serde_json::to_value(explain_live(&live, question, now)?)?;
+        let ahead = now.unix_millis() - here.unix_millis();
+        if question.at.is_none() && ahead.abs() > CLOCKS_MILLIS_MAX {
+            let (seconds, way) = (
+                ahead.abs() / 1000,
+                if ahead > 0 { "ahead" } else { "behind" },
+            );
+            let sentence = format!("this Envoy's clock is {seconds} s {way} of the one here");
+            push(&mut answer["reasons"], json!(sentence));
+        }
+        if self.server.is_some() || self.config.is_some() {
+            // Breakers are nothing that a mesh knows: they are left out of what is compared.
+            let closed = Live {
+                gauges: None,
+                ..live
+            };
+            let closed = explain_live(&closed, question, now)?;
+            let zone = closed.proxy.zone.clone();
+            let asked = Question {
+                at: Some(closed.explanation.at.clone()),
+                zone,
+                gateway: match &question.service {
+                    None => Some(
+                        question
+                            .gateway
+                            .clone()
+                            .unwrap_or(closed.proxy.route_config.clone()),
+                    ),
+                    Some(_) => None,
+                },
+                ..question.clone()
+            };
+            let mesh = self.of_mesh(&asked)?;
+            answer["differences"] = json!(differences(&serde_json::to_value(closed)?, &mesh));
+        }
+        Ok(answer)
+    }
+}
+
+/// Clocks that differ by less are told to be one: an answer's time is in whole seconds.
+const CLOCKS_MILLIS_MAX: i64 = 2_000;
+
+fn push(list: &mut Value, value: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
+}
+
+/// `|` as a query holds it.
+fn encoded(text: &str) -> String {
+    text.replace('|', "%7C")
 }
 
 fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
@@ -107,29 +195,97 @@ fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
     serde_json::from_slice(&answer).context("the server's answer")
 }
 
-/// One line per field; the reasons last, one a line.
+/// One line for each field; lists below them.
 fn table(answer: &Value) -> String {
+    const LISTS: [&str; 5] = ["reasons", "endpoints", "breakers", "differences", "unknown"];
     let mut text = String::new();
     let fields = answer.as_object().into_iter().flatten();
-    for (name, value) in fields.filter(|(name, _)| *name != "reasons") {
-        let value = match value {
-            Value::Null => "-".to_string(),
-            Value::String(text) => text.clone(),
-            Value::Object(fields) => fields
-                .iter()
-                .map(|(name, value)| match value {
-                    Value::String(text) => format!("{name}={text}"),
-                    other => format!("{name}={other}"),
-                })
-                .collect::<Vec<_>>()
-                .join(" "),
-            other => other.to_string(),
-        };
+    for (name, value) in fields.filter(|(name, _)| !LISTS.contains(&name.as_str())) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name:<16} {value}");
+        let _ = writeln!(text, "{name:<16} {}", plain(value));
     }
-    for reason in answer["reasons"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "  - {}", reason.as_str().unwrap_or_default());
+    for reason in list(&answer["reasons"]) {
+        let _ = writeln!(text, "  - {}", plain(reason));
+    }
+    text += &endpoints(&answer["endpoints"]);
+    for breaker in list(&answer["breakers"]) {
+        let _ = writeln!(
+            text,
+            "breaker of {} {}: {}, of one or more of the classes {}",
+            plain(&breaker["service"]),
+            plain(&breaker["version"]),
+            plain(&breaker["state"]),
+            list(&breaker["classes"])
+                .map(plain)
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+    }
+    if let Some(differences) = answer["differences"].as_array() {
+        text += match differences.is_empty() {
+            true => "this Envoy decides as the mesh says\n",
+            false => "this Envoy decides otherwise than the mesh says:\n",
+        };
+        for one in differences {
+            let (field, proxy, mesh) = (&one["field"], &one["proxy"], &one["mesh"]);
+            let _ = writeln!(
+                text,
+                "  {}: here {}, the mesh {}",
+                plain(field),
+                plain(proxy),
+                plain(mesh)
+            );
+        }
+    }
+    for sentence in list(&answer["unknown"]) {
+        let _ = writeln!(text, "not known: {}", plain(sentence));
     }
     text
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn endpoints(all: &Value) -> String {
+    let header = [
+        "ENDPOINT",
+        "ID",
+        "ZONE",
+        "PRIORITY",
+        "WEIGHT",
+        "ZONE'S WEIGHT",
+        "HEALTH",
+    ];
+    let mut rows = vec![header.map(str::to_string).to_vec()];
+    let fields = [
+        "address",
+        "id",
+        "zone",
+        "priority",
+        "weight",
+        "locality_weight",
+        "health",
+    ];
+    rows.extend(list(all).map(|endpoint| fields.map(|field| plain(&endpoint[field])).to_vec()));
+    match rows.len() {
+        1 => String::new(),
+        _ => columns(&rows),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_string(),
+        Value::String(text) if text.is_empty() => "-".to_string(),
+        Value::String(text) => printable(text),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| match value {
+                Value::String(text) => format!("{name}={}", printable(text)),
+                other => format!("{name}={other}"),
+            });
+            fields.collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data, 79 findings.
 
+mod admin;
 mod analyze;
 mod bootstrap;
 mod calendar;

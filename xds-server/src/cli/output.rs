@@ -27,6 +27,19 @@ pub(super) fn show(
     Ok(())
 }
 
+/// Proxies say what they like of themselves; a terminal must not obey it.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| {
+            if character.is_control() {
+                '\u{fffd}'
+            } else {
+                character
+            }
+        })
+        .collect()
+}
+
 /// Each column as wide as its widest cell.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();

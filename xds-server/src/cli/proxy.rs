@@ -1,5 +1,6 @@
 //! `mumbai-mesh proxy`.
 
+mod config;
 mod table;
 
 use anyhow::{Context, bail};
@@ -20,6 +21,7 @@ pub(super) struct Proxy {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Config(config::Config),
     Status(Status),
 }
 
@@ -46,8 +48,10 @@ struct Status {
 
 impl Proxy {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Command::Status(status) = self.command;
-        status.run()
+        match self.command {
+            Command::Config(config) => config.run(),
+            Command::Status(status) => status.run(),
+        }
     }
 }
 

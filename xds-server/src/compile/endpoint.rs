@@ -33,7 +33,7 @@ pub(super) fn assignments(
 }
 
 /// The endpoints of one version, as a caller in `zone` prefers them.
-pub(super) fn assignment(
+pub(crate) fn assignment(
     cluster: &str,
     service: &Service,
     version: Option<&VersionLabel>,

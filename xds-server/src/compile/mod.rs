@@ -27,6 +27,7 @@ use policy::units::{ServiceName, VersionLabel};
 use serde_json::{Value, json};
 
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
+pub(crate) use endpoint::assignment;
 pub use extension::{FILTER_NAME, FilterCode};
 pub use health::{Asked, Unhealthy, application, checked, specifier};
 pub use misfit::{Misfit, Step};

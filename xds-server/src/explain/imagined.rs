@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use policy::{
-    breaker::{Admission, BreakerRules, Cell},
+    breaker::{Admission, BreakerRules, BreakerState, Cell, RefusalReason},
     decision::{CellId, Environment, Headers, LimitId},
     limit::{Rate, TokenBucket},
     time::MonoTime,
@@ -46,6 +46,22 @@ impl GivenHeaders {
         Ok(Self(headers))
     }
 
+    /// Puts a header in place of those of its name.
+    pub(super) fn put(&mut self, name: &str, value: &str) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    /// Takes a header away.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// A header as text; empty when it is not there.
+    pub(super) fn text(&self, name: &str) -> String {
+        let value = self.0.get(name).map(|value| String::from_utf8_lossy(value));
+        value.unwrap_or_default().into_owned()
+    }
+
     /// Changes the text of a header that is there.
     pub(super) fn set(&mut self, name: &str, change: impl FnOnce(String) -> String) {
         if let Some(value) = self.0.get_mut(name) {
@@ -62,15 +78,48 @@ impl Headers for GivenHeaders {
     }
 }
 
-/// Breakers as if nothing had failed yet, and a draw that never hits a canary below 100 %.
-pub(super) struct Imagined;
+/// A draw that never hits a canary below 100 %, limits that are not used up, and breakers: as somebody says
+/// that they are, or as if nothing had failed yet.
+#[derive(Default)]
+pub(super) struct Imagined<'a> {
+    pub(super) breakers: Option<&'a [Said]>,
+}
 
-impl Environment for Imagined {
+/// What is known of a breaker's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// This one's.
+    Is(BreakerState),
+    /// That of the worst class of its service and version, of which there are several.
+    OneOfThemIs(BreakerState),
+    /// Nothing.
+    Nothing,
+}
+
+impl Imagined<'_> {
+    /// What is said of a breaker; none where breakers are taken as closed.
+    pub(super) fn said(&self, cell: CellId) -> Option<Said> {
+        let said = self.breakers?.get(usize::try_from(cell.0).ok()?);
+        Some(said.copied().unwrap_or(Said::Nothing))
+    }
+}
+
+impl Environment for Imagined<'_> {
     fn random(&mut self) -> u64 {
         9_999
     }
 
-    fn admit(&mut self, _cell: CellId, rules: &BreakerRules) -> Admission {
+    fn admit(&mut self, cell: CellId, rules: &BreakerRules) -> Admission {
+        if self.said(cell) == Some(Said::Is(BreakerState::Open)) {
+            let latches = rules.latch.is_some_and(|latch| latch.engages);
+            return Admission::Refused {
+                reason: match latches {
+                    true => RefusalReason::Latched,
+                    false => RefusalReason::BreakerOpen,
+                },
+                retry_after: rules.open_for,
+            };
+        }
         Cell::closed(rules)
             .admit(rules, MonoTime::from_nanos(0))
             .value

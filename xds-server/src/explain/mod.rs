@@ -1,6 +1,10 @@
 //! What would happen to a request, and why: the filter's own code, asked with a time of choice. Pure.
 
+mod differences;
+mod endpoints;
 mod imagined;
+mod live;
+mod matching;
 mod path;
 mod ramp;
 mod reasons;
@@ -18,6 +22,11 @@ use policy::{
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::{
+    differences::{Difference, differences},
+    endpoints::SentEndpoint,
+    live::{Live, LiveExplanation, explain_live},
+};
 use self::{
     imagined::{GivenHeaders, Imagined},
     ramp::canary,
@@ -77,7 +86,8 @@ pub struct Explanation {
     pub refused: Option<&'static str>,
     /// What a rule that only observes would have refused it for.
     pub would_be_refused: Option<&'static str>,
-    /// The circuit breaker's rules, taken as closed; none when no breaker is asked.
+    /// The circuit breaker's rules and its state, where nobody says that taken as closed; none when no
+    /// breaker is asked.
     pub breaker: Option<Value>,
     /// The canary's label or `stable`; none when the service has no canary.
     pub version: Option<String>,
@@ -85,6 +95,8 @@ pub struct Explanation {
     pub canary: Option<Value>,
     /// The Envoy cluster.
     pub cluster: Option<String>,
+    /// The cluster's endpoints, as this caller's zone is sent them; those of priority 0 are used first.
+    pub endpoints: Vec<SentEndpoint>,
     /// Headers that the upstream is sent.
     pub headers: BTreeMap<&'static str, String>,
     /// Why, one sentence each, in the order of the decision.
@@ -105,74 +117,118 @@ pub fn explain(
     question: &Question,
     now: WallTime,
 ) -> Result<Explanation, QuestionError> {
-    let at = match &question.at {
-        Some(at) => parse_instant(at).map_err(|error| QuestionError(format!("at: {error}")))?,
-        None => now,
-    };
+    let at = at(question)?.unwrap_or(now);
     let mut headers = GivenHeaders::read(question)?;
     let (target, clients, mut reasons) = target(mesh, question, &mut headers)?;
     let mut config = mesh.filter_config(clients, ServiceSource::default());
     config.zone = zone(question)?;
+    let zone = config
+        .zone
+        .as_ref()
+        .map_or("", ZoneName::as_str)
+        .to_string();
     let rules = Rules::new(config);
-    let traffic = rules.traffic_at(at);
-    let service = target.map_or(ServiceId::Other, |(name, _)| {
-        rules.resolve_service(Some(name.as_str().as_bytes()), None, None)
-    });
-    let request = RequestView {
+    let service =
+        target.map(|(name, _)| rules.resolve_service(Some(name.as_str().as_bytes()), None, None));
+    let asked = Request {
+        rules: &rules,
+        at,
         service,
         headers: &headers,
+        breakers: Imagined::default(),
     };
-    let decision = decide(&rules, &traffic, &request, &mut Imagined);
-    traffic_reasons(&rules, &traffic, at, &mut reasons);
-    let reached = target.is_some();
+    let mut explanation = decided(asked, &mut reasons);
+    if let Some((name, service)) = target
+        && explanation.refused.is_none()
+    {
+        let version = explanation.version.as_deref();
+        let cluster = match version {
+            Some(label) if label != names::STABLE => format!("{name}|{label}"),
+            _ => name.to_string(),
+        };
+        explanation.endpoints = endpoints::sent(&cluster, service, version, &zone);
+        reasons.push(endpoints::sentence(&cluster, &explanation.endpoints, &zone));
+        explanation.cluster = Some(cluster);
+    }
+    explanation.reasons = reasons;
+    Ok(explanation)
+}
+
+fn at(question: &Question) -> Result<Option<WallTime>, QuestionError> {
+    let at = question.at.as_deref().map(parse_instant).transpose();
+    at.map_err(|error| QuestionError(format!("at: {error}")))
+}
+
+/// A request at the filter.
+struct Request<'a> {
+    rules: &'a Rules,
+    at: WallTime,
+    /// None: it never comes to a decision.
+    service: Option<ServiceId>,
+    headers: &'a GivenHeaders,
+    breakers: Imagined<'a>,
+}
+
+/// What the filter decides, but for where Envoy then sends it.
+fn decided(request: Request<'_>, reasons: &mut Vec<String>) -> Explanation {
+    let Request {
+        rules,
+        at,
+        service,
+        headers,
+        mut breakers,
+    } = request;
+    let traffic = rules.traffic_at(at);
+    let view = RequestView {
+        service: service.unwrap_or(ServiceId::Other),
+        headers,
+    };
+    let decision = decide(rules, &traffic, &view, &mut breakers);
+    traffic_reasons(rules, &traffic, at, reasons);
+    let reached = service.is_some();
     let refusal = match &decision.verdict {
         Verdict::Refuse { reason, .. } => Some(*reason),
         Verdict::Proceed { .. } => None,
     };
-    let refused = refusal.is_some();
+    let asked = Asked {
+        rules,
+        traffic: &traffic,
+        decision: &decision,
+        breakers: &breakers,
+        at,
+    };
     if reached {
-        let asked = Asked {
-            rules: &rules,
-            traffic: &traffic,
-            decision: &decision,
-            service: target.map(|(_, service)| service),
-            at,
-        };
-        decision_reasons(&asked, &mut reasons);
+        decision_reasons(&asked, reasons);
     }
-    let version = decision
-        .version_header
-        .filter(|_| reached)
-        .map(str::to_string);
-    Ok(Explanation {
+    let known = rules.service(decision.service);
+    Explanation {
         at: rules.timetable().zone().rfc3339(at),
-        service: target.map(|(name, _)| name.to_string()),
+        service: known.map(|service| service.name.to_string()),
         traffic_state: traffic.state.as_str(),
-        window: window(&rules, &traffic),
-        festival: festival(&rules, &traffic),
+        window: window(rules, &traffic),
+        festival: festival(rules, &traffic),
         multiplier: traffic.multiplier.as_f64(),
         festival_factor: traffic.factor.as_f64(),
-        class: target.map(|_| decision.class.to_string()),
-        limits: limits(&rules, &traffic, &decision),
+        class: service.map(|_| decision.class.to_string()),
+        limits: limits(rules, &traffic, &decision),
         shed: refusal == Some(Reason::Shed),
         refused: refusal.map(Reason::as_str),
         would_be_refused: decision.observed.map(Reason::as_str),
-        breaker: breaker(&rules, &traffic, &decision).filter(|_| reached),
-        canary: canary(&rules, &decision, at).filter(|_| reached),
-        cluster: target
-            .filter(|_| !refused)
-            .map(|(name, _)| match version.as_deref() {
-                Some(label) if label != names::STABLE => format!("{name}|{label}"),
-                _ => name.to_string(),
-            }),
-        version,
+        breaker: breaker(&asked).filter(|_| reached),
+        version: decision
+            .version_header
+            .filter(|_| reached)
+            .map(str::to_string),
+        canary: canary(rules, &decision, at).filter(|_| reached),
+        cluster: None,
+        endpoints: Vec::new(),
         headers: decision
             .request_headers(&traffic)
-            .filter(|_| reached && !refused)
+            .filter(|_| reached && refusal.is_none())
             .map(|(name, value)| (name, value.to_string()))
             .collect(),
-        reasons,
-    })
+        reasons: Vec::new(),
+    }
 }
 
 fn zone(question: &Question) -> Result<Option<ZoneName>, QuestionError> {

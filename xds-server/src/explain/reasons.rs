@@ -1,8 +1,9 @@
 //! Why, one sentence each, in the order of the decision.
 
 use policy::{
+    breaker::BreakerState,
     canary::{DrawSource, Fallback},
-    decision::{CellRules, Decision, LimitId, Rules, ServiceId, Verdict},
+    decision::{CellId, CellRules, Decision, LimitId, Rules, ServiceId, Verdict},
     limit::Limit,
     names,
     time::{WallTime, format_duration},
@@ -10,8 +11,10 @@ use policy::{
 };
 use serde_json::{Value, json};
 
-use super::ramp::Standing;
-use crate::mesh::Service;
+use super::{
+    imagined::{Imagined, Said},
+    ramp::Standing,
+};
 
 pub(super) fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
     let window = rules.timetable().windows().get(traffic.window?)?;
@@ -63,7 +66,7 @@ pub(super) struct Asked<'a> {
     pub(super) rules: &'a Rules,
     pub(super) traffic: &'a Traffic,
     pub(super) decision: &'a Decision<'a>,
-    pub(super) service: Option<&'a Service>,
+    pub(super) breakers: &'a Imagined<'a>,
     pub(super) at: WallTime,
 }
 
@@ -76,16 +79,7 @@ pub(super) fn decision_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     if let Some(standing) = Standing::of(rules, decision, asked.at).filter(|_| !refused(decision)) {
         reasons.push(standing.sentence());
     }
-    if let Some(cell) = cell(rules, decision) {
-        let observes = match cell.observe {
-            true => "; it only observes: open, it would refuse nothing",
-            false => "",
-        };
-        reasons.push(format!(
-            "circuit breaker {} is taken as closed; each Envoy knows its own{observes}",
-            cell.shared_key
-        ));
-    }
+    reasons.extend(breaker_reason(asked));
     if let Verdict::Refuse {
         status,
         reason,
@@ -103,15 +97,40 @@ pub(super) fn decision_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     }
 }
 
+fn breaker_reason(asked: &Asked<'_>) -> Option<String> {
+    let (id, cell) = cell(asked)?;
+    let key = &cell.shared_key;
+    let observes = match cell.observe {
+        true => "; it only observes: open, it would refuse nothing",
+        false => "",
+    };
+    let state = match asked.breakers.said(id) {
+        None => "is taken as closed; each Envoy knows its own".into(),
+        Some(Said::Is(BreakerState::HalfOpen)) => {
+            "is half-open in this Envoy: a few requests pass as probes, all others are refused; taken as a probe"
+                .into()
+        }
+        Some(Said::Is(state)) => format!("is {state} in this Envoy"),
+        Some(Said::OneOfThemIs(state)) => format!(
+            "may be {state}: one class of its service and version is, and this Envoy's gauge does not say \
+             which; taken as closed"
+        ),
+        Some(Said::Nothing) => "is taken as closed: this Envoy shows no gauge of it".into(),
+    };
+    Some(format!("circuit breaker {key} {state}{observes}"))
+}
+
 fn refused(decision: &Decision<'_>) -> bool {
     matches!(decision.verdict, Verdict::Refuse { .. })
 }
 
 fn canary_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
-    let split = asked.service.and_then(|service| service.canary.as_ref());
-    let (Some(split), Some(canary)) = (split, &asked.decision.canary) else {
+    let service = asked.rules.service(asked.decision.service);
+    let rules = service.and_then(|service| service.canary.as_ref());
+    let (Some(rules), Some(canary)) = (rules, &asked.decision.canary) else {
         return;
     };
+    let split = &rules.split;
     let weight = canary.weight.percent();
     let draw = &canary.draw;
     reasons.push(match (draw.source, draw.bucket) {
@@ -143,6 +162,12 @@ fn canary_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
             "the canary only observes: this request would be served by {would}, all are by stable"
         ));
     }
+    if canary.fell_back {
+        reasons.push(format!(
+            "the breaker of {} is open in this Envoy: stable serves this request in its place",
+            split.version
+        ));
+    }
     reasons.push(format!(
         "fallback: {}: while the canary's breaker is open, {}",
         split.fallback.as_str(),
@@ -158,11 +183,13 @@ fn canary_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
 
 fn class_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     let class = asked.decision.class;
-    let own = asked.service.is_some_and(|service| service.class == *class);
-    let from = if own {
-        "the service's own"
-    } else {
-        "the first of traffic_classes that matches"
+    let rules = asked.rules;
+    let service = rules.service(asked.decision.service);
+    let own = service.and_then(|service| rules.class(service.class));
+    let from = match own {
+        None => "of requests to no service that the filter knows",
+        Some(own) if own.name == *class => "the service's own",
+        Some(_) => "the first of traffic_classes that matches",
     };
     reasons.push(format!("class {class}: {from}"));
 }
@@ -267,16 +294,22 @@ fn limit_of(rules: &Rules, service: ServiceId) -> Option<LimitId> {
     rules.service(service)?.limit
 }
 
-fn cell<'r>(rules: &'r Rules, decision: &Decision<'_>) -> Option<&'r CellRules> {
-    match decision.verdict {
-        Verdict::Proceed { cell: Some(id), .. } => rules.cell(id),
+/// The breaker that admitted the request.
+fn cell<'a>(asked: &Asked<'a>) -> Option<(CellId, &'a CellRules)> {
+    match asked.decision.verdict {
+        Verdict::Proceed { cell: Some(id), .. } => Some((id, asked.rules.cell(id)?)),
         _ => None,
     }
 }
 
-pub(super) fn breaker(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Option<Value> {
-    let cell = cell(rules, decision)?;
-    let rules = cell.rules.at(traffic);
+pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
+    let (id, cell) = cell(asked)?;
+    let state = match asked.breakers.said(id) {
+        Some(Said::Is(state)) => state.as_str(),
+        Some(Said::OneOfThemIs(_) | Said::Nothing) => "unknown",
+        None => BreakerState::Closed.as_str(),
+    };
+    let rules = cell.rules.at(asked.traffic);
     let error_rate = rules.error_rate.as_ref().map(|rate| {
         json!({
             "percent": rate.percent.percent(),
@@ -293,7 +326,7 @@ pub(super) fn breaker(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>)
         })
     });
     Some(json!({
-        "state": "closed",
+        "state": state,
         "consecutive_failures": rules.consecutive_failures,
         "error_rate": error_rate,
         "slow_calls": slow_calls,

@@ -86,7 +86,9 @@ fn through<'m>(
     let Some(route) = gateway.route(&host, headers) else {
         return (
             None,
-            format!("gateway {name} has no route for {request}: 404"),
+            format!(
+                "gateway {name} has no route for {request}: 404, or status 12 to a gRPC client"
+            ),
         );
     };
     let number = gateway

@@ -180,3 +180,32 @@ fn what_envoy_marks_is_known() {
         assert!(marked.contains(&format!("{tls}.{field}")), "{field}");
     }
 }
+
+#[test]
+fn what_an_envoy_shows_is_looked_through_once_more() {
+    let subject = Subject::new();
+    let secret = json!({"name": "orders", "tls_certificate": tls(KEY)["common_tls_context"]["tls_certificates"][0]});
+    let shown = subject
+        .redactor
+        .shown_by_envoy(ResourceType::Secret, &secret);
+    let shown = shown.unwrap();
+    assert_eq!(
+        shown["tls_certificate"]["private_key"]["inline_string"],
+        REDACTED
+    );
+    assert!(!shown.to_string().contains("canary"));
+    let unknown = json!({"name": "orders", "no_such_field": KEY});
+    assert_eq!(
+        subject
+            .redactor
+            .shown_by_envoy(ResourceType::Secret, &unknown),
+        None
+    );
+}
+
+#[test]
+fn long_texts_are_told_by_their_length() {
+    let mut shown = json!({"code": ["a".repeat(70_000), "short"]});
+    shorten(&mut shown);
+    assert_eq!(shown, json!({"code": ["[70000 bytes]", "short"]}));
+}

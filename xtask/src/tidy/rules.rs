@@ -193,13 +193,19 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/proxies",
-        may_use: Some(&["discovery", "fleet", "metrics", "resource"]),
+        may_use: Some(&["discovery", "fleet", "metrics", "redact", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/dump",
+        may_use: Some(&["redact", "resource"]),
         never: WORLD,
         why: PURE,
     },
     ModuleRule {
         module: "xds-server/src/explain",
-        may_use: Some(&["compile", "mesh", "resource"]),
+        may_use: Some(&["compile", "dump", "mesh", "resource"]),
         never: WORLD,
         why: PURE,
     },

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::cli::output::columns;
+use crate::cli::output::{columns, printable};
 
 /// In the order in which a change is sent.
 const TYPES: [&str; 7] = ["CDS", "EDS", "SDS", "RTDS", "ECDS", "LDS", "RDS"];
@@ -191,30 +191,17 @@ fn worst<'p>(proxy: &'p Value, name: &str) -> Option<&'p Value> {
     states.min_by_key(rank)
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) if text.is_empty() => "-".into(),
         Value::String(text) => printable(text),
         other => other.to_string(),
     }
-}
-
-/// A node says what it likes of itself; a terminal must not obey it.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                '\u{fffd}'
-            } else {
-                character
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
