@@ -5,6 +5,7 @@
 //! The tests share one server: each has a node of its own, and resources that only this node is sent.
 
 mod abuse;
+mod apart;
 mod crowds;
 mod delta;
 mod every;

@@ -31,7 +31,7 @@ pub use payload::Payload;
 pub use position::{NAME_BYTES_MAX, NAMES_MAX, Position};
 pub use refusals::Refused;
 pub use request::{Asked, Message, Request, RequestError};
-pub use session::{Others, Response, STREAM_NAME_BYTES_MAX, Session};
+pub use session::{Endpoints, Others, Response, STREAM_NAME_BYTES_MAX, Session};
 pub use track::{Answer, Held, Nack, Status};
 
 /// A resource's name.

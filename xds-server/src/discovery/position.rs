@@ -124,7 +124,7 @@ impl Position {
     }
 
     /// Whether it has a resource of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.known.get(name).is_some_and(Known::is_there)
     }
 

@@ -7,7 +7,7 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    Asked, Interest, Memo, Name, Payload, Request, RequestError, Variant,
+    Asked, Interest, Memo, Name, Payload, Position, Request, RequestError, Variant,
     position::{Removals, WILDCARD},
     track::{Answer, Held, Status, Track},
 };
@@ -51,6 +51,19 @@ pub struct Others {
     pub missing: Arc<[Name]>,
     /// They hold something back because of such a cluster, and go on using what the view may not have.
     pub holding: bool,
+    /// Where the endpoints are that new clusters of this stream need.
+    pub endpoints: Endpoints,
+}
+
+/// What other streams of the same node have of the endpoints of the new clusters that this one told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoints {
+    /// No other stream has endpoints: there is none to wait for.
+    NotThere,
+    /// Some are not accepted yet.
+    Awaited,
+    /// All were answered for.
+    Answered,
 }
 
 impl Default for Others {
@@ -61,6 +74,7 @@ impl Default for Others {
             used: true,
             missing: Arc::default(),
             holding: false,
+            endpoints: Endpoints::NotThere,
         }
     }
 }
@@ -199,6 +213,19 @@ impl Session {
     /// Whether the client uses nothing any more that the newest view does not have.
     pub fn has_used(&self) -> bool {
         self.phase > Phase::Make && !self.is_holding() && self.answered(&ResourceType::IN_ORDER)
+    }
+
+    /// New clusters that the client was told, and whose endpoints it must have before a route names them.
+    pub fn warming(&self) -> impl Iterator<Item = &Name> {
+        let told = self.warming.iter().flat_map(|told| &told.new);
+        let is_there = |kind, name: &Name| self.view.get(kind, name).is_some();
+        told.filter(move |name| is_there(Cluster, name) && is_there(ClusterLoadAssignment, name))
+    }
+
+    /// Where the client stood with its endpoints when it had last answered.
+    pub fn answered_endpoints(&self) -> Option<&Arc<Position>> {
+        let status = &self.track(ClusterLoadAssignment)?.status;
+        Some(status.before.as_ref().unwrap_or(&status.position))
     }
 
     /// Clusters that the client rejected, and of which it has no version.
@@ -407,12 +434,10 @@ impl Session {
         if !self.answered(&MADE) {
             return false;
         }
-        let endpoints = self.track(ClusterLoadAssignment);
-        let knows = |name: &Name| {
-            let there = self.view.get(ClusterLoadAssignment, name).is_some();
-            !there || endpoints.is_some_and(|track| track.status.position.has(name))
-        };
-        self.warming.iter().all(|told| told.new.iter().all(knows))
+        match self.track(ClusterLoadAssignment) {
+            Some(track) => self.warming().all(|name| track.status.position.has(name)),
+            None => self.others.endpoints != Endpoints::Awaited,
+        }
     }
 
     fn answered(&self, kinds: &[ResourceType]) -> bool {
@@ -476,15 +501,17 @@ impl Session {
             Cluster => {
                 // A changed cluster warms like a new one, and waits for endpoints that Envoy does not
                 // always ask for again.
+                let mut has_endpoints = self.others.endpoints != Endpoints::NotThere;
                 if let Some(endpoints) = self.track_mut(ClusterLoadAssignment) {
+                    has_endpoints = true;
                     if !payload.changed.is_empty() {
                         let from = &endpoints.status.position;
                         let to = memo.again(from, Some(&payload.changed), payload);
                         endpoints.moved(to);
                     }
-                    if self.phase != Phase::Settled && !payload.new.is_empty() {
-                        self.warming.push(Arc::clone(payload));
-                    }
+                }
+                if has_endpoints && self.phase != Phase::Settled && !payload.new.is_empty() {
+                    self.warming.push(Arc::clone(payload));
                 }
             }
             Listener if !payload.changed.is_empty() => {

@@ -4,7 +4,7 @@ mod rejections;
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Interest, Memo, Others, Request, Response, Session, Variant};
+use super::{Endpoints, Interest, Memo, Others, Request, Response, Session, Variant};
 use crate::resource::{Resource, ResourceType, View};
 
 use ResourceType::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
@@ -649,6 +649,54 @@ fn on_streams_of_single_types_routes_wait_for_clusters_and_removals_for_routes()
             "cds s@1"
         };
         assert_eq!(told_by(&mut clusters, true, true), [removal]);
+    }
+}
+
+#[test]
+fn on_its_own_stream_a_new_cluster_is_made_when_another_stream_has_its_endpoints() {
+    let (without, with) = without_and_with_canary();
+    let others = |endpoints| Others {
+        endpoints,
+        ..Others::default()
+    };
+    let served = |variant, endpoints| {
+        let mut clusters = Stream::new(variant, &without);
+        match clusters.delta {
+            true => clusters.change(Cluster, &[], &[]),
+            false => clusters.ask(Cluster, &[]),
+        };
+        clusters.answer(Cluster, &[], None);
+        clusters.session.expect(others(endpoints));
+        clusters.see(&with);
+        clusters
+    };
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        // No stream of the node has endpoints: there is nothing to wait for.
+        let mut clusters = served(variant, Endpoints::NotThere);
+        clusters.answer(Cluster, &[], None);
+        assert!(clusters.session.has_made());
+
+        let mut clusters = served(variant, Endpoints::Answered);
+        let warming: Vec<&str> = clusters.session.warming().map(|name| &**name).collect();
+        assert_eq!(warming, ["s|v2"]);
+        let tell = |clusters: &mut Stream, endpoints| {
+            clusters
+                .session
+                .on_others(others(endpoints), &mut Vec::new());
+        };
+        tell(&mut clusters, Endpoints::Awaited);
+        clusters.answer(Cluster, &[], None);
+        assert!(!clusters.session.has_made());
+        tell(&mut clusters, Endpoints::Answered);
+        assert!(clusters.session.has_made());
+        assert_eq!(clusters.session.warming().count(), 0);
+
+        // Nor is that waited for for ever.
+        let mut clusters = served(variant, Endpoints::Awaited);
+        clusters.answer(Cluster, &[], None);
+        assert!(clusters.session.is_waiting() && !clusters.session.has_made());
+        clusters.lose_patience();
+        assert!(clusters.session.has_made());
     }
 }
 

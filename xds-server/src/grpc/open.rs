@@ -110,7 +110,7 @@ impl Open {
                 self.status.refresh(kind, status);
             }
         }
-        if let Some(peer) = &self.peer {
+        if let Some(peer) = &mut self.peer {
             peer.report(self.update, &self.session);
         }
     }
@@ -129,6 +129,11 @@ impl Open {
         }
         self.session.on_view(update.view, responses);
         self.report();
+        if let Some(peer) = &self.peer {
+            // What it has just told may await endpoints, which only another stream knows.
+            self.session
+                .on_others(peer.others(update.number), responses);
+        }
         let told = responses.iter().skip(before);
         self.converging
             .extend(told.map(|response| response.payload.kind));

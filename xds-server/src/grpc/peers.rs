@@ -2,8 +2,12 @@
 //!
 //! On ADS one stream keeps the order between types by itself. On separate streams the server does what
 //! can be done: listeners and routes wait until the node's streams of clusters, endpoints and secrets
-//! have accepted the same state, and those take nothing away before listeners and routes have accepted
-//! it. What a client does between two streams, such as warming a new cluster, no server can see.
+//! have accepted the same state, and until the endpoints of each new cluster were answered for on a stream
+//! that is perhaps opened for them; and those take nothing away before listeners and routes have accepted
+//! it. An Envoy has a stream for each cluster's endpoints, so there may be thousands.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -16,9 +20,11 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::{
-    discovery::{Name, Others, Session},
+    discovery::{Endpoints, Name, Others, Position, Session},
     resource::{NodeKey, ResourceType},
 };
+
+use ResourceType::{Cluster, ClusterLoadAssignment};
 
 /// By node.
 #[derive(Default)]
@@ -27,9 +33,12 @@ pub(super) struct Peers {
 }
 
 struct Node {
-    streams: Mutex<HashMap<u64, Progress>>,
+    streams: Mutex<Streams>,
     changed: watch::Sender<()>,
 }
+
+/// By number.
+type Streams = HashMap<u64, Progress>;
 
 /// How far one stream is: numbers of updates.
 struct Progress {
@@ -42,6 +51,10 @@ struct Progress {
     missing: Arc<[Name]>,
     /// Something is held back.
     holding: bool,
+    /// New clusters whose endpoints no stream has answered for.
+    awaited: Vec<Name>,
+    /// What the client has of endpoints, as far as it has answered.
+    endpoints: Option<Arc<Position>>,
 }
 
 /// One stream among its node's.
@@ -52,6 +65,8 @@ pub(super) struct Peer {
     node: Arc<Node>,
     changes: WatchStream<()>,
     peers: Arc<Peers>,
+    /// The update, and how many clusters were warming, when it was noted last which endpoints they await.
+    warming: (u64, usize),
 }
 
 impl Peers {
@@ -80,6 +95,8 @@ impl Peers {
             used: update,
             missing: Arc::default(),
             holding: false,
+            awaited: Vec::new(),
+            endpoints: None,
         };
         lock(&node.streams).insert(number, progress);
         Peer {
@@ -89,6 +106,7 @@ impl Peers {
             changes: WatchStream::from_changes(node.changed.subscribe()),
             node,
             peers: Arc::clone(self),
+            warming: (update, 0),
         }
     }
 }
@@ -116,18 +134,27 @@ impl Peer {
                 .map(|(_, other)| Arc::clone(&other.missing))
                 .unwrap_or_default(),
             holding: others().any(|(_, other)| other.holding),
+            endpoints: match streams.get(&self.number) {
+                _ if !others().any(|(_, other)| other.kind == ClusterLoadAssignment) => {
+                    Endpoints::NotThere
+                }
+                Some(own) if !own.awaited.is_empty() => Endpoints::Awaited,
+                _ => Endpoints::Answered,
+            },
         }
     }
 
     /// Tells the others how far this one is with an update.
-    pub(super) fn report(&self, update: u64, session: &Session) {
-        let mut streams = lock(&self.node.streams);
+    pub(super) fn report(&mut self, update: u64, session: &Session) {
+        let node = Arc::clone(&self.node);
+        let mut streams = lock(&node.streams);
+        let slowest = slowest(&streams);
+        let mut went_on = self.note_endpoints(&mut streams, update, session);
         let Some(progress) = streams.get_mut(&self.number) else {
             return;
         };
-        let before = (progress.made, progress.used);
         let missing: Arc<[Name]> = session.missing().cloned().collect();
-        let told = (&progress.missing, progress.holding) == (&missing, session.is_holding());
+        went_on |= (&progress.missing, progress.holding) != (&missing, session.is_holding());
         progress.missing = missing;
         progress.holding = session.is_holding();
         if session.has_made() {
@@ -136,12 +163,60 @@ impl Peer {
         if session.has_used() {
             progress.used = update;
         }
-        let went_on = !told || before != (progress.made, progress.used);
+        // Who waits waits for all, so nobody need be woken by any but the last.
+        went_on |= slowest != self::slowest(&streams);
         drop(streams);
         if went_on {
-            self.node.changed.send_replace(());
+            node.changed.send_replace(());
         }
     }
+
+    /// Notes which new clusters await endpoints, and which endpoints are there. Whether that was the last
+    /// that was awaited.
+    fn note_endpoints(&mut self, streams: &mut Streams, update: u64, session: &Session) -> bool {
+        let warming = (update, session.warming().count());
+        if self.kind == Cluster && self.warming != warming {
+            self.warming = warming;
+            let is_there = |name: &Name| {
+                let mut positions = streams.values().filter_map(|one| one.endpoints.as_ref());
+                positions.any(|position| position.has(name))
+            };
+            let awaited = session.warming().filter(|name| !is_there(name));
+            let awaited = awaited.cloned().collect();
+            if let Some(own) = streams.get_mut(&self.number) {
+                own.awaited = awaited;
+            }
+            return false;
+        }
+        let Some(position) = session.answered_endpoints() else {
+            return false;
+        };
+        if let Some(own) = streams.get_mut(&self.number) {
+            let known = own.endpoints.replace(Arc::clone(position));
+            if known.is_some_and(|known| Arc::ptr_eq(&known, position)) {
+                return false;
+            }
+        }
+        let mut was_last = false;
+        for other in streams.values_mut().filter(|one| !one.awaited.is_empty()) {
+            other.awaited.retain(|name| !position.has(name));
+            was_last |= other.awaited.is_empty();
+        }
+        was_last
+    }
+}
+
+/// How far the slowest stream is with what others need, and with what uses it.
+fn slowest(streams: &Streams) -> (u64, u64) {
+    let made = streams.values().filter(|one| one.kind.is_named_by_others());
+    let used = streams
+        .values()
+        .filter(|one| !one.kind.is_named_by_others());
+    let (made, used) = (made.map(|one| one.made), used.map(|one| one.used));
+    (
+        made.min().unwrap_or(u64::MAX),
+        used.min().unwrap_or(u64::MAX),
+    )
 }
 
 impl Drop for Peer {
