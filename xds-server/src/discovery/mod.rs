@@ -26,6 +26,7 @@ mod stories;
 
 use std::sync::Arc;
 
+pub use known::Has;
 pub use memo::Memo;
 pub use payload::Payload;
 pub use position::{NAME_BYTES_MAX, NAMES_MAX, Position};

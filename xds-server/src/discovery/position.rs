@@ -6,7 +6,7 @@ use std::{mem, sync::Arc};
 
 use super::{
     Interest, Name, Payload, RequestError, Variant,
-    known::{Known, version_of},
+    known::{Has, Known, version_of},
     payload::Contents,
     sorted::{Named, Side, Sorted, side_by_side},
 };
@@ -94,11 +94,14 @@ impl Position {
         self.names.len()
     }
 
-    /// What it was sent on this stream.
-    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.known.iter().filter_map(|known| match known {
-            Known::Sent(resource) => Some(resource),
-            Known::Absent(_) | Known::Kept { .. } => None,
+    /// What it has, or was sent, by name; and the names that it wants and has nothing under.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Has<'_>)> {
+        let both = side_by_side(self.known.iter(), self.names.iter(), |known, name| {
+            known.name().cmp(name)
+        });
+        both.map(|side| match side {
+            Side::Left(known) | Side::Both(known, _) => (known.name(), known.shown()),
+            Side::Right(name) => (&**name, Has::Nothing),
         })
     }
 
@@ -317,12 +320,12 @@ impl Position {
 
     /// What the client must be told now, and where it stands then.
     pub(super) fn told(self: &Arc<Self>, collection: &Collection, removals: Removals) -> Told {
-        let position = self.without_gone(collection);
+        let position = self.facing(collection);
         let contents = position.difference(collection, removals);
         if contents.is_nothing() && !position.owed {
             return Told::nothing(position);
         }
-        let next = position.after(&contents);
+        let next = position.after(&contents, collection);
         let version = version_of(&next.known).into();
         let payload = Payload::new(self.kind, self.variant, version, contents);
         Told {
@@ -331,15 +334,24 @@ impl Position {
         }
     }
 
-    /// State of the world has no word for removals of most types: what comes back is told anew.
-    fn without_gone(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
-        let forgets = self.variant == Variant::StateOfTheWorld && !self.kind.is_full_state();
-        let gone = |known: &Known| collection.get(known.name()).is_none();
-        if !forgets || !self.known.iter().any(gone) {
+    /// State of the world has no word for removals of most types: what comes back is told anew. Nor has it
+    /// a word for what is not there, which is noted for who looks at the fleet.
+    fn facing(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
+        if self.variant != Variant::StateOfTheWorld {
+            return Arc::clone(self);
+        }
+        let forgets = !self.kind.is_full_state();
+        let is_missing = |name: &str| collection.get(name).is_none();
+        let is_gone = |known: &Known| forgets && known.is_there() && is_missing(known.name());
+        let names = self.names.iter().filter(|name| is_missing(name));
+        let absent = names.filter(|name| self.known.get(name).is_none_or(is_gone));
+        let absent: Vec<Known> = absent.cloned().map(Known::Absent).collect();
+        if absent.is_empty() && !self.known.iter().any(is_gone) {
             return Arc::clone(self);
         }
         let mut position = Self::clone(self);
-        position.known.retain(|known| !gone(known));
+        position.known.retain(|known| !is_gone(known));
+        position.known.put(Sorted::new(absent));
         Arc::new(position)
     }
 
@@ -412,7 +424,7 @@ impl Position {
     }
 
     /// Where the client stands once it has these.
-    fn after(&self, contents: &Contents) -> Self {
+    fn after(&self, contents: &Contents, collection: &Collection) -> Self {
         let mut next = self.clone();
         next.owed = false;
         next.resumed = None;
@@ -420,6 +432,11 @@ impl Position {
         let sent = Sorted::new(sent.collect());
         if self.variant == Variant::StateOfTheWorld && self.kind.is_full_state() {
             next.known = sent;
+            let absent = self.names.iter();
+            let absent = absent.filter(|name| collection.get(name).is_none());
+            let absent = absent.filter(|name| !next.known.contains(name));
+            let absent = absent.cloned().map(Known::Absent).collect();
+            next.known.put(Sorted::new(absent));
             return next;
         }
         if !contents.removed.is_empty() {

@@ -13,6 +13,10 @@ pub struct Refused {
     pub name: Name,
     /// The version.
     pub version: Box<str>,
+    /// Version of the response in which it came.
+    pub response: Arc<str>,
+    /// The client's words.
+    pub message: Arc<str>,
     /// The client has another version, which it accepted; or nobody knows that it has none.
     pub usable: bool,
     /// That one, when it was sent on this stream.
@@ -53,6 +57,7 @@ impl Refusals {
         let any_named = candidates.iter().copied().any(|one| named(&one));
         let certain = candidates.len() == 1 || any_named;
         let is_first = before.known() == 0;
+        let words: Arc<str> = message.into();
         let mut all = self.all.to_vec();
         for resource in candidates {
             if any_named && !named(&resource) {
@@ -64,12 +69,16 @@ impl Refusals {
             let refused = match earlier {
                 Some(earlier) => Refused {
                     version: resource.version.clone(),
+                    response: Arc::clone(&payload.version),
+                    message: Arc::clone(&words),
                     certain,
                     ..earlier.clone()
                 },
                 None => Refused {
                     name: Arc::clone(&resource.name),
                     version: resource.version.clone(),
+                    response: Arc::clone(&payload.version),
+                    message: Arc::clone(&words),
                     usable: before.has(&resource.name) || (is_first && !certain),
                     had: before.sent(&resource.name).cloned(),
                     certain,
@@ -127,7 +136,8 @@ impl Refusals {
 }
 
 impl Position {
-    pub(super) fn knows(&self, resource: &Arc<Resource>) -> bool {
+    /// Whether it has this resource in this version.
+    pub fn knows(&self, resource: &Arc<Resource>) -> bool {
         self.known_of(&resource.name)
             .is_some_and(|known| known.has(resource))
     }

@@ -472,6 +472,7 @@ impl Session {
             let before = Arc::clone(&track.status.position);
             track.sent(nonce, payload, &before);
         }
+        let is_moved = !Arc::ptr_eq(&track.status.position, &told.to);
         track.moved(told.to);
         let nothing_left = removals == Removals::Tell || {
             let position = &track.status.position;
@@ -481,7 +482,8 @@ impl Session {
         };
         track.done = nothing_left.then(|| Arc::clone(&collection));
         let Some(payload) = told.payload else {
-            if nothing_left && track.is_mended() {
+            let is_mended = nothing_left && track.is_mended();
+            if (is_mended || is_moved) && !self.noted.contains(&kind) {
                 self.noted.push(kind);
             }
             return;
