@@ -16,6 +16,7 @@ mod route;
 mod secret;
 mod shelf;
 mod tls;
+mod twice;
 
 #[cfg(test)]
 mod tests;
