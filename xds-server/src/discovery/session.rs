@@ -2,16 +2,23 @@
 //!
 //! Make before break: clusters first, without taking any away; then what they need; then, once the
 //! client has answered for those, what names them; and only when that is answered too, removals.
-//! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered.
+//! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered. `order` walks
+//! through that, `held` knows what waits because of what a client rejected.
+
+mod held;
+mod order;
 
 use std::{mem, sync::Arc};
 
+use held::lift_what_is_asked_for;
+use order::{MADE, may_answer};
+
 use super::{
-    Asked, Interest, Memo, Name, Payload, Position, Request, RequestError, Variant,
-    position::{Removals, WILDCARD},
-    track::{Answer, Held, Status, Track},
+    Memo, Name, Payload, Request, RequestError, Variant,
+    position::Removals,
+    track::{Answer, Status, Track},
 };
-use crate::resource::{Collection, Resource, ResourceType, View};
+use crate::resource::{ResourceType, View};
 
 use ResourceType::{
     Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Secret,
@@ -88,9 +95,6 @@ fn named_by(kind: ResourceType) -> &'static [ResourceType] {
         _ => &[],
     }
 }
-
-const MADE: [ResourceType; 4] = ResourceType::NAMED_BY_OTHERS;
-const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
 
 /// Bytes of all names that one stream may want, over all types.
 pub const STREAM_NAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -205,41 +209,6 @@ impl Session {
         self.others = others;
     }
 
-    /// Whether the client has accepted what others need of the newest view.
-    pub fn has_made(&self) -> bool {
-        self.phase > Phase::Make && self.answered(&MADE)
-    }
-
-    /// Whether the client uses nothing any more that the newest view does not have.
-    pub fn has_used(&self) -> bool {
-        self.phase > Phase::Make && !self.is_holding() && self.answered(&ResourceType::IN_ORDER)
-    }
-
-    /// New clusters that the client was told, and whose endpoints it must have before a route names them.
-    pub fn warming(&self) -> impl Iterator<Item = &Name> {
-        let told = self.warming.iter().flat_map(|told| &told.new);
-        let is_there = |kind, name: &Name| self.view.get(kind, name).is_some();
-        told.filter(move |name| is_there(Cluster, name) && is_there(ClusterLoadAssignment, name))
-    }
-
-    /// Where the client stood with its endpoints when it had last answered.
-    pub fn answered_endpoints(&self) -> Option<&Arc<Position>> {
-        let status = &self.track(ClusterLoadAssignment)?.status;
-        Some(status.before.as_ref().unwrap_or(&status.position))
-    }
-
-    /// Clusters that the client rejected, and of which it has no version.
-    pub fn missing(&self) -> impl Iterator<Item = &Name> {
-        let clusters = self.track(Cluster).into_iter();
-        clusters.flat_map(Track::unusable)
-    }
-
-    /// Whether something is held back because of what the client rejected.
-    pub fn is_holding(&self) -> bool {
-        let mut tracks = self.tracks.iter();
-        tracks.any(|(_, track)| !track.status.held.is_empty())
-    }
-
     /// Types whose status changed though nothing was sent or answered, since this was asked last.
     pub fn noted(&mut self) -> Vec<ResourceType> {
         mem::take(&mut self.noted)
@@ -334,128 +303,6 @@ impl Session {
         Ok((answer, repeated))
     }
 
-    /// Finds what must wait, since the client rejected what it needs: a listener or route that names a
-    /// cluster of which the client has no version, and the change of a cluster whose good endpoints are not
-    /// here to be told again. Whether that is new.
-    fn hold(&mut self) -> bool {
-        let mut missing: Vec<Name> = self.missing().cloned().collect();
-        missing.extend(self.others.missing.iter().cloned());
-        missing.sort_unstable();
-        let endpoints = self.track(ClusterLoadAssignment).into_iter();
-        let unsendable: Vec<Name> = endpoints.flat_map(Track::unsendable).cloned().collect();
-        let mut changed = false;
-        for (kind, track) in &mut self.tracks {
-            let needs = |resource: &Resource| -> Option<Held> {
-                let (of, because) = match *kind {
-                    Cluster => (
-                        ClusterLoadAssignment,
-                        unsendable.iter().find(|name| **name == resource.name),
-                    ),
-                    _ => {
-                        let mut clusters = resource.clusters.iter();
-                        (
-                            Cluster,
-                            clusters.find(|name| missing.binary_search(name).is_ok()),
-                        )
-                    }
-                };
-                Some(Held {
-                    name: Arc::clone(&resource.name),
-                    kind: of,
-                    because: Arc::clone(because?),
-                })
-            };
-            let position = &track.status.position;
-            let found = if missing.is_empty() && unsendable.is_empty() {
-                Vec::new()
-            } else {
-                let resources = self.view.resources(*kind);
-                let resources =
-                    resources.filter(|one| position.wants(&one.name) && !position.knows(one));
-                resources.filter_map(|one| needs(one)).collect()
-            };
-            if track.hold(found) {
-                changed = true;
-                self.noted.push(*kind);
-            }
-        }
-        changed
-    }
-
-    /// What the client is offered of a type.
-    fn offered(&mut self, kind: ResourceType) -> Arc<Collection> {
-        let view = Arc::clone(&self.view);
-        let collection = view.collection(kind);
-        match self.track_mut(kind) {
-            Some(track) => track.offered(collection, kind.is_full_state()),
-            None => Arc::clone(collection),
-        }
-    }
-
-    /// What a held listener or route goes on using stays.
-    fn removals(&self, kind: ResourceType, removals: Removals) -> Removals {
-        let is_used = kind.is_named_by_others() || kind == ExtensionConfig;
-        match is_used && (self.others.holding || self.is_holding()) {
-            true => Removals::Hold,
-            false => removals,
-        }
-    }
-
-    /// Walks on through the phases as far as the client's answers allow.
-    fn advance(&mut self, force: bool, out: &mut impl Extend<Response>) {
-        let mut force = force;
-        if self.phase == Phase::Make && (force || (self.made() && self.others.made)) {
-            force = false;
-            self.warming.clear();
-            self.phase = Phase::Use;
-            for kind in USED {
-                // A filter goes when the listener that used it has changed: that comes after it here.
-                let removals = match kind {
-                    ExtensionConfig => Removals::Hold,
-                    _ => Removals::Tell,
-                };
-                self.tell(kind, removals, out);
-            }
-        }
-        let used = self.others.used && self.answered(&ResourceType::IN_ORDER);
-        if self.phase == Phase::Use && (force || used) {
-            self.phase = Phase::Break;
-        }
-        if self.phase == Phase::Break {
-            for kind in MADE.into_iter().chain([ExtensionConfig]) {
-                self.tell(kind, Removals::Tell, out);
-            }
-            self.phase = Phase::Settled;
-        }
-    }
-
-    /// Clusters and what they need are accepted, and new clusters know their endpoints.
-    fn made(&self) -> bool {
-        if !self.answered(&MADE) {
-            return false;
-        }
-        match self.track(ClusterLoadAssignment) {
-            Some(track) => self.warming().all(|name| track.status.position.has(name)),
-            None => self.others.endpoints != Endpoints::Awaited,
-        }
-    }
-
-    fn answered(&self, kinds: &[ResourceType]) -> bool {
-        let mut tracks = self.tracks.iter().filter(|(kind, _)| kinds.contains(kind));
-        tracks.all(|(_, track)| !track.status.waiting && !track.rejected)
-    }
-
-    /// Whether nothing is left to tell of this view, removals included.
-    fn all_done(&mut self) -> bool {
-        let view = &self.view;
-        let mut tracks = self.tracks.iter_mut();
-        self.warming.is_empty()
-            && tracks.all(|(kind, track)| {
-                let offered = track.offered(view.collection(*kind), kind.is_full_state());
-                track.is_done(&offered)
-            })
-    }
-
     fn tell(&mut self, kind: ResourceType, removals: Removals, out: &mut impl Extend<Response>) {
         let memo = Arc::clone(&self.memo);
         let collection = self.offered(kind);
@@ -496,66 +343,10 @@ impl Session {
         self.follow_up(&payload);
     }
 
-    /// What others must be told again because of a response.
-    fn follow_up(&mut self, payload: &Arc<Payload>) {
-        let memo = Arc::clone(&self.memo);
-        match payload.kind {
-            Cluster => {
-                // A changed cluster warms like a new one, and waits for endpoints that Envoy does not
-                // always ask for again.
-                let mut has_endpoints = self.others.endpoints != Endpoints::NotThere;
-                if let Some(endpoints) = self.track_mut(ClusterLoadAssignment) {
-                    has_endpoints = true;
-                    if !payload.changed.is_empty() {
-                        let from = &endpoints.status.position;
-                        let to = memo.again(from, Some(&payload.changed), payload);
-                        endpoints.moved(to);
-                    }
-                }
-                if has_endpoints && self.phase != Phase::Settled && !payload.new.is_empty() {
-                    self.warming.push(Arc::clone(payload));
-                }
-            }
-            Listener if !payload.changed.is_empty() => {
-                if let Some(routes) = self.track_mut(RouteConfiguration) {
-                    let to = memo.again(&routes.status.position, None, payload);
-                    routes.moved(to);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// The number of a nonce of this stream; None for a nonce of any other, or for nonsense.
     fn number_of(&self, nonce: &[u8]) -> Option<u64> {
         let (stream, number) = std::str::from_utf8(nonce).ok()?.split_once('.')?;
         let ours = u64::from_str_radix(stream, 16).ok()? == self.stream;
         ours.then(|| number.parse().ok())?
     }
-}
-
-/// While a change is under way, what names other things waits for its turn.
-fn may_answer(kind: ResourceType, phase: Phase) -> bool {
-    phase > Phase::Make || kind.is_named_by_others()
-}
-
-/// What was rejected is told all the same when it is asked for by name, or given up and asked for anew.
-fn lift_what_is_asked_for(track: &mut Track, asked: &Asked) -> Result<(), RequestError> {
-    if !track.refuses() {
-        return Ok(());
-    }
-    let position = Arc::clone(&track.status.position);
-    match asked.interest()? {
-        Interest::Names { .. } => track.lift(|one| position.wants(&one.name)),
-        Interest::Changes {
-            mut subscribe,
-            unsubscribe,
-            ..
-        } => {
-            subscribe.extend(unsubscribe);
-            let all = subscribe.iter().any(|name| **name == *WILDCARD);
-            track.lift(|one| !all && !subscribe.contains(&one.name));
-        }
-    }
-    Ok(())
 }
