@@ -25,6 +25,14 @@ pub struct Refused {
     certain: bool,
 }
 
+impl Refused {
+    fn had_version(&self, version: &str) -> bool {
+        self.had
+            .as_ref()
+            .is_some_and(|had| *had.version == *version)
+    }
+}
+
 /// Sorted by name; each name once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusals {
@@ -63,22 +71,26 @@ impl Refusals {
             if any_named && !named(&resource) {
                 continue;
             }
-            let earlier = self
-                .get(&resource.name)
-                .filter(|one| before.has_refused(one));
+            let earlier = self.get(&resource.name);
+            let (response, message) = (Arc::clone(&payload.version), Arc::clone(&words));
             let refused = match earlier {
-                Some(earlier) => Refused {
+                // It does not take back either what it was offered instead. What there is stays refused.
+                Some(earlier) if earlier.had_version(&resource.version) => Refused {
+                    had: earlier.had.clone().filter(|_| !certain),
+                    ..earlier.clone()
+                },
+                Some(earlier) if before.has_refused(earlier) => Refused {
                     version: resource.version.clone(),
-                    response: Arc::clone(&payload.version),
-                    message: Arc::clone(&words),
+                    response,
+                    message,
                     certain,
                     ..earlier.clone()
                 },
-                None => Refused {
+                _ => Refused {
                     name: Arc::clone(&resource.name),
                     version: resource.version.clone(),
-                    response: Arc::clone(&payload.version),
-                    message: Arc::clone(&words),
+                    response,
+                    message,
                     usable: before.has(&resource.name) || (is_first && !certain),
                     had: before.sent(&resource.name).cloned(),
                     certain,

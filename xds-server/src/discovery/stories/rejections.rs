@@ -252,3 +252,24 @@ fn a_rejected_version_asked_for_with_the_same_names_stays_unsent() {
     let anew = stream.answer(ClusterLoadAssignment, &["a", "b"], None);
     assert_eq!(told(&anew), ["eds a@1"]);
 }
+
+/// "When to send an update": what is offered in place of a rejected version may be rejected as well, and that is no
+/// reason to send the rejected one again.
+#[test]
+fn what_was_offered_instead_and_rejected_too_lets_nothing_rejected_through() {
+    let all = |a, d| view(&[(Cluster, "a", a), (Cluster, "d", d)]);
+    let mut stream = Stream::sotw(&all("1", "1"));
+    stream.ask(Cluster, &[]);
+    stream.answer(Cluster, &[], None);
+    stream.see(&all("bad", "1"));
+    stream.answer(Cluster, &[], Some("no"));
+    assert_eq!(told(&stream.see(&all("bad", "2"))), ["cds a@1 d@2"]);
+    let answered = stream.answer(Cluster, &[], Some("no"));
+    assert!(answered.is_empty(), "{:?}", told(&answered));
+    let refused = &stream.session.status_of(Cluster).unwrap().refused;
+    let refused: Vec<(&str, &str)> = refused
+        .iter()
+        .map(|one| (&*one.name, &*one.version))
+        .collect();
+    assert_eq!(refused, [("a", "bad"), ("d", "2")]);
+}
