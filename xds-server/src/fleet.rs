@@ -13,7 +13,7 @@ use policy::time::WallTime;
 
 use crate::{
     discovery::{self, Has, Held, Position, Variant},
-    metrics::{Metrics, OpenStream, Refused, Service},
+    metrics::{Metrics, OpenStream, Service},
     resource::{Resource, ResourceType},
 };
 
@@ -310,7 +310,6 @@ impl Fleet {
     pub fn admit(self: &Arc<Self>) -> Option<Place> {
         let mut places = lock(&self.places);
         if *places >= self.streams_max {
-            self.metrics.refused(Refused::TooMany);
             return None;
         }
         *places += 1;

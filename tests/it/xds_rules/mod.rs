@@ -8,6 +8,7 @@ mod abuse;
 mod apart;
 mod crowds;
 mod delta;
+mod doors;
 mod every;
 mod names;
 mod order;

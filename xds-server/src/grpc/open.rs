@@ -58,11 +58,13 @@ impl Open {
             variant = ?caller.variant,
             "connected"
         );
+        let (variant, service) = (caller.variant, caller.service);
+        let status = place.taken(caller, clock::now());
         let reader = connection.map(|connection| {
             let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
-            discovery.readers.add(place.number, updates, cut)
+            discovery.readers.add(updates, cut, Arc::clone(&status))
         });
-        let peer = match caller.service {
+        let peer = match service {
             Service::Aggregated => None,
             Service::Single(kind) => {
                 let peers = &discovery.peers;
@@ -73,14 +75,19 @@ impl Open {
             reader,
             peer,
             update: update.number,
-            session: Session::new(memo, caller.variant, place.number, update.view),
-            status: place.taken(caller, clock::now()),
+            session: Session::new(memo, variant, place.number, update.view),
+            status,
             updates: WatchStream::from_changes(subscription.updates.clone()),
             since: update.since,
             converging: Vec::new(),
             node,
             _subscription: subscription,
         }
+    }
+
+    /// What is noted of it.
+    pub(super) fn status(&self) -> &StreamStatus {
+        &self.status
     }
 
     /// The next change of what the node is sent. None when there will be none.
