@@ -112,6 +112,8 @@ pub struct Session {
     others: Others,
     /// Told new clusters, whose endpoints the client must have before a route names them.
     warming: Vec<Arc<Payload>>,
+    /// Of those: names that nobody was told of yet, where the endpoints are on other streams.
+    new_clusters: Vec<Name>,
     /// Types whose status changed though nothing was sent or answered.
     noted: Vec<ResourceType>,
     nonces: u64,
@@ -129,6 +131,7 @@ impl Session {
             phase: Phase::Settled,
             others: Others::default(),
             warming: Vec::new(),
+            new_clusters: Vec::new(),
             noted: Vec::new(),
             nonces: 0,
         }
@@ -218,6 +221,23 @@ impl Session {
     /// calls [`on_patience_over`](Self::on_patience_over).
     pub fn is_waiting(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// Clusters that the client was told and did not have, since this was asked last: their endpoints come on other
+    /// streams of the node.
+    pub fn new_clusters(&mut self) -> Vec<Name> {
+        mem::take(&mut self.new_clusters)
+    }
+
+    /// Whether the client has, or was told, a resource.
+    pub fn has(&self, kind: ResourceType, name: &str) -> bool {
+        let track = self.track(kind);
+        track.is_some_and(|track| track.status.position.has(name))
+    }
+
+    /// What is being told.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
     }
 
     /// Goes on although the client did not answer.

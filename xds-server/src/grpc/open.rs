@@ -105,7 +105,10 @@ impl Open {
             return Poll::Pending;
         };
         ready!(peer.poll_changed(context));
-        self.session.on_others(peer.others(self.update), responses);
+        let again = peer.again(&self.session);
+        self.session.tell_endpoints_again(&again, responses);
+        let others = peer.others(self.update, self.session.view());
+        self.session.on_others(others, responses);
         self.report();
         Poll::Ready(())
     }
@@ -117,8 +120,8 @@ impl Open {
                 self.status.refresh(kind, status);
             }
         }
-        if let Some(peer) = &mut self.peer {
-            peer.report(self.update, &self.session);
+        if let Some(peer) = &self.peer {
+            peer.report(self.update, &mut self.session);
         }
     }
 
@@ -132,18 +135,28 @@ impl Open {
         self.converging.clear();
         self.update = update.number;
         if let Some(peer) = &self.peer {
-            self.session.expect(peer.others(update.number));
+            let others = peer.others(update.number, &update.view);
+            self.session.expect(others);
         }
         self.session.on_view(update.view, responses);
         self.report();
         if let Some(peer) = &self.peer {
             // What it has just told may await endpoints, which only another stream knows.
-            self.session
-                .on_others(peer.others(update.number), responses);
+            let others = peer.others(self.update, self.session.view());
+            self.session.on_others(others, responses);
         }
         let told = responses.iter().skip(before);
         self.converging
             .extend(told.map(|response| response.payload.kind));
+    }
+
+    /// What was waited for did not come in time.
+    pub(super) fn lose_patience(&mut self, responses: &mut VecDeque<Response>) {
+        if let Some(peer) = &self.peer {
+            peer.give_up();
+        }
+        self.session.on_patience_over(responses);
+        self.report();
     }
 
     pub(super) fn answered(

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use crate::{
     discovery::{Endpoints, Name, Others, Position, Session},
-    resource::{NodeKey, ResourceType},
+    resource::{NodeKey, ResourceType, View},
 };
 
 use ResourceType::{Cluster, ClusterLoadAssignment};
@@ -38,7 +38,12 @@ struct Node {
 }
 
 /// By number.
-type Streams = HashMap<u64, Progress>;
+#[derive(Default)]
+struct Streams {
+    all: HashMap<u64, Progress>,
+    /// How often new clusters came that await their endpoints.
+    round: u64,
+}
 
 /// How far one stream is: numbers of updates.
 struct Progress {
@@ -51,10 +56,12 @@ struct Progress {
     missing: Arc<[Name]>,
     /// Something is held back.
     holding: bool,
-    /// New clusters whose endpoints no stream has answered for.
+    /// New clusters that the client was told and whose endpoints no stream has answered for.
     awaited: Vec<Name>,
     /// What the client has of endpoints, as far as it has answered.
     endpoints: Option<Arc<Position>>,
+    /// The newest round of which it has told again what it had told before.
+    round: u64,
 }
 
 /// One stream among its node's.
@@ -65,8 +72,6 @@ pub(super) struct Peer {
     node: Arc<Node>,
     changes: WatchStream<()>,
     peers: Arc<Peers>,
-    /// The update, and how many clusters were warming, when it was noted last which endpoints they await.
-    warming: (u64, usize),
 }
 
 impl Peers {
@@ -97,8 +102,12 @@ impl Peers {
             holding: false,
             awaited: Vec::new(),
             endpoints: None,
+            round: 0,
         };
-        lock(&node.streams).insert(number, progress);
+        let mut streams = lock(&node.streams);
+        let round = streams.round;
+        streams.all.insert(number, Progress { round, ..progress });
+        drop(streams);
         Peer {
             kind,
             number,
@@ -106,7 +115,6 @@ impl Peers {
             changes: WatchStream::from_changes(node.changed.subscribe()),
             node,
             peers: Arc::clone(self),
-            warming: (update, 0),
         }
     }
 }
@@ -117,10 +125,17 @@ impl Peer {
         self.changes.poll_next_unpin(context).map(|_| ())
     }
 
-    /// What the node's other streams have done about an update.
-    pub(super) fn others(&self, update: u64) -> Others {
+    /// What the node's other streams have done about an update, which is this view.
+    pub(super) fn others(&self, update: u64, view: &View) -> Others {
+        let is_there = |name: &Name| {
+            let kinds = [Cluster, ClusterLoadAssignment];
+            kinds.iter().all(|kind| view.get(*kind, name).is_some())
+        };
         let streams = lock(&self.node.streams);
-        let others = || streams.iter().filter(|(number, _)| **number != self.number);
+        let others = || {
+            let streams = streams.all.iter();
+            streams.filter(|(number, _)| **number != self.number)
+        };
         let makes = self.kind.is_named_by_others();
         Others {
             made: makes
@@ -134,23 +149,23 @@ impl Peer {
                 .map(|(_, other)| Arc::clone(&other.missing))
                 .unwrap_or_default(),
             holding: others().any(|(_, other)| other.holding),
-            endpoints: match streams.get(&self.number) {
+            endpoints: match streams.all.get(&self.number) {
                 _ if !others().any(|(_, other)| other.kind == ClusterLoadAssignment) => {
                     Endpoints::NotThere
                 }
-                Some(own) if !own.awaited.is_empty() => Endpoints::Awaited,
+                Some(own) if own.awaited.iter().any(is_there) => Endpoints::Awaited,
                 _ => Endpoints::Answered,
             },
         }
     }
 
     /// Tells the others how far this one is with an update.
-    pub(super) fn report(&mut self, update: u64, session: &Session) {
+    pub(super) fn report(&self, update: u64, session: &mut Session) {
         let node = Arc::clone(&self.node);
         let mut streams = lock(&node.streams);
         let slowest = slowest(&streams);
-        let mut went_on = self.note_endpoints(&mut streams, update, session);
-        let Some(progress) = streams.get_mut(&self.number) else {
+        let mut went_on = self.note_endpoints(&mut streams, session);
+        let Some(progress) = streams.all.get_mut(&self.number) else {
             return;
         };
         let missing: Arc<[Name]> = session.missing().cloned().collect();
@@ -171,45 +186,76 @@ impl Peer {
         }
     }
 
-    /// Notes which new clusters await endpoints, and which endpoints are there. Whether that was the last
-    /// that was awaited.
-    fn note_endpoints(&mut self, streams: &mut Streams, update: u64, session: &Session) -> bool {
-        let warming = (update, session.warming().count());
-        if self.kind == Cluster && self.warming != warming {
-            self.warming = warming;
-            let is_there = |name: &Name| {
-                let mut positions = streams.values().filter_map(|one| one.endpoints.as_ref());
-                positions.any(|position| position.has(name))
-            };
-            let awaited = session.warming().filter(|name| !is_there(name));
-            let awaited = awaited.cloned().collect();
-            if let Some(own) = streams.get_mut(&self.number) {
-                own.awaited = awaited;
+    /// Endpoints that this stream has told and must tell again, since their cluster came anew: what its client had
+    /// of them went with the cluster of that name that there was before. Only an answer to that counts, here or on
+    /// a stream that is opened for it.
+    pub(super) fn again(&self, session: &Session) -> Vec<Name> {
+        let mut streams = lock(&self.node.streams);
+        let Streams { all, round } = &mut *streams;
+        match all.get_mut(&self.number) {
+            Some(own) if self.kind == ClusterLoadAssignment && own.round < *round => {
+                own.round = *round;
             }
+            _ => return Vec::new(),
+        }
+        let awaited = all.values().flat_map(|one| &one.awaited);
+        let mut again: Vec<Name> = awaited
+            .filter(|name| session.has(ClusterLoadAssignment, name))
+            .cloned()
+            .collect();
+        again.sort_unstable();
+        again.dedup();
+        again
+    }
+
+    /// Notes which new clusters await endpoints, and which endpoints are there. Whether somebody waits for that.
+    fn note_endpoints(&self, streams: &mut Streams, session: &mut Session) -> bool {
+        let Streams { all, round } = streams;
+        let Some(own) = all.get_mut(&self.number) else {
             return false;
+        };
+        if self.kind == Cluster {
+            let new = session.new_clusters();
+            let is_new = !new.is_empty();
+            *round += u64::from(is_new);
+            own.awaited.extend(new);
+            // One that is taken away is no more waited for, and new when it comes again.
+            own.awaited.retain(|name| session.has(Cluster, name));
+            return is_new;
         }
         let Some(position) = session.answered_endpoints() else {
             return false;
         };
-        if let Some(own) = streams.get_mut(&self.number) {
-            let known = own.endpoints.replace(Arc::clone(position));
-            if known.is_some_and(|known| Arc::ptr_eq(&known, position)) {
-                return false;
-            }
+        let known = own.endpoints.replace(Arc::clone(position));
+        let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, position));
+        if is_known || own.round < *round {
+            return false;
         }
-        let mut was_last = false;
-        for other in streams.values_mut().filter(|one| !one.awaited.is_empty()) {
+        let mut was_there = false;
+        for other in all.values_mut().filter(|one| !one.awaited.is_empty()) {
+            let before = other.awaited.len();
             other.awaited.retain(|name| !position.has(name));
-            was_last |= other.awaited.is_empty();
+            was_there |= other.awaited.len() < before;
         }
-        was_last
+        was_there
+    }
+
+    /// What this stream awaited it waits for no longer.
+    pub(super) fn give_up(&self) {
+        if let Some(own) = lock(&self.node.streams).all.get_mut(&self.number) {
+            own.awaited.clear();
+        }
     }
 }
 
 /// How far the slowest stream is with what others need, and with what uses it.
 fn slowest(streams: &Streams) -> (u64, u64) {
-    let made = streams.values().filter(|one| one.kind.is_named_by_others());
+    let made = streams
+        .all
+        .values()
+        .filter(|one| one.kind.is_named_by_others());
     let used = streams
+        .all
         .values()
         .filter(|one| !one.kind.is_named_by_others());
     let (made, used) = (made.map(|one| one.made), used.map(|one| one.used));
@@ -223,8 +269,8 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let mut nodes = lock(&self.peers.nodes);
         let mut streams = lock(&self.node.streams);
-        streams.remove(&self.number);
-        if streams.is_empty() {
+        streams.all.remove(&self.number);
+        if streams.all.is_empty() {
             nodes.remove(&self.key);
         }
         drop(streams);

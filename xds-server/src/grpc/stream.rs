@@ -135,8 +135,7 @@ impl Stream {
             self.refused(Refused::BadNode, text, bound);
             return Err(Status::deadline_exceeded(text));
         };
-        open.session.on_patience_over(&mut self.responses);
-        open.report();
+        open.lose_patience(&mut self.responses);
         self.set_deadline();
         Ok(())
     }

@@ -25,7 +25,7 @@ impl Session {
     }
 
     /// New clusters that the client was told, and whose endpoints it must have before a route names them.
-    pub fn warming(&self) -> impl Iterator<Item = &Name> {
+    fn warming(&self) -> impl Iterator<Item = &Name> {
         let told = self.warming.iter().flat_map(|told| &told.new);
         let is_there = |kind, name: &Name| self.view.get(kind, name).is_some();
         told.filter(move |name| is_there(Cluster, name) && is_there(ClusterLoadAssignment, name))
@@ -35,6 +35,18 @@ impl Session {
     pub fn answered_endpoints(&self) -> Option<&Arc<Position>> {
         let status = &self.track(ClusterLoadAssignment)?.status;
         Some(status.before.as_ref().unwrap_or(&status.position))
+    }
+
+    /// Tells endpoints (sorted names) once more.
+    pub fn tell_endpoints_again(&mut self, names: &[Name], out: &mut impl Extend<Response>) {
+        if let Some(endpoints) = self
+            .track_mut(ClusterLoadAssignment)
+            .filter(|_| !names.is_empty())
+        {
+            let to = endpoints.status.position.again(Some(names));
+            endpoints.moved(to);
+            self.tell(ClusterLoadAssignment, Removals::Hold, out);
+        }
     }
 
     /// Walks on through the phases as far as the client's answers allow.
@@ -86,6 +98,7 @@ impl Session {
         let view = &self.view;
         let mut tracks = self.tracks.iter_mut();
         self.warming.is_empty()
+            && self.others.endpoints != Endpoints::Awaited
             && tracks.all(|(kind, track)| {
                 let offered = track.offered(view.collection(*kind), kind.is_full_state());
                 track.is_done(&offered)
@@ -110,6 +123,9 @@ impl Session {
                 }
                 if has_endpoints && self.phase != Phase::Settled && !payload.new.is_empty() {
                     self.warming.push(Arc::clone(payload));
+                    if self.others.endpoints != Endpoints::NotThere {
+                        self.new_clusters.extend(payload.new.iter().cloned());
+                    }
                 }
             }
             Listener if !payload.changed.is_empty() => {
