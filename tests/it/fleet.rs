@@ -8,6 +8,7 @@ use harness::{
     http::Client,
     server::{self, Server},
     wait::wait_for,
+    xds::{Api, Connection, Kind, Request, Service, Stream, Variant as Spoken, set_of},
 };
 use serde_json::{Value, json};
 
@@ -27,12 +28,16 @@ fn serve(dir: &Path, mesh: &str, resources: Option<&Path>) -> Result<Server> {
 }
 
 fn status_of(server: &Server, dir: &Path) -> Result<Value> {
-    let path = folder_of_grpcurl(dir)?;
+    status_by(server, &folder_of_grpcurl(dir)?)
+}
+
+/// What CSDS says to the grpcurl of this path.
+fn status_by(server: &Server, path: &Path) -> Result<Value> {
     let command = format!(
         "grpcurl -plaintext -d '{{}}' {} {CSDS}/FetchClientStatus",
         server.xds
     );
-    Ok(serde_json::from_str(&run(&command, "", &path)?)?)
+    Ok(serde_json::from_str(&run(&command, "", path)?)?)
 }
 
 fn proxy_status(server: &Server, extra: &[&str]) -> Result<String> {
@@ -192,6 +197,85 @@ fn a_private_key_reaches_its_node_and_nobody_else() -> Result<()> {
     for (window, shown) in windows {
         ensure!(!shown.contains(KEY), "{window}: {shown}");
     }
+    Ok(())
+}
+
+/// What CSDS tells of each cluster: `name version status at-the-client`, and its error.
+fn clusters_in_csds(server: &Server, path: &Path) -> Result<Vec<(String, Value)>> {
+    let status = status_by(server, path)?;
+    let configs = status["config"][0]["genericXdsConfigs"].as_array();
+    let configs = configs.into_iter().flatten();
+    let configs = configs.filter(|config| config["typeUrl"] == Kind::Cluster.url());
+    let one = |config: &Value| {
+        let field = |name: &str| config[name].as_str().unwrap_or_default().to_string();
+        let words = ["name", "versionInfo", "configStatus", "clientStatus"].map(field);
+        (words.join(" "), config["errorState"].clone())
+    };
+    Ok(configs.map(one).collect())
+}
+
+/// Waits until CSDS tells this of the clusters; gives their errors.
+fn wait_for_clusters(server: &Server, path: &Path, expected: &[String]) -> Result<Vec<Value>> {
+    wait_for("CSDS to tell of the clusters", BOUND, || {
+        let told = clusters_in_csds(server, path).map_err(|error| format!("{error:#}"))?;
+        let (words, errors): (Vec<String>, Vec<Value>) = told.into_iter().unzip();
+        match words == expected {
+            true => Ok(errors),
+            false => Err(format!("{words:#?}, not {expected:#?}")),
+        }
+    })
+}
+
+#[test]
+fn csds_tells_resource_by_resource_what_became_of_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = serve(dir.path(), "{}", None)?;
+    let path = folder_of_grpcurl(dir.path())?;
+    let api = Api::new(server.api);
+    let set = |marks: &[(&str, &str)]| {
+        let set = marks
+            .iter()
+            .map(|(name, mark)| set_of(Kind::Cluster, name, mark));
+        api.apply(&json!({"set": set.collect::<Vec<_>>()}))
+    };
+    set(&[("a", "one"), ("b", "one")])?;
+    let connection = Connection::open(server.xds)?;
+    let open = || Stream::open(&connection, Spoken::Delta, Service::Ads, "edge-1");
+    let mut stream = open();
+    stream.subscribe(Kind::Cluster, &["a", "b", "never"]);
+    let first = stream.take(Kind::Cluster)?;
+    let version = |name: &str| first.resources[name].version.clone();
+    let (a, b) = (version("a"), version("b"));
+    let line = |name: &str, version: &str, status: &str| format!("{name} {version} {status}");
+    let never = line("never", "", "NOT_SENT DOES_NOT_EXIST");
+    let accepted = |name: &str, version: &str| line(name, version, "SYNCED ACKED");
+    let expected = [accepted("a", &a), accepted("b", &b), never.clone()];
+    wait_for_clusters(&server, &path, &expected)?;
+
+    set(&[("b", "two")])?;
+    let second = stream.next(Kind::Cluster)?;
+    stream.nack(&second, "no such thing");
+    let rejected = second.resources["b"].version.clone();
+    let expected = [
+        accepted("a", &a),
+        line("b", &rejected, "ERROR NACKED"),
+        never.clone(),
+    ];
+    let errors = wait_for_clusters(&server, &path, &expected)?;
+    ensure!(errors[1]["details"] == "no such thing", "{errors:?}");
+    ensure!(errors[1]["versionInfo"] == *rejected, "{errors:?}");
+    ensure!(errors[0].is_null() && errors[2].is_null(), "{errors:?}");
+
+    // It comes back and says what it has: of a what there is, of b something older.
+    drop(stream);
+    wait_for_clusters(&server, &path, &[])?;
+    let mut stream = open();
+    let request = Request::of(Kind::Cluster).names(&["a", "b", "never"]);
+    stream.send(request.known(&[("a", &a), ("b", &b)]));
+    let third = stream.take(Kind::Cluster)?;
+    ensure!(third.names() == ["b"], "{third:?}");
+    let expected = [accepted("a", &a), accepted("b", &rejected), never];
+    wait_for_clusters(&server, &path, &expected)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -37,6 +38,9 @@ use crate::{
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
 /// retransmission.
 const BACKLOG: u32 = 4096;
+
+/// Once asked to stop, a server ends within this time, whoever still talks to it.
+const END_MAX: Duration = Duration::from_secs(3);
 
 /// A server whose ports are open and whose mesh is loaded.
 pub struct Bound {
@@ -293,7 +297,11 @@ impl Bound {
             () = self.authority.run() => {}
             () = stopping => {}
         }
-        servers.await.map(|_| ())
+        let Ok(result) = tokio::time::timeout(END_MAX, servers).await else {
+            warn!("the server ends although a client of the API has not let go");
+            return Ok(());
+        };
+        result.map(|_| ())
     }
 }
 

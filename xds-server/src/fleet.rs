@@ -12,8 +12,8 @@ use std::{
 use policy::time::WallTime;
 
 use crate::{
-    discovery::{self, Held, Position, Variant},
-    metrics::{Metrics, OpenStream, Refused, Service},
+    discovery::{self, Has, Held, Position, Variant},
+    metrics::{Metrics, OpenStream, Service},
     resource::{Resource, ResourceType},
 };
 
@@ -70,21 +70,36 @@ pub struct TypeStatus {
     pub names: usize,
     /// How many resources it has or was offered, also those kept from an earlier stream.
     pub known: usize,
-    /// What it was sent on this stream and has, or was offered.
-    pub resources: Resources,
     /// The newest response waits for its answer.
     pub waiting: bool,
+    /// What it wants, and has of it.
+    pub holding: Holding,
 }
 
-/// Resources of one type that a node has; shared with its stream, so that looking at thousands of nodes
-/// copies none of them.
+/// What a node has of one type; shared with its stream, so that looking at thousands of nodes copies
+/// nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Resources(Option<Arc<Position>>);
+pub struct Holding {
+    position: Option<Arc<Position>>,
+    before: Option<Arc<Position>>,
+}
 
-impl Resources {
-    /// Each, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.0.iter().flat_map(|position| position.resources())
+impl Holding {
+    /// What it has, or was sent, by name; and the names that it wants and has nothing under.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Has<'_>)> {
+        self.position.iter().flat_map(|position| position.each())
+    }
+
+    /// Whether it has answered for what it has, or was sent, under this name.
+    pub fn has_answered(&self, resource: &Arc<Resource>) -> bool {
+        let before = self.before.as_ref();
+        before.is_none_or(|before| before.knows(resource))
+    }
+
+    /// Whether it has answered for something under this name.
+    pub fn had(&self, name: &str) -> bool {
+        let before = self.before.as_ref().or(self.position.as_ref());
+        before.is_some_and(|before| before.has(name))
     }
 }
 
@@ -93,7 +108,7 @@ impl Resources {
 struct Entry {
     status: discovery::Status,
     sent_at: Option<WallTime>,
-    answered_at: Option<WallTime>,
+    nacked_at: Option<WallTime>,
     acked_at: Option<WallTime>,
 }
 
@@ -206,7 +221,7 @@ impl StreamStatus {
                 let entry = Entry {
                     status: status.clone(),
                     sent_at: None,
-                    answered_at: None,
+                    nacked_at: None,
                     acked_at: None,
                 };
                 &mut types.push_mut((kind, entry)).1
@@ -216,11 +231,8 @@ impl StreamStatus {
         match event {
             Event::Asked => {}
             Event::Sent(_) => entry.sent_at = Some(now),
-            Event::Nacked => entry.answered_at = Some(now),
-            Event::Acked => {
-                entry.answered_at = Some(now);
-                entry.acked_at = Some(now);
-            }
+            Event::Nacked => entry.nacked_at = Some(now),
+            Event::Acked => entry.acked_at = Some(now),
         }
     }
 }
@@ -228,7 +240,7 @@ impl StreamStatus {
 impl Entry {
     fn shown(self) -> TypeStatus {
         let status = self.status;
-        let at = self.answered_at;
+        let at = self.nacked_at;
         TypeStatus {
             sent: status.sent,
             sent_at: self.sent_at,
@@ -244,8 +256,11 @@ impl Entry {
             wildcard: status.position.is_wildcard(),
             names: status.position.names(),
             known: status.position.known(),
-            resources: Resources(Some(status.position)),
             waiting: status.waiting,
+            holding: Holding {
+                position: Some(status.position),
+                before: status.before,
+            },
         }
     }
 }
@@ -295,7 +310,6 @@ impl Fleet {
     pub fn admit(self: &Arc<Self>) -> Option<Place> {
         let mut places = lock(&self.places);
         if *places >= self.streams_max {
-            self.metrics.refused(Refused::TooMany);
             return None;
         }
         *places += 1;

@@ -79,6 +79,13 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// `too_many`, ….
+    pub fn name(self) -> &'static str {
+        let mut all = Self::ALL.into_iter();
+        all.find(|(reason, _)| *reason == self)
+            .map_or("", |(_, name)| name)
+    }
+
     const ALL: [(Self, &str); 5] = [
         (Self::TooMany, "too_many"),
         (Self::BadNode, "bad_node"),
@@ -106,6 +113,13 @@ pub enum Cut {
 }
 
 impl Cut {
+    /// `slow_reader`, ….
+    pub fn name(self) -> &'static str {
+        let mut all = Self::ALL.into_iter();
+        all.find(|(reason, _)| *reason == self)
+            .map_or("", |(_, name)| name)
+    }
+
     const ALL: [(Self, &str); 6] = [
         (Self::SlowReader, "slow_reader"),
         (Self::BadRequest, "bad_request"),

@@ -7,6 +7,8 @@
 mod model;
 mod world;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use harness::{load::Load, settings, wait::wait_for, xds::Variant};
 
@@ -14,8 +16,9 @@ use crate::door1::BOUND;
 use model::{Model, Transaction};
 use world::{Door, World, of_server};
 
-/// As many as take a few seconds; `MUMBAI_MESH_TEST_TRANSACTIONS=1000` is the whole of it.
-const TRANSACTIONS: u64 = 150;
+/// What is promised. It takes most of a minute, nearly all of it in calls, which wait for the disk and for changes
+/// that go together.
+const TRANSACTIONS: u64 = 1_000;
 
 /// Takes random transactions. Some wait until the one before has arrived, most do not.
 fn transactions(door: Door) -> Result<()> {
@@ -29,12 +32,17 @@ fn transactions(door: Door) -> Result<()> {
     let address = ([127, 0, 0, 1], world.around.port).into();
     let loads = ["/", "/p0", "/p1"].map(|path| Load::start(address, 1, path));
     let mut order = fastrand::Rng::with_seed(seed);
+    let began = Instant::now();
+    let mut waited = Duration::ZERO;
     for _ in 0..count {
         world.apply(&model.change())?;
         if order.u8(0..10) == 0 {
+            let from = Instant::now();
             world.wait_equal(&envoy, &model.resources())?;
+            waited += from.elapsed();
         }
     }
+    let took = began.elapsed();
     world.wait_equal(&envoy, &model.resources())?;
     ensure!(
         of_server(&world.server)? == model.resources(),
@@ -43,15 +51,10 @@ fn transactions(door: Door) -> Result<()> {
     let mut served = 0;
     for load in loads {
         let report = load.stop();
-        // Across streams the order is the server's only as far as it can see what the Envoy does.
-        let is_strict = matches!(door, Door::Ads(_));
-        ensure!(
-            !is_strict || report.failures.is_empty(),
-            "seed {seed}: {report:#?}"
-        );
+        ensure!(report.failures.is_empty(), "seed {seed}: {report:#?}");
         served += report.ok;
     }
-    println!("{served} requests served");
+    println!("{served} requests served in {took:?}, {waited:?} of it waiting for the Envoy");
     ensure!(
         served > count,
         "{served} requests under {count} transactions"
@@ -77,12 +80,13 @@ fn an_envoy_on_ads_takes_random_transactions_under_load_in_the_state_of_the_worl
 }
 
 #[test]
-fn an_envoy_on_streams_of_single_types_ends_in_the_same_state_in_delta() -> Result<()> {
+fn an_envoy_on_streams_of_single_types_takes_random_transactions_under_load_in_delta() -> Result<()>
+{
     transactions(Door::Apart(Variant::Delta))
 }
 
 #[test]
-fn an_envoy_on_streams_of_single_types_ends_in_the_same_state_in_the_state_of_the_world()
+fn an_envoy_on_streams_of_single_types_takes_random_transactions_under_load_in_the_state_of_the_world()
 -> Result<()> {
     transactions(Door::Apart(Variant::Sotw))
 }

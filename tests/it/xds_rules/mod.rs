@@ -5,8 +5,10 @@
 //! The tests share one server: each has a node of its own, and resources that only this node is sent.
 
 mod abuse;
+mod apart;
 mod crowds;
 mod delta;
+mod doors;
 mod every;
 mod names;
 mod order;

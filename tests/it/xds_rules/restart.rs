@@ -2,13 +2,19 @@
 //! has. Rules 5, 7, 19 and 26.
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
 use harness::{
     artifacts::Artifacts,
     server::{Options, Server},
     wait::wait_for,
     xds::{Api, Connection, Kind, Request, Response, Service, Stream, Variant},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tonic::Code;
 
 use super::world::{World, expect};
@@ -135,6 +141,70 @@ fn a_server_that_is_asked_to_end_tells_its_streams() -> Result<()> {
         expect("code", stream.ended()?.code, Code::Unavailable)?;
     }
     Ok(())
+}
+
+/// Rule 26: "GOAWAY" comes first, so that who comes back at once does not come back on the same connection; and
+/// all of it is over in time, whoever does not let go.
+#[test]
+fn a_server_that_is_asked_to_end_says_goaway_before_it_ends_its_streams() -> Result<()> {
+    /// README's word: 2 s for the xDS port, 3 s for all; and some for a machine that is busy.
+    const END_MAX: Duration = Duration::from_secs(3 + 7);
+    let mut world = World::start()?;
+    // A client of the API that has asked half a question.
+    let mut half = std::net::TcpStream::connect(world.server.api)?;
+    std::io::Write::write_all(&mut half, b"GET /api/v1/prox")?;
+    let address = world.server.xds;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let (send, _open, mut body) = runtime.block_on(open_stream(address))?;
+    let began = Instant::now();
+    let status = world.server.process().terminate()?;
+    ensure!(status.success(), "{status}");
+    let took = began.elapsed();
+    ensure!(took < END_MAX, "it took {took:?}");
+    let ended = runtime.block_on(async {
+        while let Some(part) = body.data().await {
+            body.flow_control().release_capacity(part?.len())?;
+        }
+        body.trailers().await
+    });
+    let trailers = ended?.context("no trailers")?;
+    expect("grpc-status", trailers["grpc-status"].to_str()?, "14")?;
+    let again = runtime.block_on(send.ready());
+    let error = again.err().context("another call would be taken")?;
+    ensure!(error.is_go_away() && error.is_remote(), "{error}");
+    drop(half);
+    Ok(())
+}
+
+/// Dropped, the second would be the client's end.
+type Opened = (
+    h2::client::SendRequest<Bytes>,
+    h2::SendStream<Bytes>,
+    h2::RecvStream,
+);
+
+/// An ADS stream on a connection of its own, once its first response begins to come.
+async fn open_stream(address: SocketAddr) -> Result<Opened> {
+    let tcp = tokio::net::TcpStream::connect(address).await?;
+    let (send, connection) = h2::client::handshake(tcp).await?;
+    // Ends with the runtime.
+    tokio::spawn(connection);
+    let mut send = send.ready().await?;
+    let request = hyper::Request::post(Service::Ads.path(Variant::Delta))
+        .header("content-type", "application/grpc")
+        .body(())?;
+    let (answer, mut stream) = send.send_request(request, false)?;
+    let clusters = Request::of(Kind::Cluster).encode(Variant::Delta);
+    let length = u32::try_from(clusters.len())?.to_be_bytes();
+    let frame = [&[0], &length[..], &clusters].concat();
+    stream.send_data(frame.into(), false)?;
+    let mut body = answer.await?.into_body();
+    let part = body.data().await.context("no response")??;
+    body.flow_control().release_capacity(part.len())?;
+    Ok((send, stream, body))
 }
 
 /// Rule 26: everybody comes back at once.

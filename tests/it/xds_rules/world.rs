@@ -234,6 +234,11 @@ pub fn through_doors(
 
 /// Runs a story on ADS in both variants at once, each with a fresh node.
 pub fn on_ads(story: impl Fn(&Node, Variant) -> Result<()> + Sync) -> Result<()> {
+    both_variants(story)
+}
+
+/// Runs a story in both variants at once, each with a fresh node.
+pub fn both_variants(story: impl Fn(&Node, Variant) -> Result<()> + Sync) -> Result<()> {
     let world = World::shared()?;
     let (world, story) = (&world, &story);
     std::thread::scope(|scope| {

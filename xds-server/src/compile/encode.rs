@@ -11,7 +11,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use xxhash_rust::xxh64::xxh64;
 
-use super::{Draft, Misfit, names};
+use super::{Draft, Misfit, names, twice};
 use crate::resource::{Resource, ResourceType};
 
 /// Descriptors of Envoy's API, put there by the build script.
@@ -129,6 +129,17 @@ impl Encoder {
             .deserialize(body)
             .map_err(|error| whole(&error))?;
         HealthCheckSpecifier::decode(&*message.encode_to_vec()).map_err(|error| whole(&error))
+    }
+
+    /// What a body gives twice, which its reader would not say.
+    pub fn given_twice(&self, kind: ResourceType, body: &serde_json::Value) -> Option<Misfit> {
+        twice::find(&self.message(kind)?, body)
+    }
+
+    /// The first member of a body that is no field, if that is what is wrong with it first.
+    pub fn unknown_field(&self, kind: ResourceType, body: &serde_json::Value) -> Option<Misfit> {
+        let misfit = self.resource(kind, "", "", body).err()?;
+        misfit.key.is_some().then_some(misfit)
     }
 
     /// The descriptor of a type.

@@ -8,12 +8,12 @@ use serde_json::Value;
 /// Where a body is not what its type's descriptor says, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// From the body's root to what is wrong. Of an unknown field: to the object that holds it.
+    /// From the body's root to what is wrong; to the object that holds it, when that is a key.
     pub steps: Vec<Step>,
     /// What is wrong. It repeats no value, which may be a private key.
     pub message: String,
-    /// The field, when that is what is not known.
-    pub unknown_field: Option<String>,
+    /// The key, when that is wrong and not its value: it is not known, or given twice.
+    pub key: Option<String>,
 }
 
 /// One step into a JSON tree.
@@ -28,9 +28,9 @@ pub enum Step {
 impl Misfit {
     /// `load_assignment.endpoints[0].priority`; empty for the whole.
     pub fn field(&self) -> String {
-        let unknown = self.unknown_field.iter().cloned().map(Step::Key);
+        let key = self.key.iter().cloned().map(Step::Key);
         let mut field = String::new();
-        for step in self.steps.iter().cloned().chain(unknown) {
+        for step in self.steps.iter().cloned().chain(key) {
             match step {
                 Step::Index(index) => field += &format!("[{index}]"),
                 Step::Key(key) if field.is_empty() => field = key,
@@ -44,7 +44,7 @@ impl Misfit {
         Self {
             steps: Vec::new(),
             message,
-            unknown_field: None,
+            key: None,
         }
     }
 
@@ -71,7 +71,7 @@ impl Misfit {
                 Some(field) => unknown(message, body, &steps, field),
                 None => without_values(&said),
             },
-            unknown_field: unknown_field.map(Into::into),
+            key: unknown_field.map(Into::into),
             steps,
         }
     }

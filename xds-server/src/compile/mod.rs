@@ -17,6 +17,7 @@ mod route;
 mod secret;
 mod shelf;
 mod tls;
+mod twice;
 
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,23 @@ use super::{
 };
 use crate::resource::Resource;
 
-/// What the client knows of one name.
+/// What a client has under a name that it wants.
+#[derive(Debug, Clone, Copy)]
+pub enum Has<'p> {
+    /// A resource that it was sent on this stream.
+    Sent(&'p Arc<Resource>),
+    /// A resource of an earlier stream, in the version that it told.
+    Kept(&'p str),
+    /// Nothing: there is no such resource.
+    Absent,
+    /// Nothing: it was not sent yet.
+    Nothing,
+}
+
+/// What is known between the client and us of one name.
 #[derive(Debug, Clone)]
 pub(super) enum Known {
-    /// That there is no such resource (delta only).
+    /// That there is no such resource. In delta the client was told so.
     Absent(Name),
     /// A version that it kept from an earlier stream.
     Kept { name: Name, version: Box<str> },
@@ -31,6 +44,14 @@ impl Named for Known {
 }
 
 impl Known {
+    pub(super) fn shown(&self) -> Has<'_> {
+        match self {
+            Self::Absent(_) => Has::Absent,
+            Self::Kept { version, .. } => Has::Kept(version),
+            Self::Sent(resource) => Has::Sent(resource),
+        }
+    }
+
     pub(super) fn has(&self, resource: &Arc<Resource>) -> bool {
         match self {
             Self::Absent(_) => false,

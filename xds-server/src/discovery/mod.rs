@@ -26,12 +26,13 @@ mod stories;
 
 use std::sync::Arc;
 
+pub use known::Has;
 pub use memo::Memo;
 pub use payload::Payload;
 pub use position::{NAME_BYTES_MAX, NAMES_MAX, Position};
 pub use refusals::Refused;
 pub use request::{Asked, Message, Request, RequestError};
-pub use session::{Others, Response, STREAM_NAME_BYTES_MAX, Session};
+pub use session::{Endpoints, Others, Response, STREAM_NAME_BYTES_MAX, Session};
 pub use track::{Answer, Held, Nack, Status};
 
 /// A resource's name.

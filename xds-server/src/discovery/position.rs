@@ -2,11 +2,13 @@
 //! each step makes another one. Thousands of clients stand at one position, and [`Memo`](super::Memo)
 //! lets them take each step together.
 
-use std::{mem, sync::Arc};
+mod asked;
+
+use std::sync::Arc;
 
 use super::{
-    Interest, Name, Payload, RequestError, Variant,
-    known::{Known, version_of},
+    Name, Payload, Variant,
+    known::{Has, Known, version_of},
     payload::Contents,
     sorted::{Named, Side, Sorted, side_by_side},
 };
@@ -94,11 +96,14 @@ impl Position {
         self.names.len()
     }
 
-    /// What it was sent on this stream.
-    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.known.iter().filter_map(|known| match known {
-            Known::Sent(resource) => Some(resource),
-            Known::Absent(_) | Known::Kept { .. } => None,
+    /// What it has, or was sent, by name; and the names that it wants and has nothing under.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Has<'_>)> {
+        let both = side_by_side(self.known.iter(), self.names.iter(), |known, name| {
+            known.name().cmp(name)
+        });
+        both.map(|side| match side {
+            Side::Left(known) | Side::Both(known, _) => (known.name(), known.shown()),
+            Side::Right(name) => (&**name, Has::Nothing),
         })
     }
 
@@ -124,7 +129,7 @@ impl Position {
     }
 
     /// Whether it has a resource of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.known.get(name).is_some_and(Known::is_there)
     }
 
@@ -141,150 +146,6 @@ impl Position {
     /// Whether it wants a resource of this name.
     pub(super) fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
-    }
-
-    /// The client asks. `repeated`: with the nonce of a response that it has answered already.
-    ///
-    /// # Errors
-    /// When it wants more than [`NAMES_MAX`] names, or one beyond [`NAME_BYTES_MAX`].
-    pub(super) fn asked(
-        &self,
-        interest: Interest,
-        repeated: bool,
-        collection: &Collection,
-    ) -> Result<Self, RequestError> {
-        let longest = interest.longest_name();
-        if longest > NAME_BYTES_MAX {
-            return Err(RequestError::LongName { bytes: longest });
-        }
-        let mut next = self.clone();
-        next.resumed = None;
-        let first = !mem::replace(&mut next.begun, true);
-        match interest {
-            Interest::Names { names, version } => {
-                next.want(names, first, repeated);
-                if first && !version.is_empty() {
-                    next.assume(&version, collection);
-                }
-            }
-            Interest::Changes {
-                subscribe,
-                unsubscribe,
-                known,
-            } => next.change(subscribe, unsubscribe, first, known),
-        }
-        if next.names.len() > NAMES_MAX || next.known.len() > NAMES_MAX {
-            return Err(RequestError::TooManyNames);
-        }
-        let kept = next.known.iter().map(Known::kept_bytes);
-        next.name_bytes =
-            next.names.iter().map(|name| name.len()).sum::<usize>() + kept.sum::<usize>();
-        Ok(next)
-    }
-
-    /// State of the world: the names wanted from now on.
-    ///
-    /// "If the resource_names field is empty, that is a wildcard only where the type allows it and only
-    /// until names were given" (xDS protocol, "How the client specifies what resources to return").
-    fn want(&mut self, names: Vec<Name>, first: bool, repeated: bool) {
-        let mut names = Sorted::new(names);
-        let star = names.contains(WILDCARD);
-        names.retain(|name| **name != *WILDCARD);
-        let given = star || !names.is_empty();
-        let full_state = self.kind.is_full_state();
-        let wildcard = star || (!given && full_state && (first || !self.named_once));
-        self.named_once |= given;
-        let before = mem::replace(&mut self.names, names);
-        let was_wild = mem::replace(&mut self.wildcard, wildcard);
-        let newly_wild = wildcard && !was_wild;
-        let names = &self.names;
-        let same = *names == before && wildcard == was_wild;
-        let newly_named = !same && names.iter().any(|name| !before.contains(name));
-        if !same {
-            // Named anew is told anew; what is not wanted any more is forgotten.
-            self.known.retain(|known| {
-                let name = known.name();
-                match names.contains(name) {
-                    true => before.contains(name),
-                    false => wildcard,
-                }
-            });
-        }
-        let wants_some = wildcard || !names.is_empty();
-        // The same names once more, with nothing to answer: Envoy warms a changed cluster or listener
-        // and waits to be told again what it needs.
-        if repeated && same {
-            self.known.clear();
-        }
-        if full_state && (first || newly_wild || newly_named) {
-            self.owed = wants_some;
-        }
-    }
-
-    /// State of the world, first request of a stream: versions are derived from content, so a client
-    /// that names the version we would send has it all.
-    fn assume(&mut self, version: &str, collection: &Collection) {
-        let wanted = self.wanted(collection).cloned().map(Known::Sent).collect();
-        let wanted = Sorted::new(wanted);
-        if version_of(&wanted) == version {
-            self.known = wanted;
-            self.owed = false;
-            self.resumed = Some(version.into());
-        }
-    }
-
-    /// Delta: changes of what is wanted.
-    fn change(
-        &mut self,
-        subscribe: Vec<Name>,
-        unsubscribe: Vec<Name>,
-        first: bool,
-        kept: Vec<(Name, Box<str>)>,
-    ) {
-        self.unsubscribe(&Sorted::new(unsubscribe));
-        if first && subscribe.is_empty() && self.kind.is_full_state() {
-            self.wildcard = true;
-            self.owed = true;
-        }
-        let mut subscribe = Sorted::new(subscribe);
-        if subscribe.contains(WILDCARD) {
-            subscribe.retain(|name| **name != *WILDCARD);
-            self.owed |= !self.wildcard;
-            self.wildcard = true;
-        }
-        if !subscribe.is_empty() {
-            // Named again is told again.
-            self.known.retain(|known| !subscribe.contains(known.name()));
-            self.names.put(subscribe);
-        }
-        if first {
-            let kept = kept
-                .into_iter()
-                .filter(|(name, _)| self.wildcard || self.names.contains(name));
-            let kept = kept.map(|(name, version)| Known::Kept { name, version });
-            self.known = Sorted::new(kept.collect());
-            // Who comes back and misses nothing is left alone.
-            self.owed &= self.known.is_empty();
-        }
-    }
-
-    fn unsubscribe(&mut self, names: &Sorted<Name>) {
-        if names.is_empty() {
-            return;
-        }
-        let stays_wild = self.wildcard && !names.contains(WILDCARD);
-        let named = &self.names;
-        // Under a wildcard that stays, the resource stays too and is told again.
-        self.known.retain(|known| {
-            let name = known.name();
-            !(names.contains(name) && (named.contains(name) || !stays_wild))
-        });
-        self.names.retain(|name| !names.contains(name));
-        if self.wildcard && !stays_wild {
-            self.wildcard = false;
-            let named = &self.names;
-            self.known.retain(|known| named.contains(known.name()));
-        }
     }
 
     /// The resources that the client wants and that exist, by name.
@@ -317,12 +178,12 @@ impl Position {
 
     /// What the client must be told now, and where it stands then.
     pub(super) fn told(self: &Arc<Self>, collection: &Collection, removals: Removals) -> Told {
-        let position = self.without_gone(collection);
+        let position = self.facing(collection);
         let contents = position.difference(collection, removals);
         if contents.is_nothing() && !position.owed {
             return Told::nothing(position);
         }
-        let next = position.after(&contents);
+        let next = position.after(&contents, collection);
         let version = version_of(&next.known).into();
         let payload = Payload::new(self.kind, self.variant, version, contents);
         Told {
@@ -331,15 +192,24 @@ impl Position {
         }
     }
 
-    /// State of the world has no word for removals of most types: what comes back is told anew.
-    fn without_gone(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
-        let forgets = self.variant == Variant::StateOfTheWorld && !self.kind.is_full_state();
-        let gone = |known: &Known| collection.get(known.name()).is_none();
-        if !forgets || !self.known.iter().any(gone) {
+    /// State of the world has no word for removals of most types: what comes back is told anew. Nor has it
+    /// a word for what is not there, which is noted for who looks at the fleet.
+    fn facing(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
+        if self.variant != Variant::StateOfTheWorld {
+            return Arc::clone(self);
+        }
+        let forgets = !self.kind.is_full_state();
+        let is_missing = |name: &str| collection.get(name).is_none();
+        let is_gone = |known: &Known| forgets && known.is_there() && is_missing(known.name());
+        let names = self.names.iter().filter(|name| is_missing(name));
+        let absent = names.filter(|name| self.known.get(name).is_none_or(is_gone));
+        let absent: Vec<Known> = absent.cloned().map(Known::Absent).collect();
+        if absent.is_empty() && !self.known.iter().any(is_gone) {
             return Arc::clone(self);
         }
         let mut position = Self::clone(self);
-        position.known.retain(|known| !gone(known));
+        position.known.retain(|known| !is_gone(known));
+        position.known.put(Sorted::new(absent));
         Arc::new(position)
     }
 
@@ -412,7 +282,7 @@ impl Position {
     }
 
     /// Where the client stands once it has these.
-    fn after(&self, contents: &Contents) -> Self {
+    fn after(&self, contents: &Contents, collection: &Collection) -> Self {
         let mut next = self.clone();
         next.owed = false;
         next.resumed = None;
@@ -420,6 +290,11 @@ impl Position {
         let sent = Sorted::new(sent.collect());
         if self.variant == Variant::StateOfTheWorld && self.kind.is_full_state() {
             next.known = sent;
+            let absent = self.names.iter();
+            let absent = absent.filter(|name| collection.get(name).is_none());
+            let absent = absent.filter(|name| !next.known.contains(name));
+            let absent = absent.cloned().map(Known::Absent).collect();
+            next.known.put(Sorted::new(absent));
             return next;
         }
         if !contents.removed.is_empty() {

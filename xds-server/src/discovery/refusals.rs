@@ -13,12 +13,24 @@ pub struct Refused {
     pub name: Name,
     /// The version.
     pub version: Box<str>,
+    /// Version of the response in which it came.
+    pub response: Arc<str>,
+    /// The client's words.
+    pub message: Arc<str>,
     /// The client has another version, which it accepted; or nobody knows that it has none.
     pub usable: bool,
     /// That one, when it was sent on this stream.
     had: Option<Arc<Resource>>,
     /// It is this one that was rejected, and not only one of several.
     certain: bool,
+}
+
+impl Refused {
+    fn had_version(&self, version: &str) -> bool {
+        self.had
+            .as_ref()
+            .is_some_and(|had| *had.version == *version)
+    }
 }
 
 /// Sorted by name; each name once.
@@ -53,23 +65,32 @@ impl Refusals {
         let any_named = candidates.iter().copied().any(|one| named(&one));
         let certain = candidates.len() == 1 || any_named;
         let is_first = before.known() == 0;
+        let words: Arc<str> = message.into();
         let mut all = self.all.to_vec();
         for resource in candidates {
             if any_named && !named(&resource) {
                 continue;
             }
-            let earlier = self
-                .get(&resource.name)
-                .filter(|one| before.has_refused(one));
+            let earlier = self.get(&resource.name);
+            let (response, message) = (Arc::clone(&payload.version), Arc::clone(&words));
             let refused = match earlier {
-                Some(earlier) => Refused {
+                // It does not take back either what it was offered instead. What there is stays refused.
+                Some(earlier) if earlier.had_version(&resource.version) => Refused {
+                    had: earlier.had.clone().filter(|_| !certain),
+                    ..earlier.clone()
+                },
+                Some(earlier) if before.has_refused(earlier) => Refused {
                     version: resource.version.clone(),
+                    response,
+                    message,
                     certain,
                     ..earlier.clone()
                 },
-                None => Refused {
+                _ => Refused {
                     name: Arc::clone(&resource.name),
                     version: resource.version.clone(),
+                    response,
+                    message,
                     usable: before.has(&resource.name) || (is_first && !certain),
                     had: before.sent(&resource.name).cloned(),
                     certain,
@@ -127,7 +148,8 @@ impl Refusals {
 }
 
 impl Position {
-    pub(super) fn knows(&self, resource: &Arc<Resource>) -> bool {
+    /// Whether it has this resource in this version.
+    pub fn knows(&self, resource: &Arc<Resource>) -> bool {
         self.known_of(&resource.name)
             .is_some_and(|known| known.has(resource))
     }

@@ -2,16 +2,23 @@
 //!
 //! Make before break: clusters first, without taking any away; then what they need; then, once the
 //! client has answered for those, what names them; and only when that is answered too, removals.
-//! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered.
+//! Nobody waits for ever: [`Session::on_patience_over`] goes on with what a client left unanswered. `order` walks
+//! through that, `held` knows what waits because of what a client rejected.
+
+mod held;
+mod order;
 
 use std::{mem, sync::Arc};
 
+use held::lift_what_is_asked_for;
+use order::{MADE, may_answer};
+
 use super::{
-    Asked, Interest, Memo, Name, Payload, Request, RequestError, Variant,
-    position::{Removals, WILDCARD},
-    track::{Answer, Held, Status, Track},
+    Memo, Name, Payload, Request, RequestError, Variant,
+    position::Removals,
+    track::{Answer, Status, Track},
 };
-use crate::resource::{Collection, Resource, ResourceType, View};
+use crate::resource::{ResourceType, View};
 
 use ResourceType::{
     Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Secret,
@@ -51,6 +58,19 @@ pub struct Others {
     pub missing: Arc<[Name]>,
     /// They hold something back because of such a cluster, and go on using what the view may not have.
     pub holding: bool,
+    /// Where the endpoints are that new clusters of this stream need.
+    pub endpoints: Endpoints,
+}
+
+/// What other streams of the same node have of the endpoints of the new clusters that this one told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoints {
+    /// No other stream has endpoints: there is none to wait for.
+    NotThere,
+    /// Some are not accepted yet.
+    Awaited,
+    /// All were answered for.
+    Answered,
 }
 
 impl Default for Others {
@@ -61,6 +81,7 @@ impl Default for Others {
             used: true,
             missing: Arc::default(),
             holding: false,
+            endpoints: Endpoints::NotThere,
         }
     }
 }
@@ -74,9 +95,6 @@ fn named_by(kind: ResourceType) -> &'static [ResourceType] {
         _ => &[],
     }
 }
-
-const MADE: [ResourceType; 4] = ResourceType::NAMED_BY_OTHERS;
-const USED: [ResourceType; 3] = [ExtensionConfig, Listener, RouteConfiguration];
 
 /// Bytes of all names that one stream may want, over all types.
 pub const STREAM_NAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -94,6 +112,8 @@ pub struct Session {
     others: Others,
     /// Told new clusters, whose endpoints the client must have before a route names them.
     warming: Vec<Arc<Payload>>,
+    /// Of those: names that nobody was told of yet, where the endpoints are on other streams.
+    new_clusters: Vec<Name>,
     /// Types whose status changed though nothing was sent or answered.
     noted: Vec<ResourceType>,
     nonces: u64,
@@ -111,6 +131,7 @@ impl Session {
             phase: Phase::Settled,
             others: Others::default(),
             warming: Vec::new(),
+            new_clusters: Vec::new(),
             noted: Vec::new(),
             nonces: 0,
         }
@@ -191,28 +212,6 @@ impl Session {
         self.others = others;
     }
 
-    /// Whether the client has accepted what others need of the newest view.
-    pub fn has_made(&self) -> bool {
-        self.phase > Phase::Make && self.answered(&MADE)
-    }
-
-    /// Whether the client uses nothing any more that the newest view does not have.
-    pub fn has_used(&self) -> bool {
-        self.phase > Phase::Make && !self.is_holding() && self.answered(&ResourceType::IN_ORDER)
-    }
-
-    /// Clusters that the client rejected, and of which it has no version.
-    pub fn missing(&self) -> impl Iterator<Item = &Name> {
-        let clusters = self.track(Cluster).into_iter();
-        clusters.flat_map(Track::unusable)
-    }
-
-    /// Whether something is held back because of what the client rejected.
-    pub fn is_holding(&self) -> bool {
-        let mut tracks = self.tracks.iter();
-        tracks.any(|(_, track)| !track.status.held.is_empty())
-    }
-
     /// Types whose status changed though nothing was sent or answered, since this was asked last.
     pub fn noted(&mut self) -> Vec<ResourceType> {
         mem::take(&mut self.noted)
@@ -222,6 +221,23 @@ impl Session {
     /// calls [`on_patience_over`](Self::on_patience_over).
     pub fn is_waiting(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// Clusters that the client was told and did not have, since this was asked last: their endpoints come on other
+    /// streams of the node.
+    pub fn new_clusters(&mut self) -> Vec<Name> {
+        mem::take(&mut self.new_clusters)
+    }
+
+    /// Whether the client has, or was told, a resource.
+    pub fn has(&self, kind: ResourceType, name: &str) -> bool {
+        let track = self.track(kind);
+        track.is_some_and(|track| track.status.position.has(name))
+    }
+
+    /// What is being told.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
     }
 
     /// Goes on although the client did not answer.
@@ -307,130 +323,6 @@ impl Session {
         Ok((answer, repeated))
     }
 
-    /// Finds what must wait, since the client rejected what it needs: a listener or route that names a
-    /// cluster of which the client has no version, and the change of a cluster whose good endpoints are not
-    /// here to be told again. Whether that is new.
-    fn hold(&mut self) -> bool {
-        let mut missing: Vec<Name> = self.missing().cloned().collect();
-        missing.extend(self.others.missing.iter().cloned());
-        missing.sort_unstable();
-        let endpoints = self.track(ClusterLoadAssignment).into_iter();
-        let unsendable: Vec<Name> = endpoints.flat_map(Track::unsendable).cloned().collect();
-        let mut changed = false;
-        for (kind, track) in &mut self.tracks {
-            let needs = |resource: &Resource| -> Option<Held> {
-                let (of, because) = match *kind {
-                    Cluster => (
-                        ClusterLoadAssignment,
-                        unsendable.iter().find(|name| **name == resource.name),
-                    ),
-                    _ => {
-                        let mut clusters = resource.clusters.iter();
-                        (
-                            Cluster,
-                            clusters.find(|name| missing.binary_search(name).is_ok()),
-                        )
-                    }
-                };
-                Some(Held {
-                    name: Arc::clone(&resource.name),
-                    kind: of,
-                    because: Arc::clone(because?),
-                })
-            };
-            let position = &track.status.position;
-            let found = if missing.is_empty() && unsendable.is_empty() {
-                Vec::new()
-            } else {
-                let resources = self.view.resources(*kind);
-                let resources =
-                    resources.filter(|one| position.wants(&one.name) && !position.knows(one));
-                resources.filter_map(|one| needs(one)).collect()
-            };
-            if track.hold(found) {
-                changed = true;
-                self.noted.push(*kind);
-            }
-        }
-        changed
-    }
-
-    /// What the client is offered of a type.
-    fn offered(&mut self, kind: ResourceType) -> Arc<Collection> {
-        let view = Arc::clone(&self.view);
-        let collection = view.collection(kind);
-        match self.track_mut(kind) {
-            Some(track) => track.offered(collection, kind.is_full_state()),
-            None => Arc::clone(collection),
-        }
-    }
-
-    /// What a held listener or route goes on using stays.
-    fn removals(&self, kind: ResourceType, removals: Removals) -> Removals {
-        let is_used = kind.is_named_by_others() || kind == ExtensionConfig;
-        match is_used && (self.others.holding || self.is_holding()) {
-            true => Removals::Hold,
-            false => removals,
-        }
-    }
-
-    /// Walks on through the phases as far as the client's answers allow.
-    fn advance(&mut self, force: bool, out: &mut impl Extend<Response>) {
-        let mut force = force;
-        if self.phase == Phase::Make && (force || (self.made() && self.others.made)) {
-            force = false;
-            self.warming.clear();
-            self.phase = Phase::Use;
-            for kind in USED {
-                // A filter goes when the listener that used it has changed: that comes after it here.
-                let removals = match kind {
-                    ExtensionConfig => Removals::Hold,
-                    _ => Removals::Tell,
-                };
-                self.tell(kind, removals, out);
-            }
-        }
-        let used = self.others.used && self.answered(&ResourceType::IN_ORDER);
-        if self.phase == Phase::Use && (force || used) {
-            self.phase = Phase::Break;
-        }
-        if self.phase == Phase::Break {
-            for kind in MADE.into_iter().chain([ExtensionConfig]) {
-                self.tell(kind, Removals::Tell, out);
-            }
-            self.phase = Phase::Settled;
-        }
-    }
-
-    /// Clusters and what they need are accepted, and new clusters know their endpoints.
-    fn made(&self) -> bool {
-        if !self.answered(&MADE) {
-            return false;
-        }
-        let endpoints = self.track(ClusterLoadAssignment);
-        let knows = |name: &Name| {
-            let there = self.view.get(ClusterLoadAssignment, name).is_some();
-            !there || endpoints.is_some_and(|track| track.status.position.has(name))
-        };
-        self.warming.iter().all(|told| told.new.iter().all(knows))
-    }
-
-    fn answered(&self, kinds: &[ResourceType]) -> bool {
-        let mut tracks = self.tracks.iter().filter(|(kind, _)| kinds.contains(kind));
-        tracks.all(|(_, track)| !track.status.waiting && !track.rejected)
-    }
-
-    /// Whether nothing is left to tell of this view, removals included.
-    fn all_done(&mut self) -> bool {
-        let view = &self.view;
-        let mut tracks = self.tracks.iter_mut();
-        self.warming.is_empty()
-            && tracks.all(|(kind, track)| {
-                let offered = track.offered(view.collection(*kind), kind.is_full_state());
-                track.is_done(&offered)
-            })
-    }
-
     fn tell(&mut self, kind: ResourceType, removals: Removals, out: &mut impl Extend<Response>) {
         let memo = Arc::clone(&self.memo);
         let collection = self.offered(kind);
@@ -447,6 +339,7 @@ impl Session {
             let before = Arc::clone(&track.status.position);
             track.sent(nonce, payload, &before);
         }
+        let is_moved = !Arc::ptr_eq(&track.status.position, &told.to);
         track.moved(told.to);
         let nothing_left = removals == Removals::Tell || {
             let position = &track.status.position;
@@ -456,7 +349,8 @@ impl Session {
         };
         track.done = nothing_left.then(|| Arc::clone(&collection));
         let Some(payload) = told.payload else {
-            if nothing_left && track.is_mended() {
+            let is_mended = nothing_left && track.is_mended();
+            if (is_mended || is_moved) && !self.noted.contains(&kind) {
                 self.noted.push(kind);
             }
             return;
@@ -469,64 +363,10 @@ impl Session {
         self.follow_up(&payload);
     }
 
-    /// What others must be told again because of a response.
-    fn follow_up(&mut self, payload: &Arc<Payload>) {
-        let memo = Arc::clone(&self.memo);
-        match payload.kind {
-            Cluster => {
-                // A changed cluster warms like a new one, and waits for endpoints that Envoy does not
-                // always ask for again.
-                if let Some(endpoints) = self.track_mut(ClusterLoadAssignment) {
-                    if !payload.changed.is_empty() {
-                        let from = &endpoints.status.position;
-                        let to = memo.again(from, Some(&payload.changed), payload);
-                        endpoints.moved(to);
-                    }
-                    if self.phase != Phase::Settled && !payload.new.is_empty() {
-                        self.warming.push(Arc::clone(payload));
-                    }
-                }
-            }
-            Listener if !payload.changed.is_empty() => {
-                if let Some(routes) = self.track_mut(RouteConfiguration) {
-                    let to = memo.again(&routes.status.position, None, payload);
-                    routes.moved(to);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// The number of a nonce of this stream; None for a nonce of any other, or for nonsense.
     fn number_of(&self, nonce: &[u8]) -> Option<u64> {
         let (stream, number) = std::str::from_utf8(nonce).ok()?.split_once('.')?;
         let ours = u64::from_str_radix(stream, 16).ok()? == self.stream;
         ours.then(|| number.parse().ok())?
     }
-}
-
-/// While a change is under way, what names other things waits for its turn.
-fn may_answer(kind: ResourceType, phase: Phase) -> bool {
-    phase > Phase::Make || kind.is_named_by_others()
-}
-
-/// What was rejected is told all the same when it is asked for by name, or given up and asked for anew.
-fn lift_what_is_asked_for(track: &mut Track, asked: &Asked) -> Result<(), RequestError> {
-    if !track.refuses() {
-        return Ok(());
-    }
-    let position = Arc::clone(&track.status.position);
-    match asked.interest()? {
-        Interest::Names { .. } => track.lift(|one| position.wants(&one.name)),
-        Interest::Changes {
-            mut subscribe,
-            unsubscribe,
-            ..
-        } => {
-            subscribe.extend(unsubscribe);
-            let all = subscribe.iter().any(|name| **name == *WILDCARD);
-            track.lift(|one| !all && !subscribe.contains(&one.name));
-        }
-    }
-    Ok(())
 }

@@ -34,6 +34,8 @@ pub struct Status {
     pub held: Arc<[Held]>,
     /// The newest response waits for its answer.
     pub waiting: bool,
+    /// Where the client stood when it had last answered, while a response waits.
+    pub before: Option<Arc<Position>>,
 }
 
 /// A resource that is not sent, since the client could not use it.
@@ -73,8 +75,8 @@ pub(super) struct Track {
     /// State of the world: asked the same once more, it is answered once more, since something came or
     /// what names it changed.
     pub(super) repeatable: bool,
-    /// Where the client stood when it had last answered, and the newest response since.
-    open: Option<(Arc<Position>, Arc<Payload>)>,
+    /// The newest response, while it waits for its answer.
+    open: Option<Arc<Payload>>,
     refusals: Refusals,
     /// What the client had of what is held.
     had: Vec<(Name, Instead)>,
@@ -93,6 +95,7 @@ impl Track {
                 refused: Arc::default(),
                 held: Arc::default(),
                 waiting: false,
+                before: None,
             },
             nonce: 0,
             fingerprint: 0,
@@ -126,24 +129,22 @@ impl Track {
         self.status.waiting = true;
         self.rejected = false;
         self.repeatable = true;
-        let before = match self.open.take() {
-            Some((before, _)) => before,
-            None => Arc::clone(before),
-        };
-        self.open = Some((before, Arc::clone(payload)));
+        self.open = Some(Arc::clone(payload));
+        let before = || Arc::clone(before);
+        self.status.before.get_or_insert_with(before);
     }
 
     pub(super) fn answered(&mut self, error: Option<String>) -> Answer {
         self.status.waiting = false;
         let version = Arc::clone(&self.status.sent);
-        let open = self.open.take();
+        let open = self.open.take().zip(self.status.before.take());
         let accepted = |payload: &Payload, one: &Refused| {
             let mut resources = payload.resources.iter();
             resources.any(|resource| resource.name == one.name && resource.version == one.version)
         };
         match (error, open) {
             (None, open) => {
-                if let Some((_, payload)) = open {
+                if let Some((payload, _)) = open {
                     self.lift(|one| !accepted(&payload, one));
                 }
                 self.status.acked = version;
@@ -155,7 +156,7 @@ impl Track {
             (Some(message), open) => {
                 self.rejected = true;
                 self.repeatable = false;
-                if let Some((before, payload)) = open {
+                if let Some((payload, before)) = open {
                     self.refusals.rejected(&payload, &before, &message);
                     self.refusals_changed();
                 }

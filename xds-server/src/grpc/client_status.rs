@@ -1,8 +1,8 @@
 //! CSDS: what each connected node was sent, and what became of it, resource by resource, as
 //! `envoy/service/status/v3/csds.proto` says it. Secrets are redacted.
 //!
-//! A rejection is told of a response, not of a resource: all resources that the client was offered of the
-//! type are ERROR then, with the client's words.
+//! A rejection is told of a response, so which resources are ERROR is what the session found out: those that
+//! the client's words name, else those that were new to it. Where nothing was, nobody knows, and all are.
 
 mod matcher;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{
-        admin::v3::UpdateFailureState,
+        admin::v3::{ClientResourceStatus, UpdateFailureState},
         config::core::v3::{Locality, Node, node::UserAgentVersionType},
         service::status::v3::{
             ClientConfig, ClientStatusRequest, ClientStatusResponse, ConfigStatus,
@@ -37,8 +37,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connection::ConnectionInfo;
 use crate::{
-    discovery::Variant,
-    fleet::{Fleet, NodeInfo, StreamStatus, TypeStatus},
+    discovery::{Has, Refused, Variant},
+    fleet::{Fleet, Nack, NodeInfo, StreamStatus, TypeStatus},
     proxies::State,
     redact::Redactor,
     resource::{Resource, ResourceType},
@@ -205,43 +205,115 @@ fn client(streams: &[&StreamStatus], shown: &mut Shown<'_>) -> ClientConfig {
     }
 }
 
-/// One entry for each resource; for a type without any, one without a name that says why.
+/// One entry for each resource that the client has, was sent, or asked for by name; for a type without any,
+/// one without a name that says why.
 fn type_configs(
     kind: ResourceType,
     status: &TypeStatus,
     variant: Variant,
     shown: &mut Shown<'_>,
 ) -> Vec<GenericXdsConfig> {
+    let all = GenericXdsConfig {
+        type_url: kind.url().into(),
+        version_info: status.sent.to_string(),
+        last_updated: status.sent_at.map(timestamp),
+        ..GenericXdsConfig::default()
+    };
+    let one = |(name, has): (&str, Has<'_>)| {
+        let place = status.refused.binary_search_by(|one| (*one.name).cmp(name));
+        let refused = place.ok().and_then(|place| status.refused.get(place));
+        let (config_status, client_status) = became(status, has, name, refused.is_some());
+        let version_info = match (has, variant) {
+            (Has::Absent | Has::Nothing, _) => String::new(),
+            (Has::Kept(version), _) => version.to_string(),
+            (Has::Sent(_), Variant::StateOfTheWorld) => all.version_info.clone(),
+            (Has::Sent(resource), Variant::Delta) => resource.version.to_string(),
+        };
+        GenericXdsConfig {
+            name: name.to_string(),
+            version_info,
+            xds_config: match has {
+                Has::Sent(resource) => shown.any(kind, resource),
+                Has::Kept(_) | Has::Absent | Has::Nothing => None,
+            },
+            last_updated: match has {
+                Has::Sent(_) => all.last_updated,
+                Has::Kept(_) | Has::Absent | Has::Nothing => None,
+            },
+            config_status: config_status.into(),
+            client_status: client_status.into(),
+            error_state: match (refused, &status.nack) {
+                (Some(refused), nack) => Some(failure(refused, variant, nack.as_ref())),
+                (None, Some(nack)) if is_of_unknown(status) => Some(unknown_failure(nack)),
+                (None, _) => None,
+            },
+            ..all.clone()
+        }
+    };
+    let each: Vec<GenericXdsConfig> = status.holding.each().map(one).collect();
+    if !each.is_empty() {
+        return each;
+    }
     let config_status = match State::of(status) {
         State::NotSent => ConfigStatus::NotSent,
         State::Synced => ConfigStatus::Synced,
         State::Stale => ConfigStatus::Stale,
         State::Rejected => ConfigStatus::Error,
     };
-    let all = GenericXdsConfig {
-        type_url: kind.url().into(),
-        version_info: status.sent.to_string(),
-        last_updated: status.sent_at.map(timestamp),
+    vec![GenericXdsConfig {
         config_status: config_status.into(),
-        error_state: status.nack.as_ref().map(|nack| UpdateFailureState {
-            last_update_attempt: Some(timestamp(nack.at)),
-            details: nack.message.clone(),
-            version_info: nack.version.to_string(),
-            ..UpdateFailureState::default()
-        }),
-        ..GenericXdsConfig::default()
-    };
-    let one = |resource: &Arc<Resource>| GenericXdsConfig {
-        name: resource.name.to_string(),
+        error_state: status.nack.as_ref().map(unknown_failure),
+        ..all
+    }]
+}
+
+/// What became of a resource: for the server, and at the client.
+fn became(
+    status: &TypeStatus,
+    has: Has<'_>,
+    name: &str,
+    is_refused: bool,
+) -> (ConfigStatus, ClientResourceStatus) {
+    use ClientResourceStatus::{Acked, DoesNotExist, Nacked, Requested};
+    match has {
+        _ if is_refused => (ConfigStatus::Error, Nacked),
+        Has::Absent => (ConfigStatus::NotSent, DoesNotExist),
+        Has::Nothing => (ConfigStatus::NotSent, Requested),
+        Has::Sent(resource) if !status.holding.has_answered(resource) => {
+            let had = status.holding.had(name);
+            (ConfigStatus::Stale, if had { Acked } else { Requested })
+        }
+        Has::Sent(_) if is_of_unknown(status) => (ConfigStatus::Error, Nacked),
+        Has::Sent(_) | Has::Kept(_) => (ConfigStatus::Synced, Acked),
+    }
+}
+
+/// Whether a response was rejected of which nothing was new to the client.
+fn is_of_unknown(status: &TypeStatus) -> bool {
+    status.nack.is_some() && status.refused.is_empty() && !status.waiting
+}
+
+fn failure(refused: &Refused, variant: Variant, newest: Option<&Nack>) -> UpdateFailureState {
+    // When an older one came is not kept.
+    let newest = newest.filter(|newest| newest.version == refused.response);
+    UpdateFailureState {
+        last_update_attempt: newest.map(|newest| timestamp(newest.at)),
+        details: refused.message.to_string(),
         version_info: match variant {
-            Variant::StateOfTheWorld => all.version_info.clone(),
-            Variant::Delta => resource.version.to_string(),
+            Variant::StateOfTheWorld => refused.response.to_string(),
+            Variant::Delta => refused.version.to_string(),
         },
-        xds_config: shown.any(kind, resource),
-        ..all.clone()
-    };
-    let each: Vec<GenericXdsConfig> = status.resources.iter().map(one).collect();
-    if each.is_empty() { vec![all] } else { each }
+        ..UpdateFailureState::default()
+    }
+}
+
+fn unknown_failure(nack: &Nack) -> UpdateFailureState {
+    UpdateFailureState {
+        last_update_attempt: Some(timestamp(nack.at)),
+        details: nack.message.clone(),
+        version_info: nack.version.to_string(),
+        ..UpdateFailureState::default()
+    }
 }
 
 fn node(info: &NodeInfo) -> Node {

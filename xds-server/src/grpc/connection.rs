@@ -22,14 +22,16 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    Discovery, SILENCE_MAX,
+    Discovery, SILENCE_MAX, SPARE_CONNECTIONS,
     expiry::Expiry,
     identity::Who,
+    notices::{About, Bound},
     tls::{HANDSHAKES_MAX, Tls},
 };
+use crate::metrics::Refused;
 
 /// A process that has no descriptor left tries again so much later.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -106,13 +108,13 @@ struct Accepted {
 /// handshake is done.
 pub(super) fn incoming(
     listener: TcpListener,
-    connections_max: usize,
     discovery: Arc<Discovery>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(connections_max));
-    let accepted = stream::unfold((listener, places), |(listener, places)| async move {
-        let accepted = accept(&listener, &places).await;
-        Some((accepted, (listener, places)))
+    let places = Arc::new(Semaphore::new(connections_max(&discovery)));
+    let state = (listener, places, Arc::clone(&discovery));
+    let accepted = stream::unfold(state, |(listener, places, discovery)| async move {
+        let accepted = accept(&listener, &places, &discovery).await;
+        Some((accepted, (listener, places, discovery)))
     });
     let opened = accepted.map(move |accepted| {
         let discovery = Arc::clone(&discovery);
@@ -131,8 +133,16 @@ pub(super) fn incoming(
     opened.filter_map(|connection| std::future::ready(connection.map(Ok)))
 }
 
+fn connections_max(discovery: &Discovery) -> usize {
+    discovery.fleet.streams_max() + SPARE_CONNECTIONS
+}
+
 /// Whatever goes wrong with one connection, or for lack of descriptors, is no end of the server.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    discovery: &Discovery,
+) -> Accepted {
     loop {
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -143,7 +153,14 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
             }
         };
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            debug!(%peer, "closed: there are as many connections as --max-streams allows");
+            let about = About {
+                peer: Some(peer),
+                detail: "there are as many connections as --max-streams allows",
+                bound: Some(Bound::Connections(connections_max(discovery))),
+                ..About::default()
+            };
+            let notices = &discovery.notices;
+            notices.say("connection closed", Refused::TooMany.name(), &about);
             continue;
         };
         // Without it small responses only come later.
@@ -176,8 +193,9 @@ impl Accepted {
         };
         let mut connection = Connection::new(wire, peer, who, self.place);
         let info = &connection.info;
-        let end = info.who.member().map(|member| member.not_after);
-        connection.expiry = end.map(|end| discovery.expiries.add(end, &info.cut));
+        if let Who::Member(member) = &info.who {
+            connection.expiry = Some(discovery.expiries.add(member, &info.cut));
+        }
         Some(connection)
     }
 }

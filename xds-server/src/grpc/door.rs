@@ -3,11 +3,21 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{Router, body::Body, extract::Request, response::Response, routing::post};
-use http::{HeaderValue, header::CONTENT_TYPE};
+use http::{HeaderValue, Uri, header::CONTENT_TYPE};
 use tonic::Status;
 
-use super::{Discovery, connection::ConnectionInfo, stream::Stream};
-use crate::{discovery::Variant, metrics::Service, resource::ResourceType};
+use super::{
+    Discovery, client_status,
+    connection::ConnectionInfo,
+    load_stats,
+    notices::{About, Bound},
+    stream::Stream,
+};
+use crate::{
+    discovery::Variant,
+    metrics::{Refused, Service},
+    resource::ResourceType,
+};
 
 use ResourceType::{
     Cluster, ClusterLoadAssignment, ExtensionConfig, Listener, RouteConfiguration, Runtime, Secret,
@@ -58,9 +68,26 @@ const SERVICES: [(Service, &str, &str); 8] = [
     ),
 ];
 
+/// Of a path that is not served, so much is repeated.
+const PATH_SHOWN_MAX: usize = 200;
+
 /// Full names of the services that are served.
 pub fn service_names() -> impl Iterator<Item = &'static str> {
     SERVICES.iter().map(|(_, name, _)| *name)
+}
+
+/// Answers a call to what is not served.
+pub(super) async fn not_served(path: Uri) -> Response {
+    let path: String = path.path().chars().take(PATH_SHOWN_MAX).collect();
+    let names: Vec<&str> = service_names().collect();
+    let text = format!(
+        "{path} is not served here. Served are the methods Stream… and Delta… of {}; and {}, {}, \
+         grpc.health.v1.Health and reflection, which tells it all: grpcurl HOST:PORT list",
+        names.join(", "),
+        client_status::NAME,
+        load_stats::NAME,
+    );
+    Status::unimplemented(text).into_http()
 }
 
 /// Which method was called.
@@ -94,14 +121,25 @@ fn enter(door: Door, discovery: Arc<Discovery>, request: Request) -> Response {
     if !grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
         return Status::invalid_argument("this is a gRPC method").into_http();
     }
-    if discovery.stopping.is_cancelled() {
-        return Status::unavailable("the server is stopping").into_http();
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let about = |detail, bound| About {
+        service: door.service.name(),
+        peer: connection.as_ref().and_then(|connection| connection.peer),
+        detail,
+        bound,
+        ..About::default()
+    };
+    if discovery.draining.is_cancelled() {
+        let text = "the server is stopping";
+        discovery.refused(Refused::Stopping, &about(text, None));
+        return Status::unavailable(text).into_http();
     }
     let Some(place) = discovery.fleet.admit() else {
         let text = "as many streams are open as --max-streams allows";
+        let bound = Bound::Streams(discovery.fleet.streams_max());
+        discovery.refused(Refused::TooMany, &about(text, Some(bound)));
         return Status::resource_exhausted(text).into_http();
     };
-    let connection = request.extensions().get::<ConnectionInfo>().cloned();
     let stream = Stream::new(door, discovery, place, connection, request.into_body());
     let mut response = Response::new(Body::new(stream));
     let grpc = HeaderValue::from_static("application/grpc");

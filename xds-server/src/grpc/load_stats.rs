@@ -19,12 +19,16 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use super::{
-    Discovery, REQUEST_BYTES_MAX, connection::ConnectionInfo, identity::may_be, node::node_key,
+    Discovery, REQUEST_BYTES_MAX,
+    connection::ConnectionInfo,
+    identity::may_be,
+    node::node_key,
+    notices::{About, Bound},
 };
 use crate::{
     clock,
     load_reports::{ClusterReport, Counts, Place, Reporter, Reporting},
-    metrics::OpenStream,
+    metrics::{OpenStream, Refused},
 };
 
 pub(super) const NAME: &str = "envoy.service.load_stats.v3.LoadReportingService";
@@ -141,8 +145,18 @@ impl LoadStats {
             cluster: key.cluster,
         };
         debug!(node = reporter.id, "reports its load");
+        let (id, node_cluster) = (reporter.id.clone(), reporter.cluster.clone());
         let reporting = self.0.loads.open(reporter, clock::now()).ok_or_else(|| {
-            Status::resource_exhausted("as many streams are open as --max-streams allows")
+            let text = "as many streams are open as --max-streams allows";
+            let about = About {
+                node: Some((&id, &node_cluster)),
+                service: "LRS",
+                peer: connection.and_then(|connection| connection.peer),
+                detail: text,
+                bound: Some(Bound::Streams(self.0.fleet.streams_max())),
+            };
+            self.0.refused(Refused::TooMany, &about);
+            Status::resource_exhausted(text)
         })?;
         Ok(Open {
             reporting,

@@ -10,6 +10,7 @@ mod health_discovery;
 mod identity;
 mod load_stats;
 mod node;
+mod notices;
 mod open;
 mod peers;
 mod reflection;
@@ -28,6 +29,7 @@ use axum::middleware::{from_fn_with_state, map_request};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
+use tracing::{info, warn};
 
 use crate::{
     compile::Encoder, discovery::Memo, fleet::Fleet, health::owner::Health,
@@ -46,8 +48,11 @@ const SPARE_CONNECTIONS: usize = 64;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams are told to go elsewhere, then given so long to do it.
-const DRAIN: Duration = Duration::from_secs(2);
+/// A server that stops says so on each connection (GOAWAY), and ends its streams so much later: who comes back at
+/// once then does it on another connection.
+const GOAWAY_LEAD: Duration = Duration::from_millis(250);
+/// And it ends so much after that, whoever has not let go.
+const DRAIN: Duration = Duration::from_millis(1750);
 
 /// What every stream shares.
 pub struct Discovery {
@@ -63,6 +68,10 @@ pub struct Discovery {
     /// None: plaintext, on loopback.
     tls: Option<Arc<Tls>>,
     expiries: Arc<expiry::Expiries>,
+    notices: notices::Notices,
+    /// Nobody is served anew.
+    draining: CancellationToken,
+    /// Streams end.
     stopping: CancellationToken,
     /// Secret of this process, for fingerprints of what clients send.
     seed: u64,
@@ -91,14 +100,16 @@ impl Discovery {
             peers: Arc::default(),
             tls,
             expiries: Arc::default(),
+            notices: notices::Notices::default(),
+            draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }
     }
 }
 
-/// Serves discovery until `shutdown` completes; then every stream ends with UNAVAILABLE and its
-/// connection with GOAWAY, so that Envoys connect to another replica.
+/// Serves discovery until `shutdown` completes; then every connection is told GOAWAY and every stream ends with
+/// UNAVAILABLE, so that Envoys connect to another replica. That takes 2 s at most.
 ///
 /// # Errors
 /// When the transport fails.
@@ -108,8 +119,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let discovery = Arc::new(discovery);
-    let stopping = discovery.stopping.clone();
-    let drained = stopping.clone();
+    let draining = discovery.draining.clone();
     let mut routes = Routes::default();
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = door::add_all(router, &discovery);
@@ -137,10 +147,10 @@ pub async fn serve(
     let routes = Routes::from(
         routes
             .into_axum_router()
+            .fallback(door::not_served)
             .layer(from_fn_with_state(Arc::clone(&discovery), identity::guard))
             .layer(map_request(connection::used)),
     );
-    let connections_max = discovery.fleet.streams_max() + SPARE_CONNECTIONS;
     // The publisher holds a snapshot already.
     health.serving().await;
     let serving = Server::builder()
@@ -150,22 +160,37 @@ pub async fn serve(
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
         .add_routes(routes.prepare())
         .serve_with_incoming_shutdown(
-            connection::incoming(listener, connections_max, Arc::clone(&discovery)),
+            connection::incoming(listener, Arc::clone(&discovery)),
             async move {
                 shutdown.await;
                 health.not_serving().await;
-                stopping.cancel();
+                // When this returns, connections are told.
+                draining.cancel();
             },
         );
-    // A client that does not let go must not keep the process.
-    let patience = async {
-        drained.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
     tokio::select! {
         result = serving => result.context("the xDS port"),
-        () = patience => Ok(()),
-        () = discovery.readers.watch(discovery.fleet.metrics()) => Ok(()),
+        () = drain(&discovery) => Ok(()),
+        () = slow::watch(&discovery) => Ok(()),
         () = discovery.expiries.watch(discovery.fleet.metrics()) => Ok(()),
     }
+}
+
+/// Waits until the server stops, and for its streams to end.
+async fn drain(discovery: &Discovery) {
+    discovery.draining.cancelled().await;
+    let streams = discovery.fleet.streams().len();
+    info!(
+        streams,
+        "draining: no new streams; clients are told to go elsewhere"
+    );
+    tokio::time::sleep(GOAWAY_LEAD).await;
+    discovery.stopping.cancel();
+    // A client that does not let go must not keep the process.
+    tokio::time::sleep(DRAIN).await;
+    let streams = discovery.fleet.streams().len();
+    warn!(
+        streams,
+        "the server ends although not every connection has let go"
+    );
 }

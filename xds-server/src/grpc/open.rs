@@ -58,11 +58,13 @@ impl Open {
             variant = ?caller.variant,
             "connected"
         );
+        let (variant, service) = (caller.variant, caller.service);
+        let status = place.taken(caller, clock::now());
         let reader = connection.map(|connection| {
             let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
-            discovery.readers.add(place.number, updates, cut)
+            discovery.readers.add(updates, cut, Arc::clone(&status))
         });
-        let peer = match caller.service {
+        let peer = match service {
             Service::Aggregated => None,
             Service::Single(kind) => {
                 let peers = &discovery.peers;
@@ -73,14 +75,19 @@ impl Open {
             reader,
             peer,
             update: update.number,
-            session: Session::new(memo, caller.variant, place.number, update.view),
-            status: place.taken(caller, clock::now()),
+            session: Session::new(memo, variant, place.number, update.view),
+            status,
             updates: WatchStream::from_changes(subscription.updates.clone()),
             since: update.since,
             converging: Vec::new(),
             node,
             _subscription: subscription,
         }
+    }
+
+    /// What is noted of it.
+    pub(super) fn status(&self) -> &StreamStatus {
+        &self.status
     }
 
     /// The next change of what the node is sent. None when there will be none.
@@ -98,7 +105,10 @@ impl Open {
             return Poll::Pending;
         };
         ready!(peer.poll_changed(context));
-        self.session.on_others(peer.others(self.update), responses);
+        let again = peer.again(&self.session);
+        self.session.tell_endpoints_again(&again, responses);
+        let others = peer.others(self.update, self.session.view());
+        self.session.on_others(others, responses);
         self.report();
         Poll::Ready(())
     }
@@ -111,7 +121,7 @@ impl Open {
             }
         }
         if let Some(peer) = &self.peer {
-            peer.report(self.update, &self.session);
+            peer.report(self.update, &mut self.session);
         }
     }
 
@@ -125,13 +135,28 @@ impl Open {
         self.converging.clear();
         self.update = update.number;
         if let Some(peer) = &self.peer {
-            self.session.expect(peer.others(update.number));
+            let others = peer.others(update.number, &update.view);
+            self.session.expect(others);
         }
         self.session.on_view(update.view, responses);
         self.report();
+        if let Some(peer) = &self.peer {
+            // What it has just told may await endpoints, which only another stream knows.
+            let others = peer.others(self.update, self.session.view());
+            self.session.on_others(others, responses);
+        }
         let told = responses.iter().skip(before);
         self.converging
             .extend(told.map(|response| response.payload.kind));
+    }
+
+    /// What was waited for did not come in time.
+    pub(super) fn lose_patience(&mut self, responses: &mut VecDeque<Response>) {
+        if let Some(peer) = &self.peer {
+            peer.give_up();
+        }
+        self.session.on_patience_over(responses);
+        self.report();
     }
 
     pub(super) fn answered(

@@ -2,8 +2,12 @@
 //!
 //! On ADS one stream keeps the order between types by itself. On separate streams the server does what
 //! can be done: listeners and routes wait until the node's streams of clusters, endpoints and secrets
-//! have accepted the same state, and those take nothing away before listeners and routes have accepted
-//! it. What a client does between two streams, such as warming a new cluster, no server can see.
+//! have accepted the same state, and until the endpoints of each new cluster were answered for on a stream
+//! that is perhaps opened for them; and those take nothing away before listeners and routes have accepted
+//! it. An Envoy has a stream for each cluster's endpoints, so there may be thousands.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -16,9 +20,11 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::{
-    discovery::{Name, Others, Session},
-    resource::{NodeKey, ResourceType},
+    discovery::{Endpoints, Name, Others, Position, Session},
+    resource::{NodeKey, ResourceType, View},
 };
+
+use ResourceType::{Cluster, ClusterLoadAssignment};
 
 /// By node.
 #[derive(Default)]
@@ -27,8 +33,16 @@ pub(super) struct Peers {
 }
 
 struct Node {
-    streams: Mutex<HashMap<u64, Progress>>,
+    streams: Mutex<Streams>,
     changed: watch::Sender<()>,
+}
+
+/// By number.
+#[derive(Default)]
+struct Streams {
+    all: HashMap<u64, Progress>,
+    /// How often new clusters came that await their endpoints.
+    round: u64,
 }
 
 /// How far one stream is: numbers of updates.
@@ -42,6 +56,12 @@ struct Progress {
     missing: Arc<[Name]>,
     /// Something is held back.
     holding: bool,
+    /// New clusters that the client was told and whose endpoints no stream has answered for.
+    awaited: Vec<Name>,
+    /// What the client has of endpoints, as far as it has answered.
+    endpoints: Option<Arc<Position>>,
+    /// The newest round of which it has told again what it had told before.
+    round: u64,
 }
 
 /// One stream among its node's.
@@ -80,8 +100,14 @@ impl Peers {
             used: update,
             missing: Arc::default(),
             holding: false,
+            awaited: Vec::new(),
+            endpoints: None,
+            round: 0,
         };
-        lock(&node.streams).insert(number, progress);
+        let mut streams = lock(&node.streams);
+        let round = streams.round;
+        streams.all.insert(number, Progress { round, ..progress });
+        drop(streams);
         Peer {
             kind,
             number,
@@ -99,10 +125,17 @@ impl Peer {
         self.changes.poll_next_unpin(context).map(|_| ())
     }
 
-    /// What the node's other streams have done about an update.
-    pub(super) fn others(&self, update: u64) -> Others {
+    /// What the node's other streams have done about an update, which is this view.
+    pub(super) fn others(&self, update: u64, view: &View) -> Others {
+        let is_there = |name: &Name| {
+            let kinds = [Cluster, ClusterLoadAssignment];
+            kinds.iter().all(|kind| view.get(*kind, name).is_some())
+        };
         let streams = lock(&self.node.streams);
-        let others = || streams.iter().filter(|(number, _)| **number != self.number);
+        let others = || {
+            let streams = streams.all.iter();
+            streams.filter(|(number, _)| **number != self.number)
+        };
         let makes = self.kind.is_named_by_others();
         Others {
             made: makes
@@ -116,18 +149,27 @@ impl Peer {
                 .map(|(_, other)| Arc::clone(&other.missing))
                 .unwrap_or_default(),
             holding: others().any(|(_, other)| other.holding),
+            endpoints: match streams.all.get(&self.number) {
+                _ if !others().any(|(_, other)| other.kind == ClusterLoadAssignment) => {
+                    Endpoints::NotThere
+                }
+                Some(own) if own.awaited.iter().any(is_there) => Endpoints::Awaited,
+                _ => Endpoints::Answered,
+            },
         }
     }
 
     /// Tells the others how far this one is with an update.
-    pub(super) fn report(&self, update: u64, session: &Session) {
-        let mut streams = lock(&self.node.streams);
-        let Some(progress) = streams.get_mut(&self.number) else {
+    pub(super) fn report(&self, update: u64, session: &mut Session) {
+        let node = Arc::clone(&self.node);
+        let mut streams = lock(&node.streams);
+        let slowest = slowest(&streams);
+        let mut went_on = self.note_endpoints(&mut streams, session);
+        let Some(progress) = streams.all.get_mut(&self.number) else {
             return;
         };
-        let before = (progress.made, progress.used);
         let missing: Arc<[Name]> = session.missing().cloned().collect();
-        let told = (&progress.missing, progress.holding) == (&missing, session.is_holding());
+        went_on |= (&progress.missing, progress.holding) != (&missing, session.is_holding());
         progress.missing = missing;
         progress.holding = session.is_holding();
         if session.has_made() {
@@ -136,20 +178,99 @@ impl Peer {
         if session.has_used() {
             progress.used = update;
         }
-        let went_on = !told || before != (progress.made, progress.used);
+        // Who waits waits for all, so nobody need be woken by any but the last.
+        went_on |= slowest != self::slowest(&streams);
         drop(streams);
         if went_on {
-            self.node.changed.send_replace(());
+            node.changed.send_replace(());
         }
     }
+
+    /// Endpoints that this stream has told and must tell again, since their cluster came anew: what its client had
+    /// of them went with the cluster of that name that there was before. Only an answer to that counts, here or on
+    /// a stream that is opened for it.
+    pub(super) fn again(&self, session: &Session) -> Vec<Name> {
+        let mut streams = lock(&self.node.streams);
+        let Streams { all, round } = &mut *streams;
+        match all.get_mut(&self.number) {
+            Some(own) if self.kind == ClusterLoadAssignment && own.round < *round => {
+                own.round = *round;
+            }
+            _ => return Vec::new(),
+        }
+        let awaited = all.values().flat_map(|one| &one.awaited);
+        let mut again: Vec<Name> = awaited
+            .filter(|name| session.has(ClusterLoadAssignment, name))
+            .cloned()
+            .collect();
+        again.sort_unstable();
+        again.dedup();
+        again
+    }
+
+    /// Notes which new clusters await endpoints, and which endpoints are there. Whether somebody waits for that.
+    fn note_endpoints(&self, streams: &mut Streams, session: &mut Session) -> bool {
+        let Streams { all, round } = streams;
+        let Some(own) = all.get_mut(&self.number) else {
+            return false;
+        };
+        if self.kind == Cluster {
+            let new = session.new_clusters();
+            let is_new = !new.is_empty();
+            *round += u64::from(is_new);
+            own.awaited.extend(new);
+            // One that is taken away is no more waited for, and new when it comes again.
+            own.awaited.retain(|name| session.has(Cluster, name));
+            return is_new;
+        }
+        let Some(position) = session.answered_endpoints() else {
+            return false;
+        };
+        let known = own.endpoints.replace(Arc::clone(position));
+        let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, position));
+        if is_known || own.round < *round {
+            return false;
+        }
+        let mut was_there = false;
+        for other in all.values_mut().filter(|one| !one.awaited.is_empty()) {
+            let before = other.awaited.len();
+            other.awaited.retain(|name| !position.has(name));
+            was_there |= other.awaited.len() < before;
+        }
+        was_there
+    }
+
+    /// What this stream awaited it waits for no longer.
+    pub(super) fn give_up(&self) {
+        if let Some(own) = lock(&self.node.streams).all.get_mut(&self.number) {
+            own.awaited.clear();
+        }
+    }
+}
+
+/// How far the slowest stream is with what others need, and with what uses it.
+fn slowest(streams: &Streams) -> (u64, u64) {
+    let made = streams
+        .all
+        .values()
+        .filter(|one| one.kind.is_named_by_others());
+    let used = streams
+        .all
+        .values()
+        .filter(|one| !one.kind.is_named_by_others());
+    let (made, used) = (made.map(|one| one.made), used.map(|one| one.used));
+    (
+        made.min().unwrap_or(u64::MAX),
+        used.min().unwrap_or(u64::MAX),
+    )
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
         let mut nodes = lock(&self.peers.nodes);
         let mut streams = lock(&self.node.streams);
-        streams.remove(&self.number);
-        if streams.is_empty() {
+        streams.all.remove(&self.number);
+        if streams.all.is_empty() {
             nodes.remove(&self.key);
         }
         drop(streams);

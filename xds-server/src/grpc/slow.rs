@@ -11,13 +11,12 @@ use std::{
 };
 
 use tokio::{sync::watch, time::Instant};
-use tracing::warn;
 
-use super::connection;
-use crate::{
-    metrics::{self, Metrics},
-    publish::Update,
+use super::{
+    Discovery, connection,
+    notices::{About, Bound},
 };
+use crate::{fleet::StreamStatus, metrics::Cut, publish::Update};
 
 /// A client that has not taken a newer state up for so long is cut, and its connection with it.
 const SLOW_MAX: Duration = Duration::from_secs(60);
@@ -28,6 +27,7 @@ struct Watched {
     updates: watch::Receiver<Update>,
     taken_up: Arc<AtomicU64>,
     cut: Arc<connection::Cut>,
+    status: Arc<StreamStatus>,
     /// Since when it is behind without having taken anything up, and what it had then.
     behind: Option<(Instant, u64)>,
 }
@@ -49,15 +49,17 @@ impl Readers {
     /// Looks at a stream until its end is dropped.
     pub(super) fn add(
         self: &Arc<Self>,
-        number: u64,
         updates: watch::Receiver<Update>,
         cut: Arc<connection::Cut>,
+        status: Arc<StreamStatus>,
     ) -> Reader {
+        let number = status.number;
         let taken_up = Arc::new(AtomicU64::new(updates.borrow().number));
         let watched = Watched {
             updates,
             taken_up: Arc::clone(&taken_up),
             cut,
+            status,
             behind: None,
         };
         self.lock().insert(number, watched);
@@ -71,18 +73,20 @@ impl Readers {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Cuts who does not read, for ever.
-    pub(super) async fn watch(&self, metrics: &Metrics) {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = Instant::now();
-            for (number, watched) in &mut *self.lock() {
-                if watched.is_slow(now) {
-                    metrics.cut(metrics::Cut::SlowReader);
-                    warn!(stream = number, "cut: it did not read for 60 s");
-                    watched.cut.cut();
-                }
+/// Cuts who does not read, for ever.
+pub(super) async fn watch(discovery: &Discovery) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = Instant::now();
+        for watched in discovery.readers.lock().values_mut() {
+            if watched.is_slow(now) {
+                let text = "it has not taken a newer state up for so long";
+                let about = About::stream(&watched.status, text);
+                let bound = Some(Bound::Time(SLOW_MAX));
+                discovery.cut(Cut::SlowReader, &About { bound, ..about });
+                watched.cut.cut();
             }
         }
     }
@@ -134,11 +138,13 @@ mod tests {
     async fn who_stands_still_behind_a_newer_state_is_slow_and_who_moves_is_not() {
         let (updates, receiver) = watch::channel(update(1));
         let readers = Arc::new(Readers::default());
-        let reader = readers.add(7, receiver, Arc::default());
+        let status = crate::proxies::imagined::stream("edge-1", "edge", &Arc::default(), &[]);
+        let number = status.number;
+        let reader = readers.add(receiver, Arc::default(), status);
         let begin = Instant::now();
         let is_slow = |seconds: u64| {
             let mut streams = readers.lock();
-            let watched = streams.get_mut(&7).unwrap();
+            let watched = streams.get_mut(&number).unwrap();
             watched.is_slow(begin + Duration::from_secs(seconds))
         };
         assert!(!is_slow(1_000), "there is nothing new");

@@ -19,16 +19,19 @@ use tonic::{Code, Status};
 use tracing::debug;
 
 use super::{
-    Discovery, SILENCE_MAX,
+    Discovery, REQUEST_BYTES_MAX, SILENCE_MAX,
     connection::ConnectionInfo,
     door::Door,
     identity::may_be,
     node::{node_info, node_key, node_of},
+    notices::{About, Bound},
     open::Open,
     requests::Requests,
 };
 use crate::{
-    discovery::{Message, RequestError, Response},
+    discovery::{
+        Message, NAME_BYTES_MAX, NAMES_MAX, RequestError, Response, STREAM_NAME_BYTES_MAX,
+    },
     fleet::{Caller, Place},
     metrics::{Cut, Refused, Service},
     resource::ResourceType,
@@ -89,7 +92,8 @@ impl Stream {
                     if let Some(connection) = &self.connection
                         && let Err(reason) = self.discovery.knows(&connection.who)
                     {
-                        self.discovery.fleet.metrics().cut(Cut::Denied);
+                        let about = About::stream(open.status(), &reason);
+                        self.discovery.cut(Cut::Denied, &about);
                         return Poll::Ready(Err(Status::permission_denied(reason)));
                     }
                     open.look(update, &mut self.responses);
@@ -126,12 +130,12 @@ impl Stream {
     fn on_deadline(&mut self) -> Result<(), Status> {
         self.deadline = None;
         let Some(open) = &mut self.open else {
-            self.discovery.fleet.metrics().refused(Refused::BadNode);
             let text = "the first request did not come within 60 s";
+            let bound = Some(Bound::Time(SILENCE_MAX));
+            self.refused(Refused::BadNode, text, bound);
             return Err(Status::deadline_exceeded(text));
         };
-        open.session.on_patience_over(&mut self.responses);
-        open.report();
+        open.lose_patience(&mut self.responses);
         self.set_deadline();
         Ok(())
     }
@@ -201,9 +205,8 @@ impl Stream {
     }
 
     fn begin(&mut self, message: &Message) -> Result<(), Status> {
-        let metrics = self.discovery.fleet.metrics();
         let refused = |text: &str| {
-            metrics.refused(Refused::BadNode);
+            self.refused(Refused::BadNode, text, None);
             Status::invalid_argument(text)
         };
         let connection = self.connection.as_ref();
@@ -232,27 +235,50 @@ impl Stream {
 
     /// A request that cannot be served ends its stream.
     fn unusable(&self, error: &RequestError) -> Status {
-        let metrics = self.discovery.fleet.metrics();
         let text = error.to_string();
         debug!(stream = self.place.number, error = text, "stream ended");
-        match (error, &self.open) {
-            (
-                RequestError::TooManyNames
-                | RequestError::LongName { .. }
-                | RequestError::TooManyNameBytes,
-                _,
-            ) => {
-                metrics.cut(Cut::TooLarge);
-                Status::resource_exhausted(text)
+        let bound = match error {
+            RequestError::TooManyNames => Bound::Names(NAMES_MAX),
+            RequestError::LongName { .. } => Bound::Bytes(NAME_BYTES_MAX),
+            RequestError::TooManyNameBytes => Bound::Bytes(STREAM_NAME_BYTES_MAX),
+            RequestError::Malformed(_) if self.open.is_some() => {
+                self.cut(Cut::BadRequest, &text, None);
+                return Status::invalid_argument(text);
             }
-            (RequestError::Malformed(_), Some(_)) => {
-                metrics.cut(Cut::BadRequest);
-                Status::invalid_argument(text)
+            RequestError::Malformed(_) => {
+                self.refused(Refused::BadRequest, &text, None);
+                return Status::invalid_argument(text);
             }
-            (RequestError::Malformed(_), None) => {
-                metrics.refused(Refused::BadRequest);
-                Status::invalid_argument(text)
-            }
+        };
+        self.cut(Cut::TooLarge, &text, Some(bound));
+        Status::resource_exhausted(text)
+    }
+
+    fn refused(&self, reason: Refused, detail: &str, bound: Option<Bound>) {
+        self.discovery.refused(reason, &self.about(detail, bound));
+    }
+
+    fn cut(&self, reason: Cut, detail: &str, bound: Option<Bound>) {
+        self.discovery.cut(reason, &self.about(detail, bound));
+    }
+
+    /// What is known of it.
+    fn about<'s>(&'s self, detail: &'s str, bound: Option<Bound>) -> About<'s> {
+        match &self.open {
+            Some(open) => About {
+                bound,
+                ..About::stream(open.status(), detail)
+            },
+            None => About {
+                service: self.door.service.name(),
+                peer: self
+                    .connection
+                    .as_ref()
+                    .and_then(|connection| connection.peer),
+                detail,
+                bound,
+                ..About::default()
+            },
         }
     }
 
@@ -261,10 +287,11 @@ impl Stream {
         debug!(stream = self.place.number, %status, "stream broke");
         match status.code() {
             Code::ResourceExhausted => {
-                self.discovery.fleet.metrics().cut(Cut::TooLarge);
+                let bound = Some(Bound::Bytes(REQUEST_BYTES_MAX));
+                self.cut(Cut::TooLarge, status.message(), bound);
             }
             Code::Cancelled | Code::Unknown | Code::Unavailable => {}
-            _ => self.discovery.fleet.metrics().cut(Cut::BadRequest),
+            _ => self.cut(Cut::BadRequest, status.message(), None),
         }
         status
     }

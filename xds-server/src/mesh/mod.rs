@@ -22,7 +22,8 @@ pub use model::{
     HostPattern, Mesh, MutualTls, OutlierDetection, Placement, Protocol, Proxies, Redirect,
     Retries, RetryBudget, Rewrite, Route, RouteAction, Service, Thresholds, Tracing,
 };
-pub use place::{MeshProblem, Place, plain};
+pub use outline::Outline;
+pub use place::{MeshProblem, Place, Position, plain};
 /// A tree needs no places, and tests read many.
 #[cfg(test)]
 pub(crate) use read::read_mesh;

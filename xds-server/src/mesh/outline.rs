@@ -15,7 +15,7 @@ type NodeId = usize;
 
 /// Keys and elements of a text with their places; of a text that breaks off, as far as it goes.
 #[derive(Debug, Default)]
-pub(super) struct Outline {
+pub struct Outline {
     nodes: Vec<Node>,
     anchors: HashMap<usize, NodeId>,
     duplicates: Vec<Duplicate>,
@@ -55,6 +55,7 @@ struct Open {
 }
 
 impl Outline {
+    /// Of a text.
     pub fn of(text: &str) -> Self {
         let mut outline = Self::default();
         let mut open: Vec<Open> = Vec::new();
@@ -70,7 +71,7 @@ impl Outline {
     }
 
     /// Keys that are there twice, in the text's order.
-    pub fn duplicates(&self) -> &[Duplicate] {
+    pub(super) fn duplicates(&self) -> &[Duplicate] {
         &self.duplicates
     }
 

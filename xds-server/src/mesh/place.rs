@@ -10,12 +10,15 @@ use serde::Serialize;
 
 /// A place in a text, as editors count: from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Position {
+pub struct Position {
+    /// Line.
     pub line: usize,
+    /// Column within the line.
     pub column: usize,
 }
 
 impl Position {
+    /// Where a text begins.
     pub const BEGIN: Self = Self { line: 1, column: 1 };
 }
 

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::{Locality, State, Type, locality, told};
 use crate::{
+    discovery::Has,
     fleet::{StreamStatus, TypeStatus},
     redact::Redactor,
-    resource::ResourceType,
+    resource::{Resource, ResourceType},
 };
 
 /// What somebody wants to see.
@@ -138,7 +139,7 @@ fn node(
     let types = streams.iter().flat_map(|stream| stream.types());
     let wanted = types.filter(|(kind, _)| asked.kind.is_none_or(|wanted| wanted == *kind));
     let types = wanted.map(|(kind, status)| TypeConfig {
-        kept: status.known.saturating_sub(status.resources.iter().count()),
+        kept: kept(&status),
         configs: shown(kind, &status, asked.name.as_deref(), redactor),
         of: told(kind, &status, zone),
     });
@@ -159,8 +160,11 @@ fn shown(
     redactor: &Redactor,
 ) -> Vec<Shown> {
     let is_wanted = |known: &str| name.is_none_or(|wanted| wanted == known);
-    let resources = status.resources.iter();
-    let mut shown: Vec<Shown> = resources
+    let sent = status.holding.each().filter_map(|(_, has)| match has {
+        Has::Sent(resource) => Some(resource),
+        Has::Kept(_) | Has::Absent | Has::Nothing => None,
+    });
+    let mut shown: Vec<Shown> = sent
         .filter(|resource| is_wanted(&resource.name))
         .map(|resource| {
             let rejected = status.refused.iter().find(|refused| {
@@ -171,7 +175,7 @@ fn shown(
                 version: resource.version.to_string(),
                 state: match rejected {
                     Some(_) => State::Rejected,
-                    None => state_of_the_others(status),
+                    None => state_of_another(status, resource),
                 },
                 keeps_older: rejected.map(|refused| refused.usable),
                 resource: redactor.json(kind, &resource.body()),
@@ -196,12 +200,20 @@ fn shown(
     shown
 }
 
-/// Of resources that are not known to be rejected. A rejection is told of a response: where its words name
-/// no resource, it may be any.
-fn state_of_the_others(status: &TypeStatus) -> State {
+/// How many it has from an earlier stream.
+fn kept(status: &TypeStatus) -> usize {
+    let kept = |(_, has): &(&str, Has<'_>)| matches!(has, Has::Kept(_));
+    status.holding.each().filter(kept).count()
+}
+
+/// Of a resource that is not known to be rejected. Where a rejection names none, it may be any.
+fn state_of_another(status: &TypeStatus, resource: &Arc<Resource>) -> State {
+    if !status.holding.has_answered(resource) {
+        return State::Stale;
+    }
     match State::of(status) {
-        State::Rejected if !status.refused.is_empty() => State::Synced,
-        state => state,
+        State::Rejected if status.refused.is_empty() => State::Rejected,
+        _ => State::Synced,
     }
 }
 

@@ -1,13 +1,13 @@
 //! Nodes for tests: each asks for all of some types, is sent a view, and says something to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use policy::time::WallTime;
 use prometheus::Registry;
 
 use crate::{
-    discovery::{Interest, Request, Session, Variant},
+    discovery::{Interest, Request, Response, Session, Variant},
     fleet::{Caller, Event, Fleet, NodeInfo, StreamStatus},
     metrics::{Metrics, Service},
     resource::{ResourceType, View},
@@ -42,62 +42,130 @@ pub(crate) fn stream(
     view: &Arc<View>,
     types: &[(ResourceType, Says)],
 ) -> Arc<StreamStatus> {
-    let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-    let place = Arc::new(Fleet::new(metrics, 1)).admit().unwrap();
-    let caller = Caller {
-        node: NodeInfo {
-            id: id.into(),
-            cluster: cluster.into(),
-            user_agent: "envoy".into(),
-            version: "1.40.0".into(),
-            zone: "mumbai-west".into(),
-            ..NodeInfo::default()
-        },
-        variant: Variant::Delta,
-        service: Service::Aggregated,
-        peer: Some(([127, 0, 0, 1], 4711).into()),
-    };
-    let status = place.taken(caller, connected());
-    let memo = Arc::default();
-    let mut session = Session::new(memo, Variant::Delta, place.number, Arc::clone(view));
+    let mut talk = Talk::begin(id, cluster, Variant::Delta, view);
     for (kind, says) in types {
-        ask(&mut session, &status, *kind, *says);
+        talk.ask(*kind, subscribe(&["*"], &[]));
+        match says {
+            Says::Nothing => {}
+            Says::Accepts => talk.answer(*kind, None),
+            Says::Rejects(words) => talk.answer(*kind, Some(words)),
+        }
     }
-    status
+    talk.status
 }
 
-fn ask(session: &mut Session, status: &StreamStatus, kind: ResourceType, says: Says) {
-    let all = request(kind, Bytes::new(), None, &["*"]);
-    let mut responses = Vec::new();
-    session.on_request(all, &mut responses).unwrap();
-    let note = |session: &Session, event, at| {
-        status.note(kind, event, session.status_of(kind).unwrap(), at);
-    };
-    note(session, Event::Asked, connected());
-    let Some(response) = responses.pop() else {
-        return;
-    };
-    note(session, Event::Sent(100), sent());
-    let (error, event) = match says {
-        Says::Nothing => return,
-        Says::Accepts => (None, Event::Acked),
-        Says::Rejects(words) => (Some(words), Event::Nacked),
-    };
-    let answer = request(kind, response.nonce.into(), error, &[]);
-    session.on_request(answer, &mut responses).unwrap();
-    note(session, event, answered());
-}
-
-fn request(kind: ResourceType, nonce: Bytes, error: Option<&str>, names: &[&str]) -> Request {
-    let interest = Interest::Changes {
+/// Delta: what a node wants, and what it kept from an earlier stream.
+pub(crate) fn subscribe(names: &[&str], kept: &[(&str, &str)]) -> Interest {
+    let kept = kept.iter();
+    Interest::Changes {
         subscribe: names.iter().map(|name| (*name).into()).collect(),
         unsubscribe: Vec::new(),
-        known: Vec::new(),
-    };
-    Request {
-        kind,
-        nonce,
-        error: error.map(Into::into),
-        asked: interest.into(),
+        known: kept
+            .map(|(name, version)| ((*name).into(), (*version).into()))
+            .collect(),
+    }
+}
+
+/// State of the world: what a node wants.
+pub(crate) fn all(names: &[&str]) -> Interest {
+    Interest::Names {
+        names: names.iter().map(|name| (*name).into()).collect(),
+        version: String::new(),
+    }
+}
+
+/// A stream, and what is noted of it.
+pub(crate) struct Talk {
+    pub(crate) status: Arc<StreamStatus>,
+    session: Session,
+    /// The newest response and the newest names, by type.
+    newest: HashMap<ResourceType, (Option<Response>, Interest)>,
+}
+
+impl Talk {
+    pub(crate) fn begin(id: &str, cluster: &str, variant: Variant, view: &Arc<View>) -> Self {
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        let place = Arc::new(Fleet::new(metrics, 1)).admit().unwrap();
+        let caller = Caller {
+            node: NodeInfo {
+                id: id.into(),
+                cluster: cluster.into(),
+                user_agent: "envoy".into(),
+                version: "1.40.0".into(),
+                zone: "mumbai-west".into(),
+                ..NodeInfo::default()
+            },
+            variant,
+            service: Service::Aggregated,
+            peer: Some(([127, 0, 0, 1], 4711).into()),
+        };
+        Self {
+            status: place.taken(caller, connected()),
+            session: Session::new(Arc::default(), variant, place.number, Arc::clone(view)),
+            newest: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, kind: ResourceType, interest: Interest) {
+        let names = match &interest {
+            Interest::Names { .. } => interest.clone(),
+            Interest::Changes { .. } => subscribe(&[], &[]),
+        };
+        let newest = self.newest.remove(&kind).and_then(|(newest, _)| newest);
+        self.newest.insert(kind, (newest, names));
+        self.send(kind, Bytes::new(), None, interest, Event::Asked);
+    }
+
+    pub(crate) fn see(&mut self, view: &Arc<View>) {
+        let mut responses = Vec::new();
+        self.session.on_view(Arc::clone(view), &mut responses);
+        self.note(responses);
+    }
+
+    /// Answers the newest response, if there is one.
+    pub(crate) fn answer(&mut self, kind: ResourceType, error: Option<&str>) {
+        let Some((Some(response), names)) = self.newest.get(&kind).cloned() else {
+            return;
+        };
+        let event = error.map_or(Event::Acked, |_| Event::Nacked);
+        self.send(kind, response.nonce.into(), error, names, event);
+    }
+
+    fn send(
+        &mut self,
+        kind: ResourceType,
+        nonce: Bytes,
+        error: Option<&str>,
+        interest: Interest,
+        event: Event,
+    ) {
+        let request = Request {
+            kind,
+            nonce,
+            error: error.map(Into::into),
+            asked: interest.into(),
+        };
+        let mut responses = Vec::new();
+        self.session.on_request(request, &mut responses).unwrap();
+        let at = match event {
+            Event::Asked => connected(),
+            _ => answered(),
+        };
+        self.status
+            .note(kind, event, self.session.status_of(kind).unwrap(), at);
+        self.note(responses);
+    }
+
+    fn note(&mut self, responses: Vec<Response>) {
+        for kind in self.session.noted() {
+            let status = self.session.status_of(kind).unwrap();
+            self.status.refresh(kind, status);
+        }
+        for response in responses {
+            let kind = response.payload.kind;
+            let status = self.session.status_of(kind).unwrap();
+            self.status.note(kind, Event::Sent(100), status, sent());
+            self.newest.get_mut(&kind).unwrap().0 = Some(response);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    fleet::{Nack, Resources},
+    fleet::{Holding, Nack},
     resource::{Resource, ResourceType, View},
 };
 
@@ -36,8 +36,8 @@ fn accepted() -> TypeStatus {
         wildcard: true,
         names: 0,
         known: 1,
-        resources: Resources::default(),
         waiting: false,
+        holding: Holding::default(),
     }
 }
 

@@ -38,7 +38,7 @@ pub fn of(
 ) -> Result<Changes, Refusal> {
     let mut changes = Changes::new();
     let mut conflicts = Vec::new();
-    let mut problems = Vec::new();
+    let mut problems = request.problems;
     if request.remove_all {
         let held = state.of_nodes(&request.nodes);
         let held = held.filter(|(_, entry)| entry.source == Source::Api);

@@ -9,16 +9,10 @@ use serde::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::compile::{Misfit, Step};
-
-/// A place in a text, as editors count: from 1, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Line.
-    pub line: usize,
-    /// Column within the line.
-    pub column: usize,
-}
+use crate::{
+    compile::{Misfit, Step},
+    mesh::Position,
+};
 
 /// A tree in which no object has a key twice.
 #[derive(Debug)]
@@ -98,8 +92,8 @@ pub fn place_of(document: &str, part: &str, misfit: &Misfit) -> Position {
             None => break,
         }
     }
-    if let Some(field) = &misfit.unknown_field
-        && let Some((key, _)) = member(here, &Step::Key(field.clone()))
+    if let Some(key) = &misfit.key
+        && let Some((key, _)) = member(here, &Step::Key(key.clone()))
     {
         here = key;
     }
@@ -116,16 +110,19 @@ fn member<'t>(text: &'t str, step: &Step) -> Option<(&'t str, &'t str)> {
         }
         Step::Key(wanted) => {
             let Members(members) = serde_json::from_str(text).ok()?;
-            let (key, value) = members.into_iter().find(|(key, _)| {
-                serde_json::from_str::<Cow<'_, str>>(key).is_ok_and(|key| key == *wanted)
-            })?;
-            Some((key, value))
+            let mut members = members.into_iter();
+            members.find(|(key, _)| name_of(key).is_some_and(|key| key == *wanted))
         }
     }
 }
 
-/// An object's members as they are spelled.
-struct Members<'t>(Vec<(&'t str, &'t str)>);
+/// What a key says.
+pub fn name_of(key: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str(key).ok()
+}
+
+/// An object's members as they are spelled: keys, quotes included, and values.
+pub struct Members<'t>(pub Vec<(&'t str, &'t str)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -250,11 +247,11 @@ mod tests {
         let mut misfit = Misfit {
             steps: vec![Step::Index(0), Step::Key("ab".into()), Step::Index(1)],
             message: String::new(),
-            unknown_field: None,
+            key: None,
         };
         let place = place_of(document, document, &misfit);
         assert_eq!((place.line, place.column), (3, 4));
-        misfit.unknown_field = Some("x".into());
+        misfit.key = Some("x".into());
         let place = place_of(document, document, &misfit);
         assert_eq!((place.line, place.column), (3, 5));
     }

@@ -8,10 +8,13 @@ use super::{
     document::Strict,
     key::{Entry, Key, Source},
     problem::{PROBLEMS_MAX, Problem},
-    request,
+    request::{self, Holds},
     state::{Changes, RawState},
 };
-use crate::compile::Encoder;
+use crate::{
+    compile::Encoder,
+    mesh::{Outline, Position},
+};
 
 /// What a look into the folder finds: by name the text, or why it cannot be read.
 pub type Look = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
@@ -255,18 +258,36 @@ fn read(
             "the file says nothing; remove it, or write {}",
         )]);
     }
-    if !name.ends_with(".json") {
-        let json = json_of_yaml(text).map_err(|problem| vec![problem])?;
-        // Places in that JSON are none of the file.
-        let without_place = |problem| Problem {
-            line: None,
-            column: None,
-            ..problem
-        };
-        return read_json(name, &json, known, encoder)
-            .map_err(|problems| problems.into_iter().map(without_place).collect());
+    if name.ends_with(".json") {
+        return read_json(name, text, known, encoder).map_err(|refused| refused.problems);
     }
-    read_json(name, text, known, encoder)
+    let json = json_of_yaml(text).map_err(|problem| vec![problem])?;
+    read_json(name, &json, known, encoder).map_err(|refused| refused.placed_in(text))
+}
+
+/// Why a file is not taken.
+struct Refused {
+    problems: Vec<Problem>,
+    /// Unless not even that is known.
+    holds: Option<Holds>,
+}
+
+impl Refused {
+    /// The problems, found in the YAML that was read as JSON: places in that are none of the file.
+    fn placed_in(self, yaml: &str) -> Vec<Problem> {
+        let outline = Outline::of(yaml);
+        let holds = self.holds;
+        let placed = |problem: Problem| {
+            let field = problem.field.as_deref().unwrap_or_default();
+            let path = match (holds, problem.index) {
+                (Some(Holds::Call), Some(index)) if field.is_empty() => format!("set[{index}]"),
+                (Some(Holds::Call), Some(index)) => format!("set[{index}].{field}"),
+                _ => field.to_string(),
+            };
+            problem.at(outline.find(&path).unwrap_or(Position::BEGIN))
+        };
+        self.problems.into_iter().map(placed).collect()
+    }
 }
 
 fn read_json(
@@ -274,33 +295,53 @@ fn read_json(
     text: &str,
     known: &Entries,
     encoder: &Encoder,
-) -> Result<Entries, Vec<Problem>> {
-    let request = request::read_file(text).map_err(|problem| vec![problem])?;
+) -> Result<Entries, Refused> {
+    let (request, holds) = request::read_file(text, encoder).map_err(|problem| Refused {
+        problems: vec![problem],
+        holds: None,
+    })?;
     let source = Source::File(Arc::clone(name));
     let mut entries = Entries::new();
-    let mut problems = Vec::new();
+    let mut problems = request.problems;
     for offer in request.set {
+        if problems.len() >= PROBLEMS_MAX {
+            break;
+        }
         let key = offer.as_ref().ok().map(|offer| offer.key(&request.nodes));
         let known = key.as_ref().and_then(|key| known.get(key));
         match offer.and_then(|offer| offer.entry(request.overrides, &source, known, encoder)) {
             Ok(entry) => _ = key.map(|key| entries.insert(key, entry)),
             Err(problem) => problems.push(problem),
         }
-        if problems.len() == PROBLEMS_MAX {
-            break;
-        }
     }
     if problems.is_empty() {
-        Ok(entries)
-    } else {
-        Err(problems)
+        return Ok(entries);
     }
+    if holds == Holds::Resource {
+        problems.iter_mut().for_each(|problem| problem.index = None);
+    }
+    Err(Refused {
+        problems,
+        holds: Some(holds),
+    })
 }
 
 fn json_of_yaml(text: &str) -> Result<String, Problem> {
     // A snippet of the file could show a private key.
     let options = serde_saphyr::options! { with_snippet: false };
-    let Strict(value) = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| Problem::new(format!("not readable as YAML: {error}")))?;
+    let read = serde_saphyr::from_str_with_options(text, options);
+    let Strict(value) = read.map_err(|error: serde_saphyr::Error| {
+        let said = error.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        let problem = Problem::new(format!("not readable as YAML: {said}"));
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).max(1);
+        match error.location() {
+            Some(at) => problem.at(Position {
+                line: count(at.line()),
+                column: count(at.column()),
+            }),
+            None => problem,
+        }
+    })?;
     Ok(value.to_string())
 }

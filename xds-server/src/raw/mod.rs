@@ -1,7 +1,7 @@
 //! Raw resources: any Envoy resource as protobuf JSON, by API or from a folder. What makes this a general
 //! xDS server.
 //!
-//! `request` reads (`document` finds the place of what is wrong), `changes` says what a call changes,
+//! `request` reads a call and `offer` each of its resources (`document` finds the place of what is wrong), `changes` says what a call changes,
 //! `files` what the folder holds; `store` keeps it, `state` is what is in force, `owner` lets one change
 //! in after the other. `folder` follows `--resources`.
 
@@ -11,6 +11,7 @@ mod files;
 pub mod folder;
 mod key;
 mod merge;
+mod offer;
 mod owner;
 mod problem;
 mod request;
@@ -19,6 +20,8 @@ mod store;
 
 #[cfg(test)]
 mod file_tests;
+#[cfg(test)]
+mod place_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

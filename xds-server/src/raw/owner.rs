@@ -75,7 +75,7 @@ impl RawResources {
         let kept = store.load()?;
         let mut changes = Changes::new();
         for (key, overrides, body) in &kept.resources {
-            let entry = request::read_one(body)
+            let entry = request::read_one(body, &encoder)
                 .and_then(|offer| offer.entry(*overrides, &Source::Api, None, &encoder));
             match entry {
                 Ok(entry) => _ = changes.insert(key.clone(), Some(entry)),
@@ -123,7 +123,8 @@ impl RawResources {
     pub fn apply(&self, body: &[u8], mode: Mode) -> Result<Applied, Refusal> {
         let invalid = |problem| Refusal::Invalid(vec![problem]);
         let mut writer = self.writer();
-        let request = text(body).and_then(request::read).map_err(invalid)?;
+        let request = text(body).and_then(|text| request::read(text, &self.encoder));
+        let request = request.map_err(invalid)?;
         let state = Arc::clone(&self.states.borrow());
         let changes = changes::of(request, &state, &self.names(), &self.encoder)?;
         let mut applied = Applied {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::document::Position;
+use crate::mesh::Position;
 
 /// A call with more bad resources has one cause, not a thousand: what follows is not looked at.
 pub const PROBLEMS_MAX: usize = 100;

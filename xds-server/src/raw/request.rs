@@ -1,29 +1,30 @@
 //! An apply call, or a file that says the same: what it names, each resource on its own, so that the
-//! first problem of each bad one can be told.
+//! first problem of each bad one can be told, together with what is wrong with the rest.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, SeqAccess, Visitor},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
-    document,
-    key::{Entry, Key, Nodes, Source},
+    document::{self, Members},
+    key::Nodes,
+    offer::{Offer, Offers, offer, unknown_type},
     problem::{PROBLEMS_MAX, Problem},
 };
-use crate::{
-    compile::{self, Encoder},
-    resource::{Resource, ResourceType},
-};
-
-/// A resource larger than this is refused: its tree takes many times as much memory.
-pub const RESOURCE_BYTES_MAX: usize = 16 * 1024 * 1024;
+use crate::{compile::Encoder, resource::ResourceType};
 
 /// Resources named by one call.
 const NAMED_MAX: usize = 100_000;
+/// What a call may say.
+const FIELDS: [&str; 5] = ["set", "remove", "remove_all", "nodes", "override"];
+
+const TOO_MANY: &str = "more than";
+const FLAG: &str = "true or false";
+
 /// A call.
 #[derive(Debug)]
 pub struct Request<'t> {
@@ -37,108 +38,269 @@ pub struct Request<'t> {
     pub remove: Vec<(ResourceType, Arc<str>)>,
     /// What is set, in the call's order. Read one by one: a tree takes many times its text's memory.
     pub set: Offers<'t>,
+    /// What is wrong with all but `set`. A call that has such is refused.
+    pub problems: Vec<Problem>,
 }
 
-/// A resource that is well-formed JSON with a type and a name.
-#[derive(Debug)]
-pub struct Offer<'t> {
-    /// Which of `set`.
-    pub index: usize,
-    /// What it is.
-    pub kind: ResourceType,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its JSON, keys sorted, with `@type`.
-    pub canonical: String,
-    /// Its version.
-    pub version: String,
-    /// The tree without `@type`.
-    body: Value,
+/// Reads a call.
+///
+/// # Errors
+/// What is no object. Other problems are in [`Request::problems`] and [`Request::set`].
+pub fn read<'t>(document: &'t str, encoder: &'t Encoder) -> Result<Request<'t>, Problem> {
+    Ok(Call::of(document).read(members(document)?, encoder))
+}
+
+/// Reads a resource alone.
+///
+/// # Errors
+/// Its first problem.
+pub fn read_one<'t>(document: &'t str, encoder: &'t Encoder) -> Result<Offer<'t>, Problem> {
+    offer(document, document, 0, encoder)
+}
+
+/// Reads a file: a call, or a resource alone. Which of the two it was is told too.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_file<'t>(
     document: &'t str,
-    part: &'t str,
-}
-
-impl Offer<'_> {
-    /// What it is found by.
-    pub fn key(&self, nodes: &Nodes) -> Key {
-        Key {
-            nodes: nodes.clone(),
-            kind: self.kind,
-            name: Arc::clone(&self.name),
-        }
-    }
-
-    /// What is kept of it. Content that is `known` keeps its bytes.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub fn entry(
-        self,
-        overrides: bool,
-        source: &Source,
-        known: Option<&Arc<Entry>>,
-        encoder: &Encoder,
-    ) -> Result<Arc<Entry>, Problem> {
-        let resource = match known {
-            Some(known) if *known.resource.version == self.version => Arc::clone(&known.resource),
-            _ => Arc::new(self.encode(encoder)?),
+    encoder: &'t Encoder,
+) -> Result<(Request<'t>, Holds), Problem> {
+    let members = members(document)?;
+    let is = |key: &str, names: &[&str]| {
+        let name = document::name_of(key);
+        name.is_some_and(|name| names.contains(&&*name))
+    };
+    if members.iter().any(|(key, _)| is(key, &["@type"])) {
+        let request = Request {
+            nodes: Nodes::All,
+            overrides: false,
+            remove_all: false,
+            remove: Vec::new(),
+            set: Offers::new(document, vec![document.trim()], encoder),
+            problems: Vec::new(),
         };
-        Ok(Arc::new(Entry {
-            resource,
-            body: self.canonical.into(),
-            overrides,
-            source: source.clone(),
-        }))
+        return Ok((request, Holds::Resource));
     }
-
-    /// The resource, encoded.
-    ///
-    /// # Errors
-    /// The first field that is not what its type's descriptor says.
-    pub fn encode(&self, encoder: &Encoder) -> Result<Resource, Problem> {
-        let made = encoder.resource(self.kind, &self.name, &self.version, &self.body);
-        made.map_err(|misfit| {
-            let place = document::place_of(self.document, self.part, &misfit);
-            self.problem(misfit.message.clone())
-                .field(misfit.field())
-                .at(place)
-        })
+    if !members.is_empty() && !members.iter().any(|(key, _)| is(key, &FIELDS)) {
+        return Err(Problem::new(
+            "must be a resource with \"@type\", or an object with \"set\", an array of such",
+        )
+        .at(document::place_in(document, document.trim())));
     }
-
-    /// About this resource as a whole.
-    pub fn problem(&self, message: impl Into<Box<str>>) -> Problem {
-        Problem {
-            index: Some(self.index),
-            kind: Some(self.kind.url().into()),
-            name: Some((&*self.name).into()),
-            ..Problem::new(message)
-        }
-        .at(document::place_in(self.document, self.part))
+    let mut request = Call::of(document).read(members.clone(), encoder);
+    let removes = match (request.remove.is_empty(), request.remove_all) {
+        (false, _) => Some("remove"),
+        (_, true) => Some("remove_all"),
+        (true, false) => None,
+    };
+    if let Some(field) = removes
+        && let Some((key, _)) = members.iter().find(|(key, _)| is(key, &[field]))
+    {
+        let problem = Problem::new(
+            "a file removes nothing: a resource goes with its file, or with its entry in `set`",
+        );
+        let place = document::place_in(document, key);
+        request.problems.push(problem.field(field).at(place));
     }
+    Ok((request, Holds::Call))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body<'t> {
-    #[serde(borrow, default)]
-    set: Bounded<&'t RawValue>,
-    #[serde(default)]
-    remove: Bounded<Removal>,
-    #[serde(default)]
-    remove_all: bool,
-    nodes: Option<NodesBody>,
-    #[serde(default, rename = "override")]
-    overrides: bool,
+/// What a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// One resource.
+    Resource,
+    /// What a call says.
+    Call,
+}
+
+/// The members of a document that is an object.
+fn members(document: &str) -> Result<Vec<(&str, &str)>, Problem> {
+    let begin = document.trim_start();
+    if !begin.is_empty() && !begin.starts_with('{') {
+        return Err(Problem::new("must be an object such as {\"set\": […]}")
+            .at(document::place_in(document, begin)));
+    }
+    let members: Result<Members<'_>, _> = serde_json::from_str(document);
+    let Members(members) = members.map_err(|error| {
+        let at = document::offset_of(document, &error);
+        Problem::new(document::message_of(&error)).at(document::position(document, at))
+    })?;
+    Ok(members)
+}
+
+/// A text, as it is spelled and as it says.
+type Text<'t> = (&'t str, Cow<'t, str>);
+
+/// A call while it is read.
+struct Call<'t> {
+    document: &'t str,
+    problems: Vec<Problem>,
+}
+
+impl<'t> Call<'t> {
+    fn of(document: &'t str) -> Self {
+        Self {
+            document,
+            problems: Vec::new(),
+        }
+    }
+
+    fn read(mut self, members: Vec<(&'t str, &'t str)>, encoder: &'t Encoder) -> Request<'t> {
+        let [set, remove, remove_all, nodes, overrides] = self.fields("", members, FIELDS);
+        let set = self.value(set, "set", "an array");
+        let set: Vec<&RawValue> = set.map_or_else(Vec::new, |Bounded(parts)| parts);
+        let remove = self.value(remove, "remove", "an array");
+        let remove: Vec<&RawValue> = remove.map_or_else(Vec::new, |Bounded(parts)| parts);
+        let remove = remove.into_iter().enumerate();
+        let remove = remove.filter_map(|(index, part)| self.removal(index, part.get()));
+        let remove = remove.collect();
+        Request {
+            overrides: self.value(overrides, "override", FLAG).unwrap_or(false),
+            remove_all: self.value(remove_all, "remove_all", FLAG).unwrap_or(false),
+            nodes: self.nodes(nodes.filter(|part| *part != "null")),
+            remove,
+            set: Offers::new(
+                self.document,
+                set.into_iter().map(RawValue::get).collect(),
+                encoder,
+            ),
+            problems: self.problems,
+        }
+    }
+
+    /// A problem of a field, at a part of the document.
+    fn problem(&mut self, part: &str, field: &str, message: impl Into<Box<str>>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            let place = document::place_in(self.document, part);
+            self.problems
+                .push(Problem::new(message).field(field).at(place));
+        }
+    }
+
+    /// The values of known fields of an object; others are problems.
+    fn fields<const N: usize>(
+        &mut self,
+        within: &str,
+        members: Vec<(&'t str, &'t str)>,
+        known: [&str; N],
+    ) -> [Option<&'t str>; N] {
+        let mut values = [None; N];
+        for (key, value) in members {
+            let name = document::name_of(key).unwrap_or(Cow::Borrowed(key));
+            let field = match within {
+                "" => name.to_string(),
+                within => format!("{within}.{name}"),
+            };
+            let mut places = known.iter().zip(&mut values);
+            match places.find(|(known, _)| ***known == *name) {
+                Some((_, place @ None)) => *place = Some(value),
+                Some((_, Some(_))) => self.problem(key, &field, "is given twice; keep one of them"),
+                None => {
+                    let known = known.map(|known| format!("{known:?}")).join(", ");
+                    self.problem(key, &field, format!("unknown field; known: {known}"));
+                }
+            }
+        }
+        values
+    }
+
+    /// What a part says, if it is there and as it must be.
+    fn value<T: Deserialize<'t>>(
+        &mut self,
+        part: Option<&'t str>,
+        field: &str,
+        must_be: &str,
+    ) -> Option<T> {
+        let part = part?;
+        let read = serde_json::from_str(part);
+        if let Err(error) = &read {
+            let said = document::message_of(error);
+            let said = match said.starts_with(TOO_MANY) {
+                true => said,
+                false => format!("must be {must_be}"),
+            };
+            self.problem(part, field, said);
+        }
+        read.ok()
+    }
+
+    /// An object's texts, by name; None for what is not there.
+    fn texts<const N: usize>(
+        &mut self,
+        part: &'t str,
+        within: &str,
+        known: [&'static str; N],
+    ) -> Option<[Option<Text<'t>>; N]> {
+        if !part.starts_with('{') {
+            let fields = known.map(|known| format!("{known:?}: …")).join(", ");
+            self.problem(part, within, format!("must be an object: {{{fields}}}"));
+            return None;
+        }
+        let Members(members) = serde_json::from_str(part).ok()?;
+        let before = self.problems.len();
+        let values = self.fields(within, members, known);
+        let mut named = known.into_iter();
+        let texts = values.map(|value| {
+            let field = format!("{within}.{}", named.next().unwrap_or_default());
+            let value = value.filter(|value| *value != "null")?;
+            match document::name_of(value) {
+                Some(text) if !text.is_empty() => Some((value, text)),
+                Some(_) => {
+                    self.problem(value, &field, "must not be empty");
+                    None
+                }
+                None => {
+                    self.problem(value, &field, "must be a text");
+                    None
+                }
+            }
+        });
+        (self.problems.len() == before).then_some(texts)
+    }
+
+    fn nodes(&mut self, part: Option<&'t str>) -> Nodes {
+        let Some(part) = part else {
+            return Nodes::All;
+        };
+        match self.texts(part, "nodes", ["cluster", "id"]) {
+            Some([Some((_, cluster)), None]) => return Nodes::Cluster(cluster.into()),
+            Some([None, Some((_, id))]) => return Nodes::Id(id.into()),
+            Some([Some(_), Some(_)]) => self.problem(
+                part,
+                "nodes",
+                "names both a cluster and an id: keep one of them (an id is enough: ids are unique)",
+            ),
+            Some([None, None]) => self.problem(
+                part,
+                "nodes",
+                "must be {\"cluster\": \"…\"} or {\"id\": \"…\"}; leave it out for every node",
+            ),
+            None => {}
+        }
+        Nodes::All
+    }
+
+    fn removal(&mut self, index: usize, part: &'t str) -> Option<(ResourceType, Arc<str>)> {
+        let within = format!("remove[{index}]");
+        let [kind, name] = self.texts(part, &within, ["type", "name"])?;
+        for (found, field) in [(&kind, "type"), (&name, "name")] {
+            if found.is_none() {
+                self.problem(part, &format!("{within}.{field}"), "must be given");
+            }
+        }
+        let ((kind_part, kind), (_, name)) = (kind?, name?);
+        let found = ResourceType::from_url(&kind);
+        if found.is_none() {
+            self.problem(kind_part, &format!("{within}.type"), unknown_type(&kind));
+        }
+        Some((found?, name.into()))
+    }
 }
 
 /// An array that does not fill the memory.
 struct Bounded<T>(Vec<T>);
-
-impl<T> Default for Bounded<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -157,7 +319,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
                 let mut all = Vec::new();
                 while let Some(element) = elements.next_element()? {
                     if all.len() == NAMED_MAX {
-                        let message = format!("more than {NAMED_MAX} resources in one call");
+                        let message = format!("{TOO_MANY} {NAMED_MAX} resources in one call");
                         return Err(A::Error::custom(message));
                     }
                     all.push(element);
@@ -166,217 +328,5 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
             }
         }
         deserializer.deserialize_seq(Collect(PhantomData))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Removal {
-    #[serde(rename = "type")]
-    kind: String,
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NodesBody {
-    cluster: Option<Box<str>>,
-    id: Option<Box<str>>,
-}
-
-/// Reads a call.
-///
-/// # Errors
-/// Problems of the call itself. Those of single resources are in [`Request::set`].
-pub fn read(document: &str) -> Result<Request<'_>, Problem> {
-    let body: Body<'_> =
-        serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
-    let remove = body.remove.0.into_iter().enumerate();
-    let parts = body.set.0.into_iter().map(RawValue::get).collect();
-    Ok(Request {
-        nodes: nodes(body.nodes)?,
-        overrides: body.overrides,
-        remove_all: body.remove_all,
-        remove: remove.map(removal).collect::<Result<_, _>>()?,
-        set: Offers::new(document, parts),
-    })
-}
-
-/// Reads a resource alone.
-///
-/// # Errors
-/// Its first problem.
-pub fn read_one(document: &str) -> Result<Offer<'_>, Problem> {
-    offer(document, document, 0)
-}
-
-/// Reads a file: a call, or a resource alone.
-///
-/// # Errors
-/// As [`read`]; and a file that would remove something.
-pub fn read_file(document: &str) -> Result<Request<'_>, Problem> {
-    /// As much as tells which of the two it is.
-    #[derive(Deserialize)]
-    struct Kind {
-        #[serde(rename = "@type")]
-        kind: Option<serde::de::IgnoredAny>,
-    }
-    let found: Kind =
-        serde_json::from_str(document).map_err(|error| unreadable(document, &error))?;
-    if found.kind.is_some() {
-        return Ok(Request {
-            nodes: Nodes::All,
-            overrides: false,
-            remove_all: false,
-            remove: Vec::new(),
-            set: Offers::new(document, vec![document.trim()]),
-        });
-    }
-    let request = read(document)?;
-    let field = match (request.remove.is_empty(), request.remove_all) {
-        (false, _) => "remove",
-        (_, true) => "remove_all",
-        (true, false) => return Ok(request),
-    };
-    Err(Problem::new(
-        "a file removes nothing: a resource goes with its file, or with its entry in `set`",
-    )
-    .field(field))
-}
-
-fn unreadable(document: &str, error: &serde_json::Error) -> Problem {
-    let at = document::offset_of(document, error);
-    Problem::new(document::message_of(error)).at(document::position(document, at))
-}
-
-fn nodes(body: Option<NodesBody>) -> Result<Nodes, Problem> {
-    let nodes = match body {
-        None => return Ok(Nodes::All),
-        Some(NodesBody {
-            cluster: Some(cluster),
-            id: None,
-        }) if !cluster.is_empty() => Nodes::Cluster(cluster.into()),
-        Some(NodesBody {
-            cluster: None,
-            id: Some(id),
-        }) if !id.is_empty() => Nodes::Id(id.into()),
-        Some(_) => {
-            return Err(Problem::new(
-                "must be {\"cluster\": \"…\"} or {\"id\": \"…\"}, not empty; leave it out for every node",
-            )
-            .field("nodes"));
-        }
-    };
-    Ok(nodes)
-}
-
-fn removal((index, removal): (usize, Removal)) -> Result<(ResourceType, Arc<str>), Problem> {
-    let kind = ResourceType::from_url(&removal.kind).ok_or_else(|| {
-        Problem::new(unknown_type(&removal.kind)).field(format!("remove[{index}].type"))
-    })?;
-    Ok((kind, removal.name.into()))
-}
-
-fn unknown_type(kind: &str) -> String {
-    let known = ResourceType::IN_ORDER.map(ResourceType::url).join(", ");
-    format!("{kind:?} is not served; must be one of {known}")
-}
-
-/// The resources of a document, each read when it is asked for. After too many problems they end.
-#[derive(Debug)]
-pub struct Offers<'t> {
-    document: &'t str,
-    parts: std::iter::Enumerate<std::vec::IntoIter<&'t str>>,
-    seen: HashMap<(ResourceType, Arc<str>), usize>,
-    problems: usize,
-}
-
-impl<'t> Offers<'t> {
-    fn new(document: &'t str, parts: Vec<&'t str>) -> Self {
-        Self {
-            document,
-            parts: parts.into_iter().enumerate(),
-            seen: HashMap::new(),
-            problems: 0,
-        }
-    }
-}
-
-impl<'t> Iterator for Offers<'t> {
-    type Item = Result<Offer<'t>, Problem>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.problems == PROBLEMS_MAX {
-            return None;
-        }
-        let (index, part) = self.parts.next()?;
-        let offer = offer(self.document, part, index).and_then(|offer| {
-            let key = (offer.kind, Arc::clone(&offer.name));
-            match self.seen.insert(key, index) {
-                None => Ok(offer),
-                Some(first) => Err(offer.problem(format!("is in set[{first}] already"))),
-            }
-        });
-        self.problems += usize::from(offer.is_err());
-        Some(offer)
-    }
-}
-
-fn offer<'t>(document: &'t str, part: &'t str, index: usize) -> Result<Offer<'t>, Problem> {
-    // Places are counted from the document's begin: only where something is wrong.
-    let about = |message: String| Problem {
-        index: Some(index),
-        ..Problem::new(message).at(document::place_in(document, part))
-    };
-    if part.len() > RESOURCE_BYTES_MAX {
-        return Err(about("larger than 16 MiB".into()));
-    }
-    let tree = document::tree(document, part).map_err(|(message, at)| about(message).at(at))?;
-    let canonical = tree.to_string();
-    let Value::Object(mut body) = tree else {
-        return Err(about("must be an object with \"@type\"".into()));
-    };
-    let (name_field, url) = match body.shift_remove("@type") {
-        Some(Value::String(url)) => ("@type", url),
-        Some(_) => return Err(about("must be a text".into()).field("@type")),
-        None => return Err(about("must be given".into()).field("@type")),
-    };
-    let kind = ResourceType::from_url(&url).ok_or_else(|| Problem {
-        kind: Some(url.as_str().into()),
-        ..about(unknown_type(&url)).field(name_field)
-    })?;
-    let name = name_of(kind, &body).map_err(|(field, message)| Problem {
-        kind: Some(url.into()),
-        ..about(message).field(field)
-    })?;
-    Ok(Offer {
-        index,
-        kind,
-        name,
-        version: compile::version(&canonical),
-        canonical,
-        body: Value::Object(body),
-        document,
-        part,
-    })
-}
-
-fn name_of(
-    kind: ResourceType,
-    body: &serde_json::Map<String, Value>,
-) -> Result<Arc<str>, (&'static str, String)> {
-    let (field, camel) = match kind {
-        ResourceType::ClusterLoadAssignment => ("cluster_name", "clusterName"),
-        _ => ("name", "name"),
-    };
-    let name = match body.get(field).or_else(|| body.get(camel)) {
-        Some(Value::String(name)) => name.as_str(),
-        Some(_) => return Err((field, "must be a text".into())),
-        None => "",
-    };
-    match name {
-        "" => Err((field, "must be given: it is the resource's name".into())),
-        "*" => Err((field, "\"*\" means every resource; choose another".into())),
-        name => Ok(name.into()),
     }
 }

@@ -143,10 +143,10 @@ fn the_first_problem_of_each_bad_resource_is_told_at_its_place_and_nothing_is_ap
         (4, "filter_chains[0].filters[0].typed_config.नाम", 10, 26),
         (5, "filter_chains[0].filters[0].typed_config", 13, 68),
         (6, "name", 14, 3),
-        (7, "@type", 15, 3),
+        (7, "@type", 15, 13),
         (8, "", 16, 3),
         (9, "", 18, 9),
-        (10, "", 19, 3),
+        (10, "type", 19, 85),
         (11, "", 21, 3),
     ];
     assert_eq!(told, expected, "{problems:#?}");
@@ -171,12 +171,15 @@ fn a_call_that_cannot_be_read_is_refused_with_its_place() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "EOF while parsing a value"),
         (b"{\"set\": [}", "expected value (line 1, column 10)"),
-        (b"{\n \"sett\": []}", "unknown field `sett`"),
+        (b"{\n \"sett\": []}", "sett: unknown field; known: \"set\","),
         (b"{\"nodes\": {}}", "nodes: must be"),
-        (b"{\"nodes\": {\"id\": \"\"}}", "nodes: must be"),
+        (
+            b"{\"nodes\": {\"id\": \"\"}}",
+            "nodes.id: must not be empty",
+        ),
         (
             b"{\"nodes\": {\"id\": \"a\", \"cluster\": \"b\"}}",
-            "nodes: must be",
+            "nodes: names both a cluster and an id",
         ),
         (
             b"{\"remove\": [{\"type\": \"Cluster\", \"name\": \"a\"}]}",

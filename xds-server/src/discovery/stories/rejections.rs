@@ -26,8 +26,9 @@ fn rejecting(variant: Variant, before: &Arc<View>, bad: &Arc<View>, kind: Resour
     stream
 }
 
-/// "…the client should not accept it again": nor is it asked to, when another change has to tell of the
-/// same resource. The cluster warms with the endpoints that the client last accepted.
+/// "When to send an update": what was rejected and did not change is not sent again, nor when another change
+/// has to tell of the same resource. "Resource warming": a changed cluster needs endpoints all the same; it gets
+/// those that the client last accepted.
 #[test]
 fn a_changed_cluster_whose_endpoints_were_rejected_is_told_the_last_good_ones() {
     let all = |cluster, endpoints| {
@@ -65,8 +66,8 @@ fn a_changed_cluster_whose_endpoints_were_rejected_is_told_the_last_good_ones() 
     }
 }
 
-/// Make before break holds for what was rejected too: a cluster that the client does not have was never
-/// made.
+/// "Eventual consistency considerations": make before break holds for what was rejected too, since a cluster
+/// that the client does not have was never made.
 #[test]
 fn a_route_to_a_new_cluster_that_was_rejected_waits_until_there_is_a_good_one() {
     let all = |clusters: &[(&str, &str)], route: &str| {
@@ -136,7 +137,8 @@ fn a_route_to_a_new_cluster_that_was_rejected_waits_until_there_is_a_good_one() 
     }
 }
 
-/// A rejected cluster that the client has in an older version does not stand in the way of its routes.
+/// "NACK": the client goes on with its previous version. A cluster of which it has one does not stand in the way of
+/// its routes.
 #[test]
 fn a_route_to_a_cluster_of_which_the_client_has_an_older_version_is_sent() {
     let all = |cluster, route| {
@@ -154,8 +156,8 @@ fn a_route_to_a_cluster_of_which_the_client_has_an_older_version_is_sent() {
     }
 }
 
-/// In the state of the world another cluster's change tells of all clusters: of the rejected one the
-/// version that the client has.
+/// "Grouping Resources into Responses": another cluster's change tells of all clusters; "Deleting Resources": what
+/// it leaves out is deleted. So of the rejected one it has the version that the client has.
 #[test]
 fn the_full_state_after_a_rejection_has_the_version_that_the_client_has() {
     let all = |s, other| view(&[(Cluster, "s", s), (Cluster, "other", other)]);
@@ -172,7 +174,8 @@ fn the_full_state_after_a_rejection_has_the_version_that_the_client_has() {
     assert!(stream.session.status_of(Cluster).unwrap().nack.is_none());
 }
 
-/// Of several resources the client's words tell which one is bad; where they do not, none is taken away.
+/// "NACK": the message of `error_detail` has details. Of several resources those tell which one is bad; where they
+/// do not, none is taken away.
 #[test]
 fn of_a_rejected_response_those_are_bad_that_the_client_names() {
     let all = |a, b, c| view(&[(Cluster, "a", a), (Cluster, "b", b), (Cluster, "c", c)]);
@@ -197,8 +200,8 @@ fn of_a_rejected_response_those_are_bad_that_the_client_names() {
     assert_eq!(told(&stream.see(&all("2", "1", "1"))), ["cds a@2 b@1 c@1"]);
 }
 
-/// "The client … will ACK": once is enough. Who says it twice asks for what it was told once more where
-/// Envoy would ask so, and is never answered for ever.
+/// "When to send an update": a server that sends the same again and again makes needless work. "Resource warming":
+/// Envoy may ask again for what it has, with an ACK said twice. So that is answered, and once.
 #[test]
 fn an_ack_said_again_and_again_is_answered_at_most_once() {
     let all = |cluster| {
@@ -227,7 +230,8 @@ fn an_ack_said_again_and_again_is_answered_at_most_once() {
     assert_eq!(again(&mut stream), 1);
 }
 
-/// A rejection taken back without a word of error is no reason to send the same again.
+/// "Resource updates": a request may follow at the same version with other names. It is no reason to send what
+/// was rejected again, unless it was given up and asked for anew.
 #[test]
 fn a_rejected_version_asked_for_with_the_same_names_stays_unsent() {
     let mut stream = Stream::sotw(&view(&[(ClusterLoadAssignment, "a", "1")]));
@@ -247,4 +251,25 @@ fn a_rejected_version_asked_for_with_the_same_names_stays_unsent() {
     stream.answer(ClusterLoadAssignment, &["b"], None);
     let anew = stream.answer(ClusterLoadAssignment, &["a", "b"], None);
     assert_eq!(told(&anew), ["eds a@1"]);
+}
+
+/// "When to send an update": what is offered in place of a rejected version may be rejected as well, and that is no
+/// reason to send the rejected one again.
+#[test]
+fn what_was_offered_instead_and_rejected_too_lets_nothing_rejected_through() {
+    let all = |a, d| view(&[(Cluster, "a", a), (Cluster, "d", d)]);
+    let mut stream = Stream::sotw(&all("1", "1"));
+    stream.ask(Cluster, &[]);
+    stream.answer(Cluster, &[], None);
+    stream.see(&all("bad", "1"));
+    stream.answer(Cluster, &[], Some("no"));
+    assert_eq!(told(&stream.see(&all("bad", "2"))), ["cds a@1 d@2"]);
+    let answered = stream.answer(Cluster, &[], Some("no"));
+    assert!(answered.is_empty(), "{:?}", told(&answered));
+    let refused = &stream.session.status_of(Cluster).unwrap().refused;
+    let refused: Vec<(&str, &str)> = refused
+        .iter()
+        .map(|one| (&*one.name, &*one.version))
+        .collect();
+    assert_eq!(refused, [("a", "bad"), ("d", "2")]);
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    compile::{Draft, Encoder, FilterCode, NodeSpec, compile},
+    compile::{Draft, Encoder, FilterCode, NodeSpec, Unhealthy, compile},
     dump::hosts,
     explain::{differences, explain},
     mesh::{Defaults, Mesh, read},
@@ -53,7 +53,12 @@ fn page(mesh: &Mesh, cluster: &str, zone: &str) -> Value {
         ..NodeKey::default()
     };
     let code = FilterCode::new(bytes::Bytes::from_static(b"code"));
-    let drafts = compile(mesh, &NodeSpec::of(mesh, &node), &code);
+    let drafts = compile(
+        mesh,
+        &NodeSpec::of(mesh, &node),
+        &code,
+        &Unhealthy::default(),
+    );
     let of = |kind: ResourceType, field: &str| -> Vec<Value> {
         let drafts = drafts.iter().filter(|draft| draft.kind == kind);
         let entry = |draft: &Draft| json!({"version_info": "v1", field: draft.body});

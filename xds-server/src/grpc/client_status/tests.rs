@@ -9,7 +9,7 @@ use crate::{
     compile::Encoder,
     proxies::imagined::{
         Says::{Accepts, Nothing, Rejects},
-        answered, sent, stream,
+        Talk, all, answered, sent, stream, subscribe,
     },
     resource::View,
 };
@@ -105,6 +105,147 @@ fn a_response_without_an_answer_is_stale_and_a_type_without_resources_says_so() 
     assert_eq!(status(cluster), ConfigStatus::Stale);
     assert_eq!((&*listener.name, &*listener.type_url), ("", Listener.url()));
     assert_eq!(status(listener), ConfigStatus::Stale);
+}
+
+/// `name version status at-the-client`.
+fn told(talk: &Talk) -> Vec<String> {
+    let clients = ask(&[Arc::clone(&talk.status)], &ClientStatusRequest::default());
+    let one = |config: &GenericXdsConfig| {
+        let client = ClientResourceStatus::try_from(config.client_status).unwrap();
+        format!(
+            "{} {:?} {:?} {:?}",
+            config.name,
+            config.version_info,
+            status(config),
+            client
+        )
+    };
+    clients[0].generic_xds_configs.iter().map(one).collect()
+}
+
+fn clusters(versions: &[(&str, &str)]) -> Arc<View> {
+    let one = |(name, version): &(&str, &str)| {
+        let resource = Resource::new(Cluster, name, version, b"");
+        (Cluster, Arc::new(resource))
+    };
+    Arc::new(View::new(versions.iter().map(one).collect()))
+}
+
+#[test]
+fn of_a_rejected_response_those_are_errors_that_the_client_rejected() {
+    let first = clusters(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    let mut talk = Talk::begin("edge-1", "edge", Variant::Delta, &first);
+    talk.ask(Cluster, subscribe(&["*"], &[]));
+    talk.answer(Cluster, None);
+    talk.see(&clusters(&[("a", "2"), ("b", "2"), ("c", "1")]));
+    let unanswered = [
+        "a \"2\" Stale Acked",
+        "b \"2\" Stale Acked",
+        "c \"1\" Synced Acked",
+    ];
+    assert_eq!(told(&talk), unanswered);
+    talk.answer(Cluster, Some("Error adding/updating cluster(s) b: no"));
+    let rejected = [
+        "a \"2\" Synced Acked",
+        "b \"2\" Error Nacked",
+        "c \"1\" Synced Acked",
+    ];
+    assert_eq!(told(&talk), rejected);
+    let clients = ask(&[Arc::clone(&talk.status)], &ClientStatusRequest::default());
+    let [a, b, c] = &clients[0].generic_xds_configs[..] else {
+        panic!("{clients:?}");
+    };
+    assert_eq!((&a.error_state, &c.error_state), (&None, &None));
+    let error = b.error_state.as_ref().unwrap();
+    assert_eq!(
+        (&*error.version_info, &*error.details),
+        ("2", "Error adding/updating cluster(s) b: no")
+    );
+    assert_eq!(error.last_update_attempt, Some(timestamp(answered())));
+
+    // Another one is rejected later, in other words; each keeps its own.
+    talk.see(&clusters(&[("a", "2"), ("b", "2"), ("c", "3")]));
+    talk.answer(Cluster, Some("c is bad too"));
+    let clients = ask(&[Arc::clone(&talk.status)], &ClientStatusRequest::default());
+    let configs = clients[0].generic_xds_configs.iter();
+    let words: Vec<_> = configs
+        .filter_map(|config| Some(&*config.error_state.as_ref()?.details))
+        .collect();
+    assert_eq!(
+        words,
+        ["Error adding/updating cluster(s) b: no", "c is bad too"]
+    );
+    talk.see(&clusters(&[("a", "2"), ("b", "3"), ("c", "4")]));
+    talk.answer(Cluster, None);
+    assert!(
+        told(&talk)
+            .iter()
+            .all(|told| told.ends_with("Synced Acked"))
+    );
+}
+
+#[test]
+fn what_a_client_kept_from_an_earlier_stream_is_shown_by_name_and_version() {
+    let view = clusters(&[("a", "1"), ("b", "2")]);
+    let mut talk = Talk::begin("edge-1", "edge", Variant::Delta, &view);
+    talk.ask(Cluster, subscribe(&["*"], &[("a", "1"), ("b", "1")]));
+    // Of b it has an older version.
+    assert_eq!(told(&talk), ["a \"1\" Synced Acked", "b \"2\" Stale Acked"]);
+    talk.answer(Cluster, None);
+    assert_eq!(
+        told(&talk),
+        ["a \"1\" Synced Acked", "b \"2\" Synced Acked"]
+    );
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_shown_as_that() {
+    for variant in [Variant::Delta, Variant::StateOfTheWorld] {
+        let mut talk = Talk::begin("edge-1", "edge", variant, &clusters(&[("a", "1")]));
+        let interest = match variant {
+            Variant::Delta => subscribe(&["a", "never"], &[]),
+            Variant::StateOfTheWorld => all(&["a", "never"]),
+        };
+        talk.ask(Cluster, interest);
+        talk.answer(Cluster, None);
+        let one = told(&talk);
+        assert!(
+            one[0].starts_with("a ") && one[0].ends_with(" Synced Acked"),
+            "{one:?}"
+        );
+        assert_eq!(one[1], "never \"\" NotSent DoesNotExist");
+        talk.see(&clusters(&[("a", "1"), ("never", "1")]));
+        assert!(
+            told(&talk)[1].ends_with("Stale Requested"),
+            "{:?}",
+            told(&talk)
+        );
+        talk.answer(Cluster, None);
+        assert!(
+            told(&talk)[1].ends_with("Synced Acked"),
+            "{:?}",
+            told(&talk)
+        );
+    }
+}
+
+/// The state of the world has no word for it, but of clusters and listeners.
+#[test]
+fn what_is_no_more_is_shown_as_that() {
+    use ResourceType::ClusterLoadAssignment;
+    for variant in [Variant::Delta, Variant::StateOfTheWorld] {
+        let full = view(&[(ClusterLoadAssignment, "a", b"")]);
+        let mut talk = Talk::begin("edge-1", "edge", variant, &full);
+        let interest = match variant {
+            Variant::Delta => subscribe(&["a"], &[]),
+            Variant::StateOfTheWorld => all(&["a"]),
+        };
+        talk.ask(ClusterLoadAssignment, interest);
+        talk.answer(ClusterLoadAssignment, None);
+        talk.see(&view(&[]));
+        talk.answer(ClusterLoadAssignment, None);
+        assert_eq!(told(&talk), ["a \"\" NotSent DoesNotExist"]);
+    }
 }
 
 #[test]
