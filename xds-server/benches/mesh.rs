@@ -15,6 +15,10 @@ use mumbai_mesh_server::{
     resource::{Collection, NodeKey, View},
 };
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const ENDPOINTS: usize = 10;
 const CHANGES: usize = 20;
 

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use bytes::Bytes;
@@ -330,6 +330,16 @@ impl View {
         Self {
             types: types.map(|resources| Arc::new(Collection::new(resources))),
         }
+    }
+
+    /// Of collections; of a type that has none, nothing.
+    pub fn of(collections: impl IntoIterator<Item = (ResourceType, Arc<Collection>)>) -> Self {
+        static NOTHING: LazyLock<Arc<Collection>> = LazyLock::new(Arc::default);
+        let mut types = std::array::from_fn(|_| Arc::clone(&NOTHING));
+        for (kind, collection) in collections {
+            types[kind as usize] = collection;
+        }
+        Self { types }
     }
 
     /// Resources of a type.

@@ -35,7 +35,12 @@ pub struct Encoder {
     known: Mutex<Known>,
 }
 
-type Known = HashMap<(ResourceType, String), Vec<Arc<Resource>>>;
+#[derive(Debug, Default)]
+struct Known {
+    resources: HashMap<(ResourceType, String), Vec<Arc<Resource>>>,
+    /// How many came since the unused ones were last forgotten.
+    new: usize,
+}
 
 const KNOWN_PER_NAME_MAX: usize = 64;
 
@@ -56,7 +61,7 @@ impl Encoder {
     pub fn encode(&self, draft: Draft) -> Result<Arc<Resource>, EncodeError> {
         let version = version(&draft.body.to_string());
         let key = (draft.kind, draft.name);
-        if let Some(resources) = self.known().get(&key)
+        if let Some(resources) = self.known().resources.get(&key)
             && let Some(same) = resources.iter().find(|known| *known.version == *version)
         {
             return Ok(Arc::clone(same));
@@ -67,7 +72,8 @@ impl Encoder {
             Err(misfit) => return Err(EncodeError { kind, name, misfit }),
         };
         let mut known = self.known();
-        let newest = known.entry((kind, name)).or_default();
+        known.new += 1;
+        let newest = known.resources.entry((kind, name)).or_default();
         if newest.len() == KNOWN_PER_NAME_MAX {
             newest.remove(0);
         }
@@ -75,9 +81,15 @@ impl Encoder {
         Ok(resource)
     }
 
-    /// Forgets encodings that nobody holds any more.
+    /// Forgets encodings that nobody holds any more, once they may be a quarter of all: to look for them
+    /// costs as much as there are.
     pub fn forget_unused(&self) {
-        self.known().retain(|_, resources| {
+        let mut known = self.known();
+        if known.new * 4 < known.resources.len() {
+            return;
+        }
+        known.new = 0;
+        known.resources.retain(|_, resources| {
             resources.retain(|resource| Arc::strong_count(resource) > 1);
             !resources.is_empty()
         });

@@ -160,28 +160,25 @@ impl Shelf {
             return Arc::clone(&self.nothing);
         };
         let mut views = own.views();
+        let number = self.number;
         let known = views
             .iter()
             .position(|whole| Arc::ptr_eq(&whole.audience, audience));
-        let known = known.map(|at| views.swap_remove(at));
-        let view = match &known {
-            Some(known)
-                if known.number == self.number
-                    && Arc::ptr_eq(known.view.collection(ResourceType::Secret), secrets) =>
-            {
-                Arc::clone(&known.view)
-            }
-            _ => {
-                let view = self.whole(audience, own, secrets);
-                match known {
-                    Some(known) if known.view.is_the_same_as(&view) => known.view,
-                    _ => Arc::new(view),
-                }
-            }
+        if let Some(known) = known.and_then(|at| views.get(at))
+            && known.number == number
+            && Arc::ptr_eq(known.view.collection(ResourceType::Secret), secrets)
+        {
+            return Arc::clone(&known.view);
+        }
+        let view = self.whole(audience, own, secrets);
+        let known = known.map(|at| views.swap_remove(at).view);
+        let view = match known {
+            Some(known) if known.is_the_same_as(&view) => known,
+            _ => Arc::new(view),
         };
-        views.retain(|whole| whole.number + 1 >= self.number);
+        views.retain(|whole| whole.number + 1 >= number);
         views.push(Whole {
-            number: self.number,
+            number,
             audience: Arc::clone(audience),
             view: Arc::clone(&view),
         });
@@ -198,13 +195,14 @@ impl Shelf {
             code: &self.code,
         });
         let clusters = self.clusters(&shared.clusters, own.inbound.as_ref());
-        View::clone(&self.nothing)
-            .with(ResourceType::Cluster, clusters)
-            .with(ResourceType::ClusterLoadAssignment, shared.endpoints)
-            .with(ResourceType::Listener, Arc::clone(&own.listeners))
-            .with(ResourceType::RouteConfiguration, shared.routes)
-            .with(ResourceType::ExtensionConfig, shared.filter)
-            .with(ResourceType::Secret, Arc::clone(secrets))
+        View::of([
+            (ResourceType::Cluster, clusters),
+            (ResourceType::ClusterLoadAssignment, shared.endpoints),
+            (ResourceType::Listener, Arc::clone(&own.listeners)),
+            (ResourceType::RouteConfiguration, shared.routes),
+            (ResourceType::ExtensionConfig, shared.filter),
+            (ResourceType::Secret, Arc::clone(secrets)),
+        ])
     }
 
     fn own(&mut self, spec: &NodeSpec, member: ServiceName) -> Arc<Own> {
