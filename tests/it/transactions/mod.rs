@@ -57,11 +57,11 @@ fn transactions(door: Door) -> Result<()> {
             !is_strict || report.failures.is_empty(),
             "seed {seed}: {report:#?}"
         );
-        failed += report.failures.len();
+        failed += report.failures.values().sum::<u64>();
         served += report.ok;
     }
     println!(
-        "{served} requests served and {failed} ways to fail in {took:?}, {waited:?} of it waiting for the Envoy"
+        "{served} requests served, {failed} failed in {took:?}, {waited:?} of it waiting for the Envoy"
     );
     ensure!(
         served > count,
