@@ -76,6 +76,13 @@ pub struct TypeStatus {
     pub holding: Holding,
 }
 
+impl TypeStatus {
+    /// Whether a response was rejected of which nothing was new to the client: it may be any resource.
+    pub fn rejects_what_it_had(&self) -> bool {
+        self.nack.is_some() && self.refused.is_empty() && !self.waiting
+    }
+}
+
 /// What a node has of one type; shared with its stream, so that looking at thousands of nodes copies
 /// nothing.
 #[derive(Debug, Clone, Default)]

@@ -244,7 +244,7 @@ fn type_configs(
             client_status: client_status.into(),
             error_state: match (refused, &status.nack) {
                 (Some(refused), nack) => Some(failure(refused, variant, nack.as_ref())),
-                (None, Some(nack)) if is_of_unknown(status) => Some(unknown_failure(nack)),
+                (None, Some(nack)) if status.rejects_what_it_had() => Some(unknown_failure(nack)),
                 (None, _) => None,
             },
             ..all.clone()
@@ -283,14 +283,9 @@ fn became(
             let had = status.holding.had(name);
             (ConfigStatus::Stale, if had { Acked } else { Requested })
         }
-        Has::Sent(_) if is_of_unknown(status) => (ConfigStatus::Error, Nacked),
+        Has::Sent(_) if status.rejects_what_it_had() => (ConfigStatus::Error, Nacked),
         Has::Sent(_) | Has::Kept(_) => (ConfigStatus::Synced, Acked),
     }
-}
-
-/// Whether a response was rejected of which nothing was new to the client.
-fn is_of_unknown(status: &TypeStatus) -> bool {
-    status.nack.is_some() && status.refused.is_empty() && !status.waiting
 }
 
 fn failure(refused: &Refused, variant: Variant, newest: Option<&Nack>) -> UpdateFailureState {

@@ -206,14 +206,14 @@ fn kept(status: &TypeStatus) -> usize {
     status.holding.each().filter(kept).count()
 }
 
-/// Of a resource that is not known to be rejected. Where a rejection names none, it may be any.
+/// Of a resource that is not known to be rejected.
 fn state_of_another(status: &TypeStatus, resource: &Arc<Resource>) -> State {
     if !status.holding.has_answered(resource) {
-        return State::Stale;
-    }
-    match State::of(status) {
-        State::Rejected if status.refused.is_empty() => State::Rejected,
-        _ => State::Synced,
+        State::Stale
+    } else if status.rejects_what_it_had() {
+        State::Rejected
+    } else {
+        State::Synced
     }
 }
 
