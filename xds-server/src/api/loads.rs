@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 
-use super::{State, made_apart, page::read};
+use super::{State, page::page};
 use crate::{clock, load_reports::view::Wanted};
 
 /// The load that each node reported, or those that the query wants, a page at a time.
@@ -13,14 +13,17 @@ pub(super) async fn loads(
     Extract(state): Extract<State>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    let wanted = match read(query, Wanted::LIMIT_MAX, |wanted| wanted.limit) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return *refusal,
-    };
-    made_apart(move || {
-        let revision = state.revisions.borrow().clone();
-        let zone = revision.mesh.timetable.zone();
-        state.loads.page(&wanted, zone, clock::now())
-    })
+    let limit = |wanted: &Wanted| wanted.limit;
+    page(
+        state,
+        query,
+        Wanted::LIMIT_MAX,
+        limit,
+        |state, mesh, wanted| {
+            state
+                .loads
+                .page(wanted, mesh.timetable.zone(), clock::now())
+        },
+    )
     .await
 }

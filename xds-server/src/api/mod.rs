@@ -10,7 +10,7 @@ mod proxies;
 mod raw;
 mod services;
 
-use std::{future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -107,11 +107,21 @@ pub async fn serve(
 
 /// An answer that may be long in the making, made where it holds up nobody who serves Envoys.
 async fn made_apart<T: Serialize>(make: impl FnOnce() -> T + Send + 'static) -> Response {
-    let made = tokio::task::spawn_blocking(move || serde_json::to_vec(&make())).await;
+    let never = StatusCode::INTERNAL_SERVER_ERROR;
+    tried_apart(never, || Ok::<T, Infallible>(make())).await
+}
+
+/// The same of an answer that there may not be: then the status, and why.
+async fn tried_apart<T: Serialize, E: ToString + Send + 'static>(
+    none: StatusCode,
+    make: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Response {
+    let make = || make().map(|made| serde_json::to_vec(&made));
     let json = [(header::CONTENT_TYPE, "application/json")];
-    match made {
-        Ok(Ok(body)) => (json, body).into_response(),
-        Ok(Err(error)) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    match tokio::task::spawn_blocking(make).await {
+        Ok(Ok(Ok(body))) => (json, body).into_response(),
+        Ok(Ok(Err(error))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        Ok(Err(why)) => problem(none, &why),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
     }
 }

@@ -1,13 +1,15 @@
 //! `GET /api/v1/proxies` and `GET /api/v1/proxies/NODE/config`.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Path, Query, State as Extract, rejection::QueryRejection},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::Deserialize;
 
-use super::{State, made_apart, page::read, problem};
+use super::{State, page::page, problem, tried_apart};
 use crate::{
     proxies::{self, Asked, Wanted},
     resource::ResourceType,
@@ -18,15 +20,14 @@ pub(super) async fn proxies(
     Extract(state): Extract<State>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    let wanted = match read(query, Wanted::LIMIT_MAX, |wanted| wanted.limit) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return *refusal,
-    };
-    made_apart(move || {
-        let revision = state.revisions.borrow().clone();
-        let zone = revision.mesh.timetable.zone();
-        proxies::page(&state.fleet.streams(), &wanted, zone)
-    })
+    let limit = |wanted: &Wanted| wanted.limit;
+    page(
+        state,
+        query,
+        Wanted::LIMIT_MAX,
+        limit,
+        |state, mesh, wanted| proxies::page(&state.fleet.streams(), wanted, mesh.timetable.zone()),
+    )
     .await
 }
 
@@ -63,22 +64,12 @@ pub(super) async fn config(
         kind,
         name: query.name,
     };
-    let made = tokio::task::spawn_blocking(move || {
-        let revision = state.revisions.borrow().clone();
-        let zone = revision.mesh.timetable.zone();
+    tried_apart(StatusCode::NOT_FOUND, move || {
+        let mesh = Arc::clone(&state.revisions.borrow().mesh);
         let streams = state.fleet.streams();
-        let configs = proxies::config(&streams, &asked, &state.redactor, zone);
-        configs.map(|configs| serde_json::to_vec(&configs))
-    });
-    match made.await {
-        Ok(Ok(Ok(body))) => {
-            let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
-            (json, body).into_response()
-        }
-        Ok(Ok(Err(error))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
-        Ok(Err(unknown)) => problem(StatusCode::NOT_FOUND, &unknown),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+        proxies::config(&streams, &asked, &state.redactor, mesh.timetable.zone())
+    })
+    .await
 }
 
 fn kind(asked: &str) -> Result<ResourceType, String> {

@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 
-use super::{State, made_apart, page::read};
+use super::{State, page::page};
 use crate::{clock, health::view::Wanted};
 
 /// Every service with its endpoints and what is known of their health, or those that the query wants, a
@@ -14,14 +14,17 @@ pub(super) async fn services(
     Extract(state): Extract<State>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    let wanted = match read(query, Wanted::LIMIT_MAX, |wanted| wanted.limit) {
-        Ok(wanted) => wanted,
-        Err(refusal) => return *refusal,
-    };
-    made_apart(move || {
-        let mesh = state.revisions.borrow().mesh.clone();
-        let zone = mesh.timetable.zone();
-        state.health.page(&mesh, &wanted, zone, clock::now())
-    })
+    let limit = |wanted: &Wanted| wanted.limit;
+    page(
+        state,
+        query,
+        Wanted::LIMIT_MAX,
+        limit,
+        |state, mesh, wanted| {
+            state
+                .health
+                .page(mesh, wanted, mesh.timetable.zone(), clock::now())
+        },
+    )
     .await
 }
