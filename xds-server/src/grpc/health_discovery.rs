@@ -1,6 +1,6 @@
 //! HDS: tells each Envoy what to check, and hands what it reports to its owner.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::{
     config::{
@@ -14,15 +14,15 @@ use envoy_types::pb::envoy::{
         health_discovery_service_server::{HealthDiscoveryService, HealthDiscoveryServiceServer},
     },
 };
-use futures_util::stream;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_stream::Stream;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, error};
 
 use super::{
-    Discovery, REQUEST_BYTES_MAX, SILENCE_MAX, connection::ConnectionInfo, identity::may_be,
-    node::node_key,
+    Discovery, REQUEST_BYTES_MAX,
+    connection::ConnectionInfo,
+    reporters::{Conversation, Told, first, told},
 };
 use crate::{
     compile::specifier,
@@ -48,29 +48,19 @@ type Message = HealthCheckRequestOrEndpointHealthResponse;
 
 #[tonic::async_trait]
 impl HealthDiscoveryService for Checks {
-    type StreamHealthCheckStream =
-        Pin<Box<dyn Stream<Item = Result<HealthCheckSpecifier, Status>> + Send>>;
+    type StreamHealthCheckStream = Told<HealthCheckSpecifier>;
 
     async fn stream_health_check(
         &self,
         requests: Request<Streaming<Message>>,
     ) -> Result<Response<Self::StreamHealthCheckStream>, Status> {
         let connection = requests.extensions().get::<ConnectionInfo>().cloned();
-        let conversation = Conversation {
+        Ok(told(Stream {
             service: self.clone(),
             connection,
             requests: requests.into_inner(),
             open: None,
-        };
-        let tasks = stream::unfold(Some(conversation), |conversation| async {
-            let mut conversation = conversation?;
-            match conversation.next().await {
-                Ok(Some(task)) => Some((Ok(task), Some(conversation))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(Box::pin(tasks)))
+        }))
     }
 
     async fn fetch_health_check(
@@ -93,29 +83,23 @@ struct Open {
 }
 
 /// One stream: who it is; then tasks to it and reports from it, until it ends.
-struct Conversation {
+struct Stream {
     service: Checks,
     connection: Option<ConnectionInfo>,
     requests: Streaming<Message>,
     open: Option<Open>,
 }
 
-impl Conversation {
-    async fn next(&mut self) -> Result<Option<HealthCheckSpecifier>, Status> {
-        let stopping = self.service.0.stopping.clone();
-        tokio::select! {
-            () = stopping.cancelled() => Err(Status::unavailable("the server is stopping")),
-            task = self.talk() => task,
-        }
+impl Conversation for Stream {
+    type Tells = HealthCheckSpecifier;
+
+    fn stopping(&self) -> CancellationToken {
+        self.service.0.stopping.clone()
     }
 
     async fn talk(&mut self) -> Result<Option<HealthCheckSpecifier>, Status> {
         if self.open.is_none() {
-            let first = timeout(SILENCE_MAX, self.requests.message()).await;
-            let first = first.map_err(|_| {
-                Status::deadline_exceeded("the first request did not come within 60 s")
-            })?;
-            let Some(first) = first? else {
+            let Some(first) = first(&mut self.requests).await? else {
                 return Ok(None);
             };
             let open = self.service.begin(first, self.connection.as_ref())?;
@@ -165,17 +149,7 @@ impl Checks {
                 return Err(Status::invalid_argument(text));
             }
         };
-        if node.id.is_empty() {
-            let text = "node.id: must be given in the first request";
-            return Err(Status::invalid_argument(text));
-        }
-        let key = node_key(&node).map_err(Status::invalid_argument)?;
-        let member = connection.and_then(|connection| connection.who.member());
-        if let Some(member) = member
-            && let Err(reason) = may_be(member, &key)
-        {
-            return Err(self.0.deny(connection, NAME, &reason));
-        }
+        let key = self.0.reporter(NAME, &node, connection)?;
         debug!(node = key.id, "may be asked to check endpoints");
         // All that decides what it is asked.
         let key = NodeKey {
@@ -183,8 +157,9 @@ impl Checks {
             cluster: key.cluster,
             ..NodeKey::default()
         };
-        let mut reporting = self.0.health.open(key).ok_or_else(|| {
-            Status::resource_exhausted("as many streams are open as --max-streams allows")
+        let mut reporting = self.0.health.open(key.clone()).ok_or_else(|| {
+            let who = (&*key.id, &*key.cluster);
+            self.0.too_many_reporters("HDS", who, connection)
         })?;
         // What it is asked at once is told like all that is asked later.
         reporting.tasks.mark_changed();

@@ -1,6 +1,6 @@
 //! LRS: asks each Envoy to report its load of all clusters, and hands the reports to their owner.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::{
     envoy::{
@@ -12,28 +12,23 @@ use envoy_types::pb::{
     },
     google::protobuf,
 };
-use futures_util::stream;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_stream::Stream;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use super::{
     Discovery, REQUEST_BYTES_MAX,
     connection::ConnectionInfo,
-    identity::may_be,
-    node::node_key,
-    notices::{About, Bound},
+    reporters::{Conversation, Told, first, told},
 };
 use crate::{
     clock,
     load_reports::{ClusterReport, Counts, Place, Reporter, Reporting},
-    metrics::{OpenStream, Refused},
+    metrics::OpenStream,
 };
 
 pub(super) const NAME: &str = "envoy.service.load_stats.v3.LoadReportingService";
-/// A client that opens a stream must say who it is within this time.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A client that reports more often than anybody asked is read no faster.
 const READ_EVERY: Duration = Duration::from_millis(500);
 
@@ -48,29 +43,19 @@ pub(super) struct LoadStats(Arc<Discovery>);
 
 #[tonic::async_trait]
 impl LoadReportingService for LoadStats {
-    type StreamLoadStatsStream =
-        Pin<Box<dyn Stream<Item = Result<LoadStatsResponse, Status>> + Send>>;
+    type StreamLoadStatsStream = Told<LoadStatsResponse>;
 
     async fn stream_load_stats(
         &self,
         requests: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
         let connection = requests.extensions().get::<ConnectionInfo>().cloned();
-        let conversation = Conversation {
+        Ok(told(Stream {
             service: self.clone(),
             connection,
             requests: requests.into_inner(),
             open: None,
-        };
-        let answers = stream::unfold(Some(conversation), |conversation| async {
-            let mut conversation = conversation?;
-            match conversation.next().await {
-                Ok(Some(answer)) => Some((Ok(answer), Some(conversation))),
-                Ok(None) => None,
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        }))
     }
 }
 
@@ -81,29 +66,23 @@ struct Open {
 }
 
 /// One stream: one answer, which says what is wanted; then reports until it ends.
-struct Conversation {
+struct Stream {
     service: LoadStats,
     connection: Option<ConnectionInfo>,
     requests: Streaming<LoadStatsRequest>,
     open: Option<Open>,
 }
 
-impl Conversation {
-    async fn next(&mut self) -> Result<Option<LoadStatsResponse>, Status> {
-        let stopping = self.service.0.stopping.clone();
-        tokio::select! {
-            () = stopping.cancelled() => Err(Status::unavailable("the server is stopping")),
-            answer = self.talk() => answer,
-        }
+impl Conversation for Stream {
+    type Tells = LoadStatsResponse;
+
+    fn stopping(&self) -> CancellationToken {
+        self.service.0.stopping.clone()
     }
 
     async fn talk(&mut self) -> Result<Option<LoadStatsResponse>, Status> {
         if self.open.is_none() {
-            let first = timeout(SILENCE_MAX, self.requests.message()).await;
-            let first = first.map_err(|_| {
-                Status::deadline_exceeded("the first request did not come within 60 s")
-            })?;
-            let Some(first) = first? else {
+            let Some(first) = first(&mut self.requests).await? else {
                 return Ok(None);
             };
             let open = self.service.begin(&first, self.connection.as_ref())?;
@@ -129,34 +108,16 @@ impl LoadStats {
         connection: Option<&ConnectionInfo>,
     ) -> Result<Open, Status> {
         let node = request.node.clone().unwrap_or_default();
-        if node.id.is_empty() {
-            let text = "node.id: must be given in the first request";
-            return Err(Status::invalid_argument(text));
-        }
-        let key = node_key(&node).map_err(Status::invalid_argument)?;
-        let member = connection.and_then(|connection| connection.who.member());
-        if let Some(member) = member
-            && let Err(reason) = may_be(member, &key)
-        {
-            return Err(self.0.deny(connection, NAME, &reason));
-        }
+        let key = self.0.reporter(NAME, &node, connection)?;
         let reporter = Reporter {
             id: key.id,
             cluster: key.cluster,
         };
         debug!(node = reporter.id, "reports its load");
-        let (id, node_cluster) = (reporter.id.clone(), reporter.cluster.clone());
-        let reporting = self.0.loads.open(reporter, clock::now()).ok_or_else(|| {
-            let text = "as many streams are open as --max-streams allows";
-            let about = About {
-                node: Some((&id, &node_cluster)),
-                service: "LRS",
-                peer: connection.and_then(|connection| connection.peer),
-                detail: text,
-                bound: Some(Bound::Streams(self.0.fleet.streams_max())),
-            };
-            self.0.refused(Refused::TooMany, &about);
-            Status::resource_exhausted(text)
+        let reporting = self.0.loads.open(reporter.clone(), clock::now());
+        let reporting = reporting.ok_or_else(|| {
+            let who = (&*reporter.id, &*reporter.cluster);
+            self.0.too_many_reporters("LRS", who, connection)
         })?;
         Ok(Open {
             reporting,

@@ -14,6 +14,7 @@ mod notices;
 mod open;
 mod peers;
 mod reflection;
+mod reporters;
 mod requests;
 mod slow;
 mod stream;
