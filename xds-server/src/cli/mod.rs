@@ -13,7 +13,7 @@ mod remote;
 mod schema;
 mod serve;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
 use policy::time::parse_duration;
@@ -21,7 +21,7 @@ use policy::time::parse_duration;
 use crate::{
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
-    pki,
+    pki::{self, Passphrase},
 };
 
 const USAGE: u8 = 64;
@@ -72,6 +72,13 @@ fn from_five_seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("from 5s to 36500 days".into())
     }
+}
+
+/// What an authority's keys are sealed with.
+fn passphrase(file: Option<&Path>) -> Result<Option<Arc<Passphrase>>, UsageError> {
+    let read = |file| Passphrase::read(file).map(Arc::new);
+    let read = file.map(read).transpose();
+    read.map_err(|error| UsageError(error.to_string()))
 }
 
 /// Runs the process's own command line.

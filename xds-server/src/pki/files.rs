@@ -1,12 +1,13 @@
 //! The authority's folder: `STATE_DIR/ca`, mode 0700, with a file for each tier, mode 0600. A file holds
 //! certificate and key together, so that no crash can leave one without the other, and is replaced by
-//! rename, so that a full disk leaves the old one whole.
+//! rename, so that a full disk leaves the old one whole. Keys are under a passphrase where one is given.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     IssueError,
     check::{self, Flaw, Which},
+    sealed::{self, Passphrase, SealError},
     tier::{Ca, Tier},
 };
 
@@ -65,6 +67,14 @@ pub enum CaError {
         /// What is wrong.
         flaw: Flaw,
     },
+    /// A key that is not opened.
+    #[error("{}: {flaw}", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        flaw: Flaw,
+    },
     /// Nothing could be made.
     #[error("no certificate authority could be made: {0}")]
     Made(#[from] IssueError),
@@ -79,13 +89,19 @@ pub enum CaError {
 }
 
 /// The authority's folder.
-#[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+#[derive(Clone)]
+pub struct Folder {
+    path: PathBuf,
+    passphrase: Option<Arc<Passphrase>>,
+}
 
 impl Folder {
-    /// In a state dir.
-    pub fn of(state_dir: &Path) -> Self {
-        Self(state_dir.join("ca"))
+    /// In a state dir; keys are sealed with this passphrase, and opened by it.
+    pub fn of(state_dir: &Path, passphrase: Option<Arc<Passphrase>>) -> Self {
+        Self {
+            path: state_dir.join("ca"),
+            passphrase,
+        }
     }
 
     /// The authority that is there.
@@ -105,7 +121,7 @@ impl Folder {
                     Which::Root => ROOT,
                     Which::Issuing => ISSUING,
                 };
-                let path = self.0.join(name);
+                let path = self.path.join(name);
                 Err(CaError::Flawed { path, flaw })
             }
         }
@@ -134,33 +150,57 @@ impl Folder {
     }
 
     fn place(&self, ca: &Ca) -> io::Result<()> {
-        let state_dir = self.0.parent().unwrap_or(Path::new("."));
+        let state_dir = self.path.parent().unwrap_or(Path::new("."));
         let beside = tempfile::Builder::new()
             .prefix(".ca-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(state_dir)?;
-        write(&beside.path().join(ROOT), &ca.root.to_pem())?;
-        write(&beside.path().join(ISSUING), &ca.issuing.to_pem())?;
+        write(&beside.path().join(ROOT), &self.text(&ca.root)?)?;
+        write(&beside.path().join(ISSUING), &self.text(&ca.issuing)?)?;
         File::open(beside.path())?.sync_all()?;
-        fs::rename(beside.path(), &self.0)?;
+        fs::rename(beside.path(), &self.path)?;
         // There is nothing left to clean up.
         let _ = beside.keep();
         File::open(state_dir)?.sync_all()
     }
 
+    /// Seals keys that lie there open though there is a passphrase. Whether there were such.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub(super) fn seal(&self, ca: &Ca) -> Result<bool, CaError> {
+        if self.passphrase.is_none() {
+            return Ok(false);
+        }
+        let mut any = false;
+        for (name, tier) in [(ROOT, &ca.root), (ISSUING, &ca.issuing)] {
+            let path = self.path.join(name);
+            if sealed::block(&read(&path)?).is_none() {
+                any = true;
+                let replaced = self.replace(name, tier);
+                replaced.map_err(|error| CaError::Disk { path, error })?;
+            }
+        }
+        Ok(any)
+    }
+
     /// Replaces the issuing certificate.
     pub(super) fn keep_issuing(&self, issuing: &Tier) -> io::Result<()> {
+        self.replace(ISSUING, issuing)
+    }
+
+    fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
         let mut beside = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(&self.0)?;
-        beside.write_all(issuing.to_pem().as_bytes())?;
+            .tempfile_in(&self.path)?;
+        beside.write_all(self.text(tier)?.as_bytes())?;
         beside.as_file().sync_all()?;
-        beside.persist(self.0.join(ISSUING))?;
-        File::open(&self.0)?.sync_all()
+        beside.persist(self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
-        let path = self.0.clone();
+        let path = self.path.clone();
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -176,9 +216,22 @@ impl Folder {
     }
 
     fn tier(&self, name: &str) -> Result<Tier, CaError> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let text = read(&path)?;
-        Tier::from_pem(&text).map_err(|flaw| CaError::Flawed { path, flaw })
+        let tier = Tier::from_pem(&text, self.passphrase.as_deref());
+        tier.map_err(|flaw| match flaw {
+            Flaw::Sealed | Flaw::WrongPassphrase => CaError::Sealed { path, flaw },
+            flaw => CaError::Flawed { path, flaw },
+        })
+    }
+
+    fn text(&self, tier: &Tier) -> io::Result<Zeroizing<String>> {
+        let text = tier.to_pem(self.passphrase.as_deref());
+        text.map_err(|error| match error {
+            SealError::Malformed | SealError::WrongPassphrase => {
+                io::Error::other("the key could not be put under the passphrase")
+            }
+        })
     }
 }
 
