@@ -88,6 +88,67 @@ pub enum CaError {
     },
 }
 
+/// Why a passphrase cannot be used: the file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PassphraseError {
+    /// It cannot be read.
+    #[error("--ca-passphrase-file {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Everybody may read it.
+    #[error(
+        "--ca-passphrase-file {}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
+        path.display(), path.display()
+    )]
+    Wide {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is no passphrase.
+    #[error(
+        "--ca-passphrase-file {}: must hold one line of {min} or more characters, at most {max} bytes \
+         (such as `openssl rand -base64 32` makes), and holds {what}", path.display(), min = sealed::CHARACTERS_MIN, max = sealed::BYTES_MAX
+    )]
+    NoPassphrase {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+    },
+}
+
+impl Passphrase {
+    /// What a file holds, which may be a link, as mounted secrets are, but none that everybody may use.
+    ///
+    /// # Errors
+    /// See [`PassphraseError`].
+    pub fn read(path: &Path) -> Result<Self, PassphraseError> {
+        let unreadable = |error| PassphraseError::Unreadable {
+            path: path.into(),
+            error,
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            let path = path.into();
+            return Err(PassphraseError::Wide { path, mode });
+        }
+        let mut text = Zeroizing::new(String::new());
+        let mut few = file.take(sealed::BYTES_MAX as u64 + 1);
+        few.read_to_string(&mut text).map_err(unreadable)?;
+        Self::of_text(&text).map_err(|what| PassphraseError::NoPassphrase {
+            path: path.into(),
+            what,
+        })
+    }
+}
+
 /// The authority's folder.
 #[derive(Clone)]
 pub struct Folder {

@@ -17,11 +17,11 @@ mod tier;
 mod tests;
 
 pub use check::Flaw;
-pub use files::{CaError, Folder};
+pub use files::{CaError, Folder, PassphraseError};
 pub use identity::Identity;
 pub use leaf::{Credentials, IssueError, Purpose};
 pub use peer::{Denied, Peer};
-pub use sealed::{Passphrase, PassphraseError};
+pub use sealed::Passphrase;
 pub use tier::Ca;
 
 use policy::time::WallTime;

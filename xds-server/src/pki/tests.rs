@@ -402,6 +402,18 @@ fn keys_lie_under_a_passphrase_where_one_is_given_and_open_ones_are_put_under_it
         disk.refusal()
             .contains("root.pem: its private key is under a passphrase")
     );
+    chmod(&file, 0o644);
+    let wide = super::Passphrase::read(&file).err().unwrap().to_string();
+    assert!(wide.contains("chmod 0600"), "{wide}");
+    fs::write(&file, "short").unwrap();
+    chmod(&file, 0o440);
+    let short = super::Passphrase::read(&file).err().unwrap().to_string();
+    assert!(
+        short.contains("12 or more characters, at most 4096 bytes"),
+        "{short}"
+    );
+    assert!(short.contains("holds 5 characters"), "{short}");
+
     let other = sealed_by("battery horse correct");
     let refused = other.load(now()).err().unwrap().to_string();
     assert!(
