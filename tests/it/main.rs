@@ -22,6 +22,7 @@ mod live;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod plan;
 mod proxy_config;
 mod ramp;
 mod raw;

@@ -6,6 +6,7 @@ mod certificates;
 mod loads;
 mod metrics;
 mod page;
+mod plan;
 mod proxies;
 mod raw;
 mod services;
@@ -22,18 +23,21 @@ use axum::{
 use prometheus::Registry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 
 use crate::{
     bootstrap::Member,
     catalog::{Refusal, Revision},
     clock,
-    compile::FilterCode,
+    compile::{Encoder, FilterCode},
     explain::{self, Question},
     fleet::Fleet,
     health::owner::Health,
     load_reports::LoadReports,
-    mesh::MeshProblem,
+    mesh::{Defaults, MeshProblem},
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
@@ -56,6 +60,12 @@ pub struct State {
     pub authority: Arc<Authority>,
     /// Every metric of this process.
     pub registry: Registry,
+    /// What holds where a mesh file is silent.
+    pub defaults: Defaults,
+    /// Encodes resources.
+    pub encoder: Arc<Encoder>,
+    /// Places of those who ask for a plan.
+    pub plans: Arc<Semaphore>,
     /// The filter.
     pub code: Arc<FilterCode>,
     /// Takes secrets out of what is shown.
@@ -68,6 +78,11 @@ pub struct State {
     pub published: watch::Receiver<u64>,
     /// What is wrong with the files of `--resources`.
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
+}
+
+/// Places of those who ask for a plan at once.
+pub fn places_for_plans() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(plan::PLANS_MAX))
 }
 
 /// Serves until `shutdown` completes.
@@ -97,6 +112,7 @@ pub async fn serve(
         .route("/api/v1/calendar/next", get(calendar::next))
         .route("/api/v1/calendar/month", get(calendar::month))
         .merge(raw::routes())
+        .merge(plan::routes())
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
         .with_state(state);
     axum::serve(listener, router)
@@ -142,23 +158,22 @@ async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
     (headers, state.code.bytes().clone())
 }
 
+/// A problem of a mesh file.
+fn mesh_problem(MeshProblem { place, problem }: &MeshProblem) -> Value {
+    json!({
+        "place": place,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint,
+    })
+}
+
 /// The revision in force and, when the file says something else, why that was refused.
 async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
     let current = Arc::clone(&state.revisions.borrow());
     let zone = current.mesh.timetable.zone().clone();
     let refused = state.refusal.borrow().as_ref().map(|refusal| {
-        let problems: Vec<Value> = refusal
-            .problems
-            .iter()
-            .map(|MeshProblem { place, problem }| {
-                json!({
-                    "place": place,
-                    "path": problem.path,
-                    "message": problem.message,
-                    "hint": problem.hint,
-                })
-            })
-            .collect();
+        let problems: Vec<Value> = refusal.problems.iter().map(mesh_problem).collect();
         json!({"at": explain::rfc3339(&zone, refusal.at), "problems": problems})
     });
     Json(json!({

@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data, 79 findings.
+//! The command line. Exit codes: 0 done, 1 failed, 2 changes, 64 wrong usage, 65 bad data, 79 findings.
 
 mod admin;
 mod analyze;
@@ -8,6 +8,7 @@ mod certs;
 mod completion;
 mod explain;
 mod output;
+mod plan;
 mod proxy;
 mod remote;
 mod schema;
@@ -24,6 +25,7 @@ use crate::{
     pki,
 };
 
+const CHANGES: u8 = 2;
 const USAGE: u8 = 64;
 const BAD_DATA: u8 = 65;
 const FINDINGS: u8 = 79;
@@ -44,6 +46,7 @@ enum Command {
     Calendar(calendar::Calendar),
     Completion(completion::Completion),
     Explain(explain::Explain),
+    Plan(plan::Plan),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Schema(schema::Schema),
@@ -63,6 +66,11 @@ struct BadData(String);
 #[derive(Debug, thiserror::Error)]
 #[error("errors or warnings were found")]
 struct Findings;
+
+/// What `plan` found, which has been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("there are changes")]
+struct Changes;
 
 /// Life of a certificate.
 fn from_five_seconds(text: &str) -> Result<Duration, String> {
@@ -99,6 +107,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Schema(schema) => schema.run(),
@@ -108,6 +117,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     if error.is::<Findings>() {
         return ExitCode::from(FINDINGS);
+    }
+    if error.is::<Changes>() {
+        return ExitCode::from(CHANGES);
     }
     eprintln!("mumbai-mesh: {error:#}");
     if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {

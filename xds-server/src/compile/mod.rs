@@ -20,6 +20,8 @@ mod tls;
 mod twice;
 
 #[cfg(test)]
+pub(crate) mod imagined;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;

@@ -204,8 +204,20 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/differences",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/plan",
+        may_use: Some(&["compile", "differences", "mesh", "redact", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/explain",
-        may_use: Some(&["compile", "dump", "mesh", "resource"]),
+        may_use: Some(&["compile", "differences", "dump", "mesh", "resource"]),
         never: WORLD,
         why: PURE,
     },
