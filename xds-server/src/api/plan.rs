@@ -3,15 +3,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{
-    Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, Query, State as Extract,
+        Query, State as Extract,
         rejection::{BytesRejection, QueryRejection},
     },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use policy::time::parse_instant;
 use serde::Deserialize;
@@ -27,20 +25,15 @@ use crate::{
 };
 
 /// The files of a mesh hold 16 MiB at most; as texts in JSON they are longer.
-const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Files of one mesh.
 const FILES_MAX: usize = 1_000;
 /// Each plan may compile two meshes; who comes later waits.
 pub(super) const PLANS_MAX: usize = 2;
 
-pub(super) fn routes() -> Router<State> {
-    let route = post(planned).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-    Router::new().route("/api/v1/plan", route)
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
     at: Option<String>,
 }
 
@@ -58,7 +51,8 @@ struct File {
     text: String,
 }
 
-async fn planned(
+/// What a mesh file would change.
+pub(super) async fn planned(
     Extract(state): Extract<State>,
     query: Result<Query<Asked>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,

@@ -13,6 +13,7 @@ mod proxy;
 mod remote;
 mod schema;
 mod serve;
+mod token;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 use policy::time::parse_duration;
 
 use crate::{
+    api::TooOpen,
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
     pki,
@@ -50,6 +52,7 @@ enum Command {
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Schema(schema::Schema),
+    Token(token::Token),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -111,6 +114,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Token(token) => token.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -122,7 +126,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(CHANGES);
     }
     eprintln!("mumbai-mesh: {error:#}");
-    if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {
+    let is_usage = error.is::<UsageError>()
+        || error.is::<QuestionError>()
+        || error.is::<NotLoopback>()
+        || error.is::<TooOpen>();
+    if is_usage {
         ExitCode::from(USAGE)
     } else if error.is::<BadData>() || error.is::<BadMesh>() {
         ExitCode::from(BAD_DATA)

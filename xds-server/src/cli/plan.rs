@@ -14,7 +14,7 @@ use super::{
     BadData, Changes, UsageError,
     bootstrap::mesh,
     output::{Output, show},
-    remote,
+    remote::Credentials,
 };
 use crate::{
     clock,
@@ -41,6 +41,8 @@ pub(super) struct Plan {
     /// The server whose mesh would be changed.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Ask no server: the mesh in force is that of this file or folder.
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     against: Option<PathBuf>,
@@ -91,7 +93,9 @@ impl Plan {
         let body = json!({"files": files}).to_string();
         let at = at.map(|at| ("at", policy::time::format_instant(at)));
         let query: Vec<_> = at.into_iter().collect();
-        let answer = remote::post(&self.server, "/api/v1/plan", &query, body.as_bytes())?;
+        let answer =
+            self.credentials
+                .post(&self.server, "/api/v1/plan", &query, body.as_bytes())?;
         let value: Value = serde_json::from_slice(&answer.body)
             .with_context(|| format!("{} answers {}", self.server, answer.status))?;
         if let Some(problems) = value["problems"].as_array() {
@@ -183,9 +187,9 @@ fn who(group: &Value) -> String {
 
 fn proxies(one: &Value) -> String {
     let name = one["name"].as_str().unwrap_or_default();
-    let words = match one["kind"].as_str() {
-        Some("gateway") => format!("gateway {name}"),
-        _ => format!("sidecars of {name}"),
+    let (words, zones) = match one["kind"].as_str() {
+        Some("gateway") => (format!("gateway {name}"), "zone"),
+        _ => (format!("sidecars of {name}"), "beside none in zone"),
     };
     let named = |field: &str, what: &str| {
         let names: Vec<&str> = list(&one[field])
@@ -195,7 +199,7 @@ fn proxies(one: &Value) -> String {
         (!names.is_empty()).then(|| format!("{what} {}", names.join(" ")))
     };
     let narrowed: Vec<String> = [
-        named("zones", "zone"),
+        named("zones", zones),
         named("endpoints", "beside"),
         named("nodes", "node"),
     ]
@@ -271,7 +275,7 @@ mod tests {
         assert_eq!(
             table(&answer),
             "order-service: timeout 2s -> 1s\nwarning: look\n\n\
-             gateway edge, sidecars of pay (zone elsewhere west; beside pay-1), 3 connected:\n  \
+             gateway edge, sidecars of pay (beside none in zone elsewhere west; beside pay-1), 3 connected:\n  \
              ~ RDS edge\n      a[b].c: 1 -> 2\n      + a[d]: {\"x\":\"y\"}\n  \
              ~ SDS default (what differs is secret)\n  + CDS new\n\n\
              1 group of proxies, 3 changes of resources\n"

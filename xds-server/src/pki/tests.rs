@@ -18,7 +18,7 @@ use super::{
     renewal::{is_due, pause, renews_at, tick},
     tier::{date, pem_of},
 };
-use crate::mesh::TrustDomain;
+use crate::{mesh::TrustDomain, private_file::Unusable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -375,5 +375,8 @@ fn a_disk_that_refuses_is_told() {
     assert!(disk.refusal().contains("no folder"));
     let nowhere = Folder::of(&disk.dir.path().join("none"));
     let error = nowhere.load_or_make(days(1), now()).err().unwrap();
-    assert!(matches!(error, CaError::Disk { .. }), "{error}");
+    assert!(
+        matches!(error, CaError::File(Unusable::Disk { .. })),
+        "{error}"
+    );
 }

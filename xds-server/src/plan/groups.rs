@@ -43,7 +43,8 @@ pub struct Proxies {
     pub kind: ProxyKind,
     /// The gateway or service.
     pub name: String,
-    /// In these zones alone, where zones make a difference; an empty one is that of all others.
+    /// In these zones alone, where zones make a difference; an empty one is that of all others. Of sidecars
+    /// those beside none of the service's endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<String>,
     /// Beside these endpoints alone, where that makes a difference.

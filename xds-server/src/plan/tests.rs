@@ -84,7 +84,7 @@ fn each_change_is_told_in_words() {
         (
             "port: 15006, zone: mumbai-west",
             "port: 15006, weight: 50, zone: mumbai-west",
-            "order-service: endpoints order-1.weight 100 -> 50",
+            "order-service: endpoint order-1: weight 100 -> 50",
         ),
         (
             "/orders}, service: order-service",

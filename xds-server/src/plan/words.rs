@@ -67,6 +67,10 @@ impl Whole<'_> {
             ["services", service] => Some(member(one, service, "service")),
             ["gateways", gateway] => Some(member(one, gateway, "gateway")),
             ["services", service, "endpoints", id] => Some(self.endpoint(one, service, id)),
+            ["services", service, "endpoints", id, rest @ ..] if !id.is_empty() => {
+                let change = part(one, rest.len());
+                Some(format!("{service}: endpoint {id}: {change}"))
+            }
             ["services", service, "canary", rest @ ..] => self.canary(one, service, rest),
             ["gateways", gateway, "routes", route, rest @ ..] if !route.is_empty() => {
                 Some(routed(one, gateway, route, rest))
