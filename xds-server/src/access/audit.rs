@@ -47,9 +47,9 @@ pub struct Line<'l> {
     pub status: u16,
     /// What was written, or why it was not.
     pub summary: &'l str,
-    /// What was in force.
+    /// What was in force when it was asked.
     pub before: Revisions,
-    /// What is in force.
+    /// What was when it was answered.
     pub after: Revisions,
 }
 

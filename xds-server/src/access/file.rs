@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +29,9 @@ pub enum FileError {
     },
 }
 
+/// Inode, and when it last changed: a new content, mode or owner shows there.
+pub(super) type Stamp = (u64, i64, i64);
+
 /// Where a server's tokens are.
 #[derive(Debug, Clone)]
 pub struct TokenFile(PathBuf);
@@ -42,6 +45,14 @@ impl TokenFile {
     /// The folder that it is in.
     pub fn folder(&self) -> &Path {
         self.0.parent().unwrap_or(Path::new("."))
+    }
+
+    /// What changes with the file, whoever changes it and however: to look costs less than to read it, and
+    /// its folder sees other files change all the time.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::symlink_metadata(&self.0).ok()?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some((metadata.ino(), changed.0, changed.1))
     }
 
     /// All tokens; none where there is no file.

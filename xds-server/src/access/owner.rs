@@ -45,8 +45,16 @@ impl Access {
     pub async fn run(&self) {
         let mut events = FileEvents::of_folder(self.file.folder());
         let mut told: Option<String> = None;
+        let mut stamp = None;
+        let mut is_first = true;
         loop {
             events.next().await;
+            let found = self.file.stamp();
+            if found == stamp && !is_first {
+                continue;
+            }
+            is_first = false;
+            stamp = found;
             let file = self.file.clone();
             let Ok(loaded) = tokio::task::spawn_blocking(move || file.load()).await else {
                 continue;

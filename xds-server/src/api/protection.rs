@@ -54,6 +54,11 @@ impl Protection {
         let state_dir = &settings.state_dir;
         let access = Access::open(state_dir, gate)
             .with_context(|| format!("--state-dir {}", state_dir.display()))?;
+        info!(
+            without_token = anonymous.map_or("none", Role::as_str),
+            tls = tls.is_some(),
+            "who may use the API"
+        );
         if !settings.api_listen.ip().is_loopback() {
             if tls.is_none() {
                 warn!(

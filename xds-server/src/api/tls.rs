@@ -7,16 +7,19 @@ use std::{
     sync::Arc,
 };
 
+use policy::time::{WallTime, format_instant};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::TLS13,
 };
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::{
+    clock,
     file_events::{FileEvents, settled},
     pki,
 };
@@ -76,6 +79,7 @@ impl ApiTls {
     pub fn open(folder: &Path) -> Result<Self, TlsError> {
         let opened = Arc::new(read(folder)?);
         let config = config(folder, &opened)?;
+        warn_of_end(folder, &opened);
         Ok(Self {
             opened,
             folder: folder.into(),
@@ -108,6 +112,7 @@ impl ApiTls {
                 Ok(config) => {
                     self.config.send_replace(Arc::new(config));
                     info!(folder = %self.folder.display(), "the API has a new certificate");
+                    warn_of_end(&self.folder, &pair);
                 }
                 Err(problem) => error!(%problem, "the API keeps the certificate that it has"),
             }
@@ -156,6 +161,25 @@ fn config(folder: &Path, pair: &Pair) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+/// A certificate that clients will refuse is served all the same: to serve none would help nobody.
+fn warn_of_end(folder: &Path, pair: &Pair) {
+    let Some(end) = end(pair) else {
+        return;
+    };
+    if end <= clock::now() {
+        let end = format_instant(end);
+        warn!(folder = %folder.display(), end, "the API's certificate has ended: renew it");
+    }
+}
+
+/// When the leaf ends.
+fn end(pair: &Pair) -> Option<WallTime> {
+    let leaf = CertificateDer::from_pem_slice(&pair.chain).ok()?;
+    let (_, leaf) = X509Certificate::from_der(&leaf).ok()?;
+    let seconds = leaf.validity().not_after.timestamp();
+    Some(WallTime::from_unix_seconds(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -183,5 +207,17 @@ mod tests {
         assert!(refused().contains("tls.key holds no private key"));
         fs::write(path.join(KEY), &one.1).unwrap();
         assert!(ApiTls::open(path).is_ok());
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_of_its_leaf() {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_string()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 1, 2);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pair = Pair {
+            chain: Zeroizing::new(params.self_signed(&key).unwrap().pem().into_bytes()),
+            key: Zeroizing::new(Vec::new()),
+        };
+        assert_eq!(format_instant(end(&pair).unwrap()), "2030-01-02T00:00:00Z");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     mesh::{Defaults, read},
-    resource::NodeKey,
+    resource::{NodeKey, Resource, ResourceType, View},
 };
 
 pub(super) static ENCODER: LazyLock<Arc<Encoder>> =
@@ -263,6 +263,79 @@ fn connected_proxies_are_counted_where_they_belong() {
             "edge goes: 1 connected proxy of it is sent nothing any more",
             "payment-service goes: 1 connected proxy of it is sent nothing any more",
         ]
+    );
+}
+
+#[test]
+fn what_is_laid_over_the_mesh_hides_what_changes_below_it() {
+    let nothing = Arc::new(View::default());
+    let fleet = Fleet {
+        nodes: Vec::new(),
+        over: &|_, _| Arc::clone(&nothing),
+    };
+    let now = parse_instant("2026-11-24T12:00+05:30").unwrap();
+    let after = mesh(&MESH.replace("weight: 5", "weight: 10"));
+    let told = plan(&mesh(MESH), &after, now, &ENCODER, &REDACTOR, Some(&fleet));
+    assert_eq!((told.mesh.len(), told.groups.len()), (1, 0));
+}
+
+/// A raw resource that holds a key, which a mesh of another trust domain would replace.
+#[test]
+fn no_part_of_a_private_key_is_told() {
+    use envoy_types::pb::envoy::{
+        config::core::v3::{DataSource, data_source::Specifier},
+        extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret},
+    };
+    let secret = |key: &str| {
+        let private_key = DataSource {
+            specifier: Some(Specifier::InlineString(key.into())),
+            ..DataSource::default()
+        };
+        let certificate = TlsCertificate {
+            private_key: Some(private_key),
+            ..TlsCertificate::default()
+        };
+        let secret = Secret {
+            name: "partner".into(),
+            r#type: Some(secret::Type::TlsCertificate(certificate)),
+        };
+        let body = prost::Message::encode_to_vec(&secret);
+        Arc::new(Resource::new(
+            ResourceType::Secret,
+            "partner",
+            &key.replace("known-key", "v"),
+            &body,
+        ))
+    };
+    let views = [secret("known-key-one"), secret("known-key-two")]
+        .map(|secret| Arc::new(View::new(vec![(ResourceType::Secret, secret)])));
+    let over = |base: &Arc<View>, _: &NodeKey| {
+        let is_other = base
+            .resources(ResourceType::Secret)
+            .any(|one| one.version.contains("other.mesh"));
+        Arc::clone(&views[usize::from(is_other)])
+    };
+    let fleet = Fleet {
+        nodes: Vec::new(),
+        over: &over,
+    };
+    let after = MESH.replace(
+        "services:\n",
+        "mesh: {trust_domain: other.mesh}\nservices:\n",
+    );
+    let now = parse_instant("2026-11-24T12:00+05:30").unwrap();
+    let told = plan(
+        &mesh(MESH),
+        &mesh(&after),
+        now,
+        &ENCODER,
+        &REDACTOR,
+        Some(&fleet),
+    );
+    let told = serde_json::to_string(&told.groups).unwrap();
+    assert!(
+        told.contains("partner") && !told.contains("known-key"),
+        "{told}"
     );
 }
 
