@@ -43,6 +43,32 @@ pub struct Settings {
     pub ca_passphrase: Option<Arc<Passphrase>>,
     /// Whether Envoys must show certificates.
     pub xds_tls: XdsTls,
+    /// Who may use the API, and how it is reached.
+    pub api: ApiAccess,
+}
+
+/// Who may use the API, and how it is reached.
+#[derive(Debug, Clone, Default)]
+pub struct ApiAccess {
+    /// What whoever shows no token may do; by the address where nobody says.
+    pub anonymous: Option<Anonymous>,
+    /// Names by which browsers may call it without a token.
+    pub hosts: Vec<String>,
+    /// Folder of its certificate; without one it speaks plaintext.
+    pub tls_cert_path: Option<PathBuf>,
+}
+
+/// What whoever shows no token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Anonymous {
+    /// Nothing but ask whether the server is well.
+    None,
+    /// Look.
+    Viewer,
+    /// Change what is served; on loopback alone.
+    Operator,
+    /// Everything; on loopback alone.
+    Admin,
 }
 
 /// Whether Envoys must show certificates at the xDS port.
@@ -140,6 +166,11 @@ pub fn defaults() -> Defaults {
         timezone: variable("TIMEZONE").unwrap_or(built_in.timezone),
         peak_hours: variable("PEAK_HOURS"),
     }
+}
+
+/// Folder of the API's certificate: the flag's, else `TLS_CERT_PATH`.
+pub fn tls_cert_path(flag: Option<PathBuf>) -> Option<PathBuf> {
+    flag.or_else(|| variable("TLS_CERT_PATH").map(PathBuf::from))
 }
 
 /// Level and filter of the log (`RUST_LOG`), `info` unless it says otherwise.

@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data, 79 findings.
+//! The command line. Exit codes: 0 done, 1 failed, 2 changes, 64 wrong usage, 65 bad data, 79 findings.
 
 mod admin;
 mod analyze;
@@ -8,10 +8,12 @@ mod certs;
 mod completion;
 mod explain;
 mod output;
+mod plan;
 mod proxy;
 mod remote;
 mod schema;
 mod serve;
+mod token;
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -19,11 +21,13 @@ use clap::{Parser, Subcommand};
 use policy::time::parse_duration;
 
 use crate::{
+    api::TooOpen,
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
     pki::{self, Passphrase},
 };
 
+const CHANGES: u8 = 2;
 const USAGE: u8 = 64;
 const BAD_DATA: u8 = 65;
 const FINDINGS: u8 = 79;
@@ -44,9 +48,11 @@ enum Command {
     Calendar(calendar::Calendar),
     Completion(completion::Completion),
     Explain(explain::Explain),
+    Plan(plan::Plan),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Schema(schema::Schema),
+    Token(token::Token),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -63,6 +69,11 @@ struct BadData(String);
 #[derive(Debug, thiserror::Error)]
 #[error("errors or warnings were found")]
 struct Findings;
+
+/// What `plan` found, which has been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("there are changes")]
+struct Changes;
 
 /// Life of a certificate.
 fn from_five_seconds(text: &str) -> Result<Duration, String> {
@@ -106,9 +117,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Token(token) => token.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -116,8 +129,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if error.is::<Findings>() {
         return ExitCode::from(FINDINGS);
     }
+    if error.is::<Changes>() {
+        return ExitCode::from(CHANGES);
+    }
     eprintln!("mumbai-mesh: {error:#}");
-    if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {
+    let is_usage = error.is::<UsageError>()
+        || error.is::<QuestionError>()
+        || error.is::<NotLoopback>()
+        || error.is::<TooOpen>();
+    if is_usage {
         ExitCode::from(USAGE)
     } else if error.is::<BadData>() || error.is::<BadMesh>() {
         ExitCode::from(BAD_DATA)

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
     app, pki,
-    settings::{self, CertificateLives, ConfigPath, Settings, XdsTls},
+    settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
 };
 
 /// Files beside those of streams: listeners, the state dir, the API's connections.
@@ -28,7 +28,7 @@ const SPARE_DESCRIPTORS: u64 = 512;
 /// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  TLS_CERT_PATH     as --tls-cert-path\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
 )]
 pub(super) struct Serve {
     /// Mesh file (YAML), or a folder of them.
@@ -40,6 +40,17 @@ pub(super) struct Serve {
     /// Where people and tools connect (HTTP). Port 0 is any free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8088")]
     api_listen: SocketAddr,
+    /// What whoever shows the API no token may do: by default everything on loopback, nothing beyond it
+    /// (there at most `viewer`). /healthz and /readyz are open always.
+    #[arg(long, value_enum, value_name = "ROLE")]
+    anonymous_role: Option<Anonymous>,
+    /// A name of this server by which browsers may call the API without a token; may be given several
+    /// times. Addresses and localhost always are.
+    #[arg(long, value_name = "NAME")]
+    api_host: Vec<String>,
+    /// Folder with tls.crt and tls.key: the API is served by TLS 1.3. New files are taken up at once.
+    #[arg(long, value_name = "DIR")]
+    tls_cert_path: Option<PathBuf>,
     /// Folder in which the last good mesh and raw resources are kept. Of one server alone.
     #[arg(long, value_name = "DIR", default_value = ".mumbai-mesh")]
     state_dir: PathBuf,
@@ -112,6 +123,11 @@ impl Serve {
             certificates: certificates.map_err(UsageError)?,
             ca_passphrase: passphrase(self.ca_passphrase_file.as_deref())?,
             xds_tls: self.xds_tls,
+            api: ApiAccess {
+                anonymous: self.anonymous_role,
+                hosts: self.api_host,
+                tls_cert_path: settings::tls_cert_path(self.tls_cert_path),
+            },
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
             xds_listen: self.xds_listen,

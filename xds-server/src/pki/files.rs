@@ -20,11 +20,10 @@ use super::{
     sealed::{self, Passphrase, SealError},
     tier::{Ca, Tier},
 };
+use crate::private_file::{self, Unusable};
 
 const ROOT: &str = "root.pem";
 const ISSUING: &str = "issuing.pem";
-/// What only its owner may do.
-const OTHERS: u32 = 0o077;
 
 /// Why the authority cannot be used: the file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,27 +37,6 @@ pub enum CaError {
          which no Envoy trusts before it has a new bootstrap", .0.display()
     )]
     Missing(PathBuf),
-    /// Others may read or write it.
-    #[error(
-        "{} may be used by others (mode {mode:04o}): look who did, then chmod {} {}",
-        path.display(), if *is_folder { "0700" } else { "0600" }, path.display()
-    )]
-    Wide {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// Which of both.
-        is_folder: bool,
-    },
-    /// Something else than it must be.
-    #[error("{} is a symbolic link or no {what}: put the {what} itself there", path.display())]
-    Kind {
-        /// The path.
-        path: PathBuf,
-        /// What it must be.
-        what: &'static str,
-    },
     /// A certificate that cannot be used.
     #[error("{}: {flaw}; bring the right file back from a backup", path.display())]
     Flawed {
@@ -78,14 +56,9 @@ pub enum CaError {
     /// Nothing could be made.
     #[error("no certificate authority could be made: {0}")]
     Made(#[from] IssueError),
-    /// A disk that refuses.
-    #[error("{}: {error}", path.display())]
-    Disk {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    /// A file or folder that cannot be used as it stands.
+    #[error(transparent)]
+    File(#[from] Unusable),
 }
 
 /// Why a passphrase cannot be used: the file, and what to do.
@@ -204,7 +177,7 @@ impl Folder {
             Err(error) => match self.load(now) {
                 // Somebody else was faster.
                 Ok(ca) => Ok((ca, false)),
-                Err(CaError::None(path)) => Err(CaError::Disk { path, error }),
+                Err(CaError::None(path)) => Err(Unusable::Disk { path, error }.into()),
                 Err(other) => Err(other),
             },
         }
@@ -235,11 +208,10 @@ impl Folder {
         }
         let mut any = false;
         for (name, tier) in [(ROOT, &ca.root), (ISSUING, &ca.issuing)] {
-            let path = self.path.join(name);
-            if sealed::block(&read(&path)?).is_none() {
+            if sealed::block(&self.read(name)?).is_none() {
                 any = true;
                 let replaced = self.replace(name, tier);
-                replaced.map_err(|error| CaError::Disk { path, error })?;
+                replaced.map_err(|error| Unusable::disk(&self.path.join(name), error))?;
             }
         }
         Ok(any)
@@ -251,35 +223,25 @@ impl Folder {
     }
 
     fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
-        let mut beside = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(&self.path)?;
-        beside.write_all(self.text(tier)?.as_bytes())?;
-        beside.as_file().sync_all()?;
-        beside.persist(self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        private_file::replace(&self.path.join(name), &*self.text(tier)?)
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
-        let path = self.path.clone();
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CaError::None(path));
-            }
-            Err(error) => return Err(CaError::Disk { path, error }),
-        };
-        let what = "folder";
-        if !metadata.is_dir() {
-            return Err(CaError::Kind { path, what });
+        match private_file::check_folder(&self.path)? {
+            true => Ok(()),
+            false => Err(CaError::None(self.path.clone())),
         }
-        narrow(path, &metadata)
+    }
+
+    fn read(&self, name: &str) -> Result<Zeroizing<String>, CaError> {
+        let path = self.path.join(name);
+        private_file::read(&path)?.ok_or(CaError::Missing(path))
     }
 
     fn tier(&self, name: &str) -> Result<Tier, CaError> {
-        let path = self.path.join(name);
-        let text = read(&path)?;
+        let text = self.read(name)?;
         let tier = Tier::from_pem(&text, self.passphrase.as_deref());
+        let path = self.path.join(name);
         tier.map_err(|flaw| match flaw {
             Flaw::Sealed | Flaw::WrongPassphrase => CaError::Sealed { path, flaw },
             flaw => CaError::Flawed { path, flaw },
@@ -294,53 +256,6 @@ impl Folder {
             }
         })
     }
-}
-
-fn narrow(path: PathBuf, metadata: &fs::Metadata) -> Result<(), CaError> {
-    let mode = metadata.permissions().mode() & 0o7777;
-    let is_folder = metadata.is_dir();
-    if mode & OTHERS == 0 {
-        Ok(())
-    } else {
-        Err(CaError::Wide {
-            path,
-            mode,
-            is_folder,
-        })
-    }
-}
-
-/// A file that only its owner may use; what is checked is what is read.
-fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
-    let disk = |error| CaError::Disk {
-        path: path.into(),
-        error,
-    };
-    let kind = || CaError::Kind {
-        path: path.into(),
-        what: "file",
-    };
-    let mut options = OpenOptions::new();
-    let opened = options
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CaError::Missing(path.into()));
-        }
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(kind()),
-        Err(error) => return Err(disk(error)),
-    };
-    let metadata = file.metadata().map_err(disk)?;
-    if !metadata.is_file() {
-        return Err(kind());
-    }
-    narrow(path.into(), &metadata)?;
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(disk)?;
-    Ok(text)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

@@ -19,7 +19,7 @@ use super::{
     renewal::{is_due, pause, renews_at, tick},
     tier::{date, pem_of},
 };
-use crate::mesh::TrustDomain;
+use crate::{mesh::TrustDomain, private_file::Unusable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -438,5 +438,8 @@ fn a_disk_that_refuses_is_told() {
     assert!(disk.refusal().contains("no folder"));
     let nowhere = Folder::of(&disk.dir.path().join("none"), None);
     let error = nowhere.load_or_make(days(1), now()).err().unwrap();
-    assert!(matches!(error, CaError::Disk { .. }), "{error}");
+    assert!(
+        matches!(error, CaError::File(Unusable::Disk { .. })),
+        "{error}"
+    );
 }
