@@ -138,9 +138,7 @@ impl<'v> Reader<'v> {
             Value::Number(number) => {
                 self.problem(
                     format!("must be a text, not the number {number}"),
-                    Some(format!(
-                        "durations carry their unit, such as {number}ms or {number}s; other texts may need quotes"
-                    )),
+                    Some("put it in quotes: without them YAML takes it for a number".into()),
                 );
                 None
             }
@@ -278,14 +276,11 @@ impl<'v> ObjectReader<'v> {
         Some(self.reader.child(field, value))
     }
 
-    /// Refuses fields that will mean something one day: better than to ignore them in silence.
+    /// Refuses fields that will mean something one day, `null` or not: better than to ignore them in
+    /// silence.
     pub fn not_supported(&mut self, fields: &[&str]) {
         for field in fields {
-            if self
-                .fields
-                .get(*field)
-                .is_some_and(|value| !value.is_null())
-            {
+            if self.fields.contains_key(*field) {
                 self.problem(field, "not supported yet", Some("leave it out".into()));
             }
             self.refused.push((*field).to_string());
@@ -403,7 +398,7 @@ mod tests {
             [
                 "port: must be a whole number from 1 to 65535, not 0",
                 "canary.weight: must be given",
-                "canary.list[1]: must be a text, not the number 1 (durations carry their unit, such as 1ms or 1s; other texts may need quotes)",
+                "canary.list[1]: must be a text, not the number 1 (put it in quotes: without them YAML takes it for a number)",
                 "canary.mode: not supported yet (leave it out)",
                 "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
             ]

@@ -23,6 +23,8 @@ pub use service::{
     read_service_name,
 };
 
+use serde_json::Value;
+
 use crate::{
     reader::{ObjectReader, Reader},
     time::{format_duration, parse_duration},
@@ -47,9 +49,23 @@ pub fn number<T, E: Display>(
         .ok()
 }
 
+/// A duration as it is written, with its unit.
+pub fn any_duration(reader: &Reader<'_>) -> Option<Duration> {
+    if let Value::Number(number) = reader.value() {
+        reader.problem(
+            format!("must be a text, not the number {number}"),
+            Some(format!(
+                "durations carry their unit, such as {number}ms or {number}s"
+            )),
+        );
+        return None;
+    }
+    reader.parsed(parse_duration)
+}
+
 /// A duration within `range`.
 pub fn duration(reader: &Reader<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
-    let written = reader.parsed(parse_duration)?;
+    let written = any_duration(reader)?;
     if range.contains(&written) {
         return Some(written);
     }

@@ -9,7 +9,7 @@ use crate::{
     breaker::BreakerPlan,
     reader::{ObjectReader, Problem, Problems, Reader},
     shapes::{self, text},
-    time::{CivilZone, parse_duration},
+    time::CivilZone,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::{ClassName, UnitError, ZoneName, malformed},
@@ -230,7 +230,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
 }
 
 fn read_timeout(reader: &Reader<'_>) -> Option<Duration> {
-    let timeout = reader.parsed(parse_duration)?;
+    let timeout = shapes::any_duration(reader)?;
     if timeout.is_zero() {
         reader.problem("must be longer than 0, not 0s", None);
     }

@@ -82,8 +82,9 @@ impl Plan {
 
     fn ask(&self, at: Option<WallTime>) -> anyhow::Result<Value> {
         let loaded = Loader::new(&self.file).look();
-        if !loaded.problems.is_empty() {
-            return Err(self.refused(&loaded.problems));
+        let unread = [&*loaded.problems, &*loaded.cycles].concat();
+        if !unread.is_empty() {
+            return Err(self.refused(&unread));
         }
         let files: Vec<Value> = loaded
             .files

@@ -1,6 +1,7 @@
 //! The mesh as it is written, in one or several files: each a part, together one tree that is read as
 //! if it stood in one file.
 
+mod nothing;
 #[cfg(test)]
 mod tests;
 
@@ -11,14 +12,15 @@ use serde_json::{Map, Value};
 
 use super::{
     Defaults, Mesh, MeshProblem, Place,
+    check::check,
     outline::{Outline, after_key},
     place::Position,
-    read::read_mesh,
+    read::read_fields,
     yaml,
 };
 
 /// The field that names further files.
-const INCLUDE: &str = "include";
+pub(super) const INCLUDE: &str = "include";
 
 /// One file of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl<'f> Document<'f> {
     /// Reads the files and puts them together. Maps of the same field become one, lists follow each
     /// other; what is defined twice is a problem.
     ///
-    /// `unread` are problems of files that could not be had.
+    /// `unread` are problems of files that could not be had, and that may have held names.
     pub fn new(files: &'f [MeshFile], unread: &[MeshProblem]) -> Self {
         let mut document = Self {
             files,
@@ -80,6 +82,13 @@ impl<'f> Document<'f> {
         document
     }
 
+    /// Adds problems of files that hide nothing of what they say, such as a circle of includes.
+    #[must_use]
+    pub fn with_problems(mut self, problems: &[MeshProblem]) -> Self {
+        self.problems.extend_from_slice(problems);
+        self
+    }
+
     /// What all files say together; of what is defined twice, the first.
     pub fn tree(&self) -> &Value {
         &self.tree
@@ -91,15 +100,17 @@ impl<'f> Document<'f> {
     /// Every problem of every file, each with its place, in the files' order.
     pub fn mesh(&self, defaults: &Defaults) -> Result<Mesh, Vec<MeshProblem>> {
         let mut found = self.problems.clone();
+        let problems = Problems::new();
+        let root = Reader::root(&self.tree, &problems);
+        let mesh = read_fields(&root, defaults);
         // A file that is missing or no YAML hides names: what the others say of them would look wrong.
-        if self.is_whole {
-            let problems = Problems::new();
-            let mesh = read_mesh(&Reader::root(&self.tree, &problems), defaults);
-            let problems = problems.into_vec();
-            match mesh {
-                Some(mesh) if problems.is_empty() && found.is_empty() => return Ok(mesh),
-                _ => found.extend(problems.into_iter().map(|problem| self.placed(problem))),
-            }
+        if let Some(mesh) = mesh.as_ref().filter(|_| self.is_whole) {
+            check(&root, mesh);
+        }
+        let problems = problems.into_vec();
+        match mesh {
+            Some(mesh) if problems.is_empty() && found.is_empty() => return Ok(mesh),
+            _ => found.extend(problems.into_iter().map(|problem| self.placed(problem))),
         }
         let order = |problem: &MeshProblem| {
             let place = problem.place.as_ref()?;
@@ -174,8 +185,11 @@ impl<'f> Document<'f> {
                 self.check_include(file, &value);
                 continue;
             }
-            // `services:` with nothing behind it is as if it were not there.
-            if value.is_null() {
+            // An unknown one stays in the tree, to be refused with its name.
+            if value.is_null()
+                && let Some(problem) = nothing::problem(&field)
+            {
+                self.problems.push(self.in_file(file, problem));
                 continue;
             }
             match (fields.get_mut(&field), value) {

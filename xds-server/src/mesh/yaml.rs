@@ -137,6 +137,11 @@ fn words(error: &serde_saphyr::Error) -> (String, Option<&'static str>) {
             "not readable as YAML: an alias stands for itself".into(),
             None,
         ),
+        // Only keys are asked to be texts: what stands behind them may be anything.
+        Error::NullIntoString { .. } => (
+            "a key is null, and must be a text".into(),
+            Some("write the name that is meant, in quotes if it is ~ or null itself"),
+        ),
         other => {
             let said = other.to_string();
             let said = said.split(" at line ").next().unwrap_or_default();
@@ -187,6 +192,10 @@ mod tests {
             ),
             ("a: .nan", "1:4 not readable as YAML: non-finite float"),
             ("? [x]\n: y", "1:3 not readable as YAML: expected string"),
+            (
+                "services: {~: {}}",
+                "1:12 a key is null, and must be a text",
+            ),
             ("{}\n---\n{}", "2:1 a second YAML document begins here"),
             ("", "1:1 the file says nothing"),
             ("- a", "1:1 must be a map of fields"),

@@ -11,7 +11,7 @@ use std::{
 
 use policy::reader::Problem;
 
-use crate::mesh::{MeshFile, MeshProblem, Place, include_problem, includes};
+use crate::mesh::{Document, MeshFile, MeshProblem, Place, include_problem, includes};
 
 /// A file larger than this is refused unread, and so are all files together.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -25,8 +25,10 @@ const ENDINGS: [&str; 2] = [".yaml", ".yml"];
 pub struct Loaded {
     /// Each file behind those that it includes.
     pub files: Vec<MeshFile>,
-    /// Files that cannot be had, and cycles.
+    /// Files that cannot be had.
     pub problems: Vec<MeshProblem>,
+    /// Files that include each other. All of them are there.
+    pub cycles: Vec<MeshProblem>,
     /// Where a change would be seen.
     pub folders: BTreeSet<PathBuf>,
 }
@@ -63,8 +65,17 @@ struct Look<'l> {
 /// Why a file cannot be had.
 enum Failure {
     Unreadable(String),
+    /// It includes itself: the names from itself to itself.
+    Cycle(String),
     /// Where the first byte stands that is none of UTF-8.
     NotText(Place),
+}
+
+impl Loaded {
+    /// What the files say together.
+    pub fn document(&self) -> Document<'_> {
+        Document::new(&self.files, &self.problems).with_problems(&self.cycles)
+    }
 }
 
 impl Loader {
@@ -84,6 +95,7 @@ impl Loader {
             loaded: Loaded {
                 files: Vec::new(),
                 problems: Vec::new(),
+                cycles: Vec::new(),
                 folders: BTreeSet::new(),
             },
             seen: BTreeSet::new(),
@@ -140,8 +152,7 @@ impl Look<'_> {
         if let Some(begin) = self.chain.iter().position(|(file, _)| *file == identity) {
             let names = self.chain[begin..].iter().map(|(_, name)| name.as_str());
             let cycle: Vec<&str> = names.chain([name.as_str()]).collect();
-            let message = format!("files include each other: {}", cycle.join(" -> "));
-            return Err(Failure::Unreadable(message));
+            return Err(Failure::Cycle(cycle.join(" -> ")));
         }
         if !self.seen.insert(identity) {
             return Ok(());
@@ -173,16 +184,25 @@ impl Look<'_> {
         let folder = path.parent().unwrap_or(Path::new("."));
         for (index, included) in includes.iter().enumerate() {
             let included = folder.join(included);
-            let problem = match self.file(&included) {
-                Ok(()) => continue,
-                Err(Failure::Unreadable(message)) => {
-                    let message = format!("{}: {message}", included.display());
-                    let hint = "a path is relative to the file that includes it";
-                    include_problem(file, index, message, Some(hint.into()))
-                }
-                Err(Failure::NotText(place)) => not_text(place),
+            let found = self.file(&included);
+            let problem = |message: &str, hint: &str| {
+                let message = format!("{}: {message}", included.display());
+                include_problem(file, index, message, Some(hint.into()))
             };
-            self.loaded.problems.push(problem);
+            let problems = &mut self.loaded.problems;
+            match found {
+                Ok(()) => {}
+                Err(Failure::Unreadable(message)) => {
+                    let hint = "a path is relative to the file that includes it";
+                    problems.push(problem(&message, hint));
+                }
+                Err(Failure::Cycle(names)) => {
+                    let message = format!("files include each other: {names}");
+                    let hint = "remove one of these includes";
+                    self.loaded.cycles.push(problem(&message, hint));
+                }
+                Err(Failure::NotText(place)) => problems.push(not_text(place)),
+            }
         }
     }
 
@@ -221,7 +241,7 @@ impl Look<'_> {
 
     fn refuse(&mut self, path: &Path, failure: Failure, hint: Option<String>) {
         let problem = match failure {
-            Failure::Unreadable(message) => MeshProblem::from(Problem {
+            Failure::Unreadable(message) | Failure::Cycle(message) => MeshProblem::from(Problem {
                 path: path.display().to_string(),
                 message,
                 hint,

@@ -37,7 +37,7 @@ pub fn read_path(path: &Path, defaults: &Defaults) -> Result<Mesh, Vec<MeshProbl
 }
 
 fn read(loaded: &Loaded, defaults: &Defaults) -> Result<Good, Vec<MeshProblem>> {
-    let document = Document::new(&loaded.files, &loaded.problems);
+    let document = loaded.document();
     let mesh = document.mesh(defaults)?;
     Ok((mesh, document.tree().to_string()))
 }

@@ -86,11 +86,52 @@ fn a_cycle_of_includes_is_told_with_its_whole_chain() {
     assert_eq!(
         told(dir.path(), &dir.path().join("mesh.yaml")),
         [
-            "b.yaml:1:11: include[0]: a.yaml: files include each other: a.yaml -> b.yaml -> a.yaml (a path is relative to the file that includes it)"
+            "b.yaml:1:11: include[0]: a.yaml: files include each other: a.yaml -> b.yaml -> a.yaml (remove one of these includes)"
         ]
     );
     let own = told(dir.path(), &dir.path().join("self.yaml"));
     assert!(own[0].contains("self.yaml -> self.yaml"), "{own:?}");
+}
+
+/// README's sample is what the program says.
+#[test]
+fn the_readmes_sample_of_a_misspelt_field_is_what_is_told() {
+    let name = "envoy/examples/mesh.yaml";
+    let dir = tempfile::tempdir().unwrap();
+    let text = include_str!("../../../envoy/examples/mesh.yaml");
+    let wrong = text.replace("      weight: 10 ", "      wieght: 25 ");
+    assert_ne!(text, wrong);
+    write(dir.path(), &[(name, &wrong)]);
+    let told = told(dir.path(), &dir.path().join(name));
+    let sample = format!(
+        "{name}: {} problem(s); the last good revision stays in force\n  {}\n",
+        told.len(),
+        told.join("\n  ")
+    );
+    assert!(
+        include_str!("../../../README.md").contains(&sample),
+        "README's sample is out of date: {sample}"
+    );
+}
+
+/// A missing file may hold names, so nothing is said of names that are not there; a circle hides none.
+#[test]
+fn a_wrong_include_hides_no_problem_of_the_file_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let rest = "servces: {}\ntimezone: x\nservices: {a: {uses: [nope]}}\n";
+    let write_one = |include: &str| {
+        let text = format!("include: [{include}]\n{rest}");
+        write(dir.path(), &[("mesh.yaml", &text)]);
+        told(dir.path(), &dir.path().join("mesh.yaml"))
+    };
+    for (include, expected) in [("no.yaml", 3), ("mesh.yaml", 4)] {
+        let told = write_one(include);
+        assert_eq!(told.len(), expected, "{told:#?}");
+        assert!(told[0].starts_with("mesh.yaml:1:11: include[0]: "));
+        assert!(told[1].starts_with("mesh.yaml:2:1: servces: unknown field"));
+        assert!(told[2].starts_with("mesh.yaml:3:1: timezone: unknown time zone"));
+        assert_eq!(told.get(3).is_some(), include == "mesh.yaml");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn parts_in_several_files_are_one_mesh() {
         ("team-a.yaml", "services: {a: {}}\nmesh: {name: mumbai}\n"),
         (
             "team-b.yaml",
-            "services: {b: {}}\nmesh: {region: pune}\nfestivals:\n",
+            "services: {b: {}}\nmesh: {region: pune}\nfestivals: []\n",
         ),
     ];
     let one = "\
@@ -114,15 +114,118 @@ fn a_file_that_is_no_yaml_hides_no_problem_of_the_files_themselves() {
             "gateways: {edge: {routes: [{match: {path: /}, service: hidden}]}}\n",
         ),
     ]);
-    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!(told.len(), 4, "{told:#?}");
     assert!(
         told[0].starts_with("a.yaml:1:11: not readable as YAML"),
         "{told:#?}"
     );
     assert!(
-        told[1].starts_with("b.yaml:2:1: a: is here a second time"),
+        told[1].starts_with("b.yaml:1:1: a: unknown field")
+            && told[2].starts_with("b.yaml:2:1: a: is here a second time"),
         "{told:#?}"
     );
+    assert_eq!(told[3], "c.yaml:1:12: gateways.edge.listen: must be given");
+}
+
+#[test]
+fn a_field_without_a_value_is_refused_whether_it_is_known_or_not() {
+    for (text, expected) in [
+        (
+            "servces:\n",
+            "mesh.yaml:1:1: servces: unknown field \"servces\" (did you mean \"services\"?)",
+        ),
+        (
+            "services: {a: {}}\nservces:\n",
+            "mesh.yaml:2:1: servces: unknown field \"servces\" (did you mean \"services\"?)",
+        ),
+        (
+            "services:\n",
+            "mesh.yaml:1:1: services: has no value (is the file cut off? If it is meant to be empty, write services: {})",
+        ),
+        (
+            "services: {}\ntimezone: ~\n",
+            "mesh.yaml:2:1: timezone: has no value (give it a value, or take the line out)",
+        ),
+        (
+            "include:\n",
+            "mesh.yaml:1:1: include: must be a list, not nothing (name files, such as include: [calendars/npci-peak.yaml])",
+        ),
+    ] {
+        assert_eq!(told(&[("mesh.yaml", text)]), [expected], "{text:?}");
+    }
+    let other = told(&[("mesh.yaml", "services: {a: {}}\nx: ~\n")]);
+    assert!(
+        other[0].contains("unknown field \"x\" (known fields: mesh, include, timezone, "),
+        "{other:#?}"
+    );
+    // In the other order of files too.
+    let files = [("a.yaml", "services: {a: {}}\n"), ("b.yaml", "services:\n")];
+    assert!(told(&files)[0].starts_with("b.yaml:1:1: services: has no value"));
+    let both = told(&[("a.yaml", "x:\n"), ("b.yaml", "x: {}\n")]);
+    assert!(
+        both[0].starts_with("a.yaml:1:1: x: unknown field"),
+        "{both:#?}"
+    );
+    assert!(read(&[("mesh.yaml", "services: {}\nfestivals: []\n")]).is_ok());
+}
+
+#[test]
+fn a_number_where_a_text_is_meant_needs_quotes_and_a_duration_its_unit() {
+    for (text, expected) in [
+        (
+            "services: {a: {endpoints: [{host: 10.0.0.1, port: 1, version: 1.10}]}}",
+            "put it in quotes: without them YAML takes it for a number",
+        ),
+        (
+            "festivals: [{name: 2027, date: 2027-01-01}]",
+            "put it in quotes",
+        ),
+        ("services: {a: {timeout: 2}}", "such as 2ms or 2s"),
+        ("max_connection_duration: 60", "such as 60ms or 60s"),
+    ] {
+        let told = told(&[("mesh.yaml", text)]);
+        assert!(told.len() == 1 && told[0].contains(expected), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_time_zone_hides_nothing() {
+    let text = "\
+timezone: Asia/Kolkatta
+services: {a: {uses: [nope]}}
+gateways: {edge: {listen: \"127.0.0.1:1\", routes: [{match: {path: /}, service: gone}]}}
+";
+    let told = told(&[("mesh.yaml", text)]);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told[0].contains("did you mean \"Asia/Kolkata\"?"));
+    assert!(told[1].contains("no service is named \"nope\""));
+    assert!(told[2].contains("no service is named \"gone\""));
+}
+
+#[test]
+fn a_region_from_the_environment_is_checked_as_the_files() {
+    let defaults = Defaults {
+        region: "a b".into(),
+        ..Defaults::default()
+    };
+    let told = |text: &str| {
+        let files = files(&[("mesh.yaml", text)]);
+        let mesh = Document::new(&files, &[]).mesh(&defaults);
+        mesh.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let environment = told("{}").unwrap_err();
+    let file = told("mesh: {region: a b}").unwrap_err();
+    let said = file[0]
+        .strip_prefix("mesh.yaml:1:8: mesh.region: ")
+        .unwrap();
+    assert_eq!(
+        environment,
+        [format!(
+            "mesh.region: {said} (from REGION in the environment) (use a name such as mumbai)"
+        )]
+    );
+    // The file's word counts, and the environment's is not asked for.
+    assert!(told("mesh: {region: pune}").is_ok());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use policy::{reader::ObjectReader, shapes, time::parse_duration};
+use policy::{reader::ObjectReader, shapes};
 
 pub(super) fn port(object: &mut ObjectReader<'_>, field: &str) -> Option<u16> {
     let number = object.optional(field)?.integer(1..=65535)?;
@@ -45,7 +45,7 @@ pub(super) fn duration(
 /// How long a whole request may take, retries included.
 pub(super) fn timeout(object: &mut ObjectReader<'_>) -> Option<Duration> {
     let timeout = object.optional("timeout")?;
-    let parsed = timeout.parsed(parse_duration)?;
+    let parsed = shapes::any_duration(&timeout)?;
     if parsed.is_zero() {
         timeout.problem(
             "must be longer than 0",

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
 use super::{
     TrustDomain,
-    check::check,
-    document::{Document, MeshFile, include_problem, includes},
+    document::{Document, INCLUDE, MeshFile, include_problem, includes},
     model::{CertificateDays, Gateway, Mesh, Service},
     zone,
 };
@@ -21,6 +20,7 @@ use policy::{
     breaker::BreakerRules,
     reader::{ObjectReader, Problem, Reader},
     shapes,
+    time::CivilZone,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::{ServiceName, ZoneName},
@@ -68,16 +68,26 @@ pub fn read(text: &str, defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
 /// The mesh of a server that was given no file: no services, the environment's calendar.
 ///
 /// # Errors
-/// When the environment itself is wrong (`TIMEZONE`, `PEAK_HOURS`).
+/// When the environment itself is wrong (`REGION`, `TIMEZONE`, `PEAK_HOURS`).
 pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
     read("{}", defaults)
 }
 
-/// Reads the tree of all files together.
+/// Reads the tree of all files together, and compares its parts.
+#[cfg(test)]
 pub(crate) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
+    let mesh = read_fields(root, defaults)?;
+    super::check::check(root, &mesh);
+    Some(mesh)
+}
+
+/// Reads the tree of all files together, each field by itself: [`check`](super::check) compares them.
+pub(super) fn read_fields(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
     file.not_supported(&["freeze", "debug_headers"]);
     let general = read_general(&mut file, defaults);
+    // Whoever reads the files has followed it: it is never in the tree, and a known field all the same.
+    let _ = file.optional(INCLUDE);
     let timetable = read_timetable(&mut file, defaults);
     let traffic_classes = read_classes(&mut file);
     let proxies = read_proxies(&mut file);
@@ -85,19 +95,17 @@ pub(crate) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> 
     let gateways = read_gateways(&mut file);
     file.finish();
     heed_routes(&mut services, &gateways);
-    let mesh = Mesh {
+    Some(Mesh {
         name: general.name,
         region: Some(general.region),
         trust_domain: general.trust_domain,
         certificates: general.certificates,
-        timetable: timetable?,
+        timetable,
         traffic_classes,
         proxies,
         services,
         gateways,
-    };
-    check(root, &mesh);
-    Some(mesh)
+    })
 }
 
 /// What the gateways' routes to a service mean for all of its callers.
@@ -138,13 +146,19 @@ fn read_general(file: &mut ObjectReader<'_>, defaults: &Defaults) -> General {
         certificates: CertificateDays::default(),
     };
     let Some(mut mesh) = file.optional("mesh").and_then(|mesh| mesh.object()) else {
+        check_region_variable(file, defaults);
         return general;
     };
     if let Some(name) = text::<ServiceName>(&mut mesh, "name", ServiceName::new) {
         general.name = name.to_string();
     }
-    if let Some(region) = text::<ZoneName>(&mut mesh, "region", ZoneName::new) {
-        general.region = region.to_string();
+    match mesh.optional("region") {
+        Some(region) => {
+            if let Some(region) = region.parsed(ZoneName::new) {
+                general.region = region.to_string();
+            }
+        }
+        None => check_region_variable(file, defaults),
     }
     let trust_domain = mesh.optional("trust_domain");
     if let Some(domain) = trust_domain.and_then(|domain| domain.parsed(TrustDomain::new)) {
@@ -162,8 +176,19 @@ fn read_general(file: &mut ObjectReader<'_>, defaults: &Defaults) -> General {
     general
 }
 
-fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Timetable> {
-    let zone = match file.optional("timezone") {
+/// Where the file is silent, the environment's word is held to the same rule.
+fn check_region_variable(file: &ObjectReader<'_>, defaults: &Defaults) {
+    if let Err(error) = ZoneName::new(&defaults.region) {
+        file.problem(
+            "mesh.region",
+            format!("{error} (from REGION in the environment)"),
+            Some("use a name such as mumbai".into()),
+        );
+    }
+}
+
+fn read_zone(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<CivilZone> {
+    match file.optional("timezone") {
         Some(reader) => {
             let name = reader.string()?;
             match zone::civil_zone(name) {
@@ -189,7 +214,12 @@ fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Ti
                 None
             }
         },
-    };
+    }
+}
+
+fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Timetable {
+    // With a wrong zone the rest is read all the same, to tell all that is wrong with it.
+    let zone = read_zone(file, defaults).unwrap_or_else(CivilZone::utc);
     let windows = match (file.optional("peak_hours"), &defaults.peak_hours) {
         (Some(reader), _) => shapes::read_peak_hours(reader),
         (None, Some(hours)) => match shapes::parse_peak_hours_env(hours) {
@@ -207,7 +237,7 @@ fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Option<Ti
     let holidays = file
         .optional("holidays")
         .map_or_else(Vec::new, shapes::read_holidays);
-    Some(Timetable::new(zone?, windows, festivals).with_holidays(holidays))
+    Timetable::new(zone, windows, festivals).with_holidays(holidays)
 }
 
 /// In the file's order: the first class that matches a request counts.
