@@ -1,12 +1,15 @@
 //! The bootstrap that `envoy -c` needs to join the mesh: pure, from a name to Envoy's configuration.
 
+mod member;
+
 use std::net::{IpAddr, Ipv4Addr};
 
-use policy::{names, units::ServiceName};
-use serde::{Deserialize, Serialize};
+use policy::names;
 use serde_json::{Value, json};
 
-use crate::{compile::FILTER_NAME, mesh::Mesh};
+pub use member::{Elsewhere, Member, MemberEndpoint, MemberError};
+
+use crate::compile::FILTER_NAME;
 
 /// What one Envoy is told before it finds the server.
 #[derive(Debug, Clone)]
@@ -200,116 +203,3 @@ fn address(host: &str, port: u16) -> Value {
 
 /// Admin interfaces stay on loopback unless somebody says otherwise.
 pub const DEFAULT_ADMIN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// A gateway or service of a mesh, as far as its Envoys' bootstraps need to know it. Read from the
-/// mesh file, or asked of a server (`GET /api/v1/bootstrap/NAME`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// `node.cluster`.
-    pub name: String,
-    /// The mesh's region.
-    pub region: Option<String>,
-    /// The mesh's trust domain.
-    pub trust_domain: String,
-    /// How many days the mesh file lets certificates live, where it says so.
-    pub certificate_days: Option<u32>,
-    /// Endpoints beside which its sidecars stand; empty for a gateway.
-    pub endpoints: Vec<MemberEndpoint>,
-}
-
-/// One place for a sidecar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberEndpoint {
-    /// `node.id` of its sidecar.
-    pub id: String,
-    /// Its region.
-    pub region: Option<String>,
-    /// Its zone.
-    pub zone: Option<String>,
-}
-
-/// What cannot be bootstrapped.
-#[derive(Debug, thiserror::Error)]
-pub enum MemberError {
-    /// Neither a gateway nor a service.
-    #[error("{name:?} is neither a gateway nor a service of this mesh; known: {known}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// Several endpoints, and none was chosen.
-    #[error("{name} has several endpoints; choose one with --node-id: {ids}")]
-    Ambiguous {
-        /// The service.
-        name: String,
-        /// Its endpoints.
-        ids: String,
-    },
-}
-
-impl Member {
-    /// Finds a gateway or service.
-    ///
-    /// # Errors
-    /// [`MemberError::Unknown`], with the names that exist.
-    pub fn find(mesh: &Mesh, name: &str) -> Result<Self, MemberError> {
-        let key = ServiceName::new(name).ok();
-        let gateway = key.as_ref().filter(|key| mesh.gateways.contains_key(*key));
-        let service = key.as_ref().and_then(|key| mesh.services.get(key));
-        let endpoints = match (gateway, service) {
-            (Some(_), _) => Vec::new(),
-            (None, Some(service)) => service
-                .endpoints
-                .iter()
-                .map(|endpoint| MemberEndpoint {
-                    id: endpoint.id.clone(),
-                    region: endpoint.region.clone(),
-                    zone: endpoint.zone.as_ref().map(ToString::to_string),
-                })
-                .collect(),
-            (None, None) => {
-                let known = mesh.gateways.keys().chain(mesh.services.keys());
-                let known: Vec<&str> = known.map(ServiceName::as_str).collect();
-                return Err(MemberError::Unknown {
-                    name: name.into(),
-                    known: known.join(", "),
-                });
-            }
-        };
-        Ok(Self {
-            name: name.into(),
-            region: mesh.region.clone(),
-            trust_domain: mesh.trust_domain.to_string(),
-            certificate_days: mesh.certificates.service,
-            endpoints,
-        })
-    }
-
-    /// The node id to use: the one asked for, the only endpoint's, or the member's own name.
-    ///
-    /// # Errors
-    /// [`MemberError::Ambiguous`] when several endpoints wait for a sidecar and none was named.
-    pub fn node_id(&self, asked: Option<String>) -> Result<String, MemberError> {
-        match (asked, self.endpoints.as_slice()) {
-            (Some(id), _) => Ok(id),
-            (None, []) => Ok(self.name.clone()),
-            (None, [only]) => Ok(only.id.clone()),
-            (None, several) => {
-                let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-                Err(MemberError::Ambiguous {
-                    name: self.name.clone(),
-                    ids: ids.join(", "),
-                })
-            }
-        }
-    }
-
-    /// The endpoint that a node stands beside.
-    pub fn endpoint(&self, node_id: &str) -> Option<&MemberEndpoint> {
-        self.endpoints
-            .iter()
-            .find(|endpoint| endpoint.id == node_id)
-    }
-}

@@ -59,8 +59,8 @@ pub(super) struct Bootstrap {
     /// Port of a sidecar's outbound listener [default: 15001].
     #[arg(long, value_name = "N")]
     outbound_port: Option<u16>,
-    /// Ask this running server.
-    #[arg(long, value_name = "URL", required_unless_present = "config", conflicts_with_all = ["config", "filter"])]
+    /// Ask this running server. This or --config must be given.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "filter"])]
     server: Option<String>,
     #[command(flatten)]
     credentials: Credentials,
@@ -93,11 +93,16 @@ impl Bootstrap {
         let (member, wasm) = match (&self.server, &self.config) {
             (Some(server), _) => ask(&self.credentials, server, &self.name)?,
             (None, Some(config)) => read(config, self.filter.clone(), &self.name)?,
-            (None, None) => return Err(UsageError("give --server or --config".into()).into()),
+            (None, None) => {
+                return Err(UsageError("give --server <URL> or --config <FILE>".into()).into());
+            }
         };
         let node_id = member
             .node_id(self.node_id.clone())
             .map_err(|error: MemberError| UsageError(error.to_string()))?;
+        if let Some(warning) = member.warning(&node_id) {
+            eprintln!("warning: {warning}");
+        }
         let endpoint = member.endpoint(&node_id);
         let region = endpoint
             .and_then(|endpoint| endpoint.region.clone())

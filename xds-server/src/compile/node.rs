@@ -116,20 +116,34 @@ impl NodeSpec {
     /// The sidecar's ports: those of its own endpoint, else those that all endpoints share. None
     /// when the application's port is not known.
     pub(super) fn inbound(&self, service: &Service) -> Option<InboundPorts> {
-        let ports = |endpoint: &Endpoint| {
-            Some(InboundPorts {
-                address: listen_address(&endpoint.host),
-                listen: endpoint.port,
-                application: endpoint.app_port.or(service.port)?,
-            })
-        };
-        if let Some(id) = &self.endpoint_id {
-            return endpoint(service, id).and_then(ports);
+        match &self.endpoint_id {
+            Some(id) => endpoint(service, id).and_then(|endpoint| ports(service, endpoint)),
+            None => shared_ports(service),
         }
-        let mut all = service.endpoints.iter().map(ports);
-        let first = all.next()??;
-        all.all(|other| other == Some(first)).then_some(first)
     }
+}
+
+/// Whether a sidecar that stands beside no endpoint of the mesh takes calls all the same: on the ports
+/// that all endpoints share.
+pub fn ports_are_shared(service: &Service) -> bool {
+    shared_ports(service).is_some()
+}
+
+fn shared_ports(service: &Service) -> Option<InboundPorts> {
+    let mut all = service
+        .endpoints
+        .iter()
+        .map(|endpoint| ports(service, endpoint));
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
+}
+
+fn ports(service: &Service, endpoint: &Endpoint) -> Option<InboundPorts> {
+    Some(InboundPorts {
+        address: listen_address(&endpoint.host),
+        listen: endpoint.port,
+        application: endpoint.app_port.or(service.port)?,
+    })
 }
 
 fn endpoint<'s>(service: &'s Service, id: &str) -> Option<&'s Endpoint> {
