@@ -11,6 +11,7 @@ use super::{analyze, write};
 const MESH: &str = "\
 services:
   order-service:
+    port: 8080
     endpoints: [{host: 10.0.0.1, port: 15006}]
     circuit_breaker: {slow_calls: {over: 20s, percent: 50}}
 gateways:
@@ -37,13 +38,13 @@ fn findings_stand_where_they_are_written_with_code_and_fix() -> Result<()> {
         })
         .collect();
     ensure!(
-        found == [("breaker-never-trips", 4), ("route-shadowed", 10)],
+        found == [("breaker-never-trips", 5), ("route-shadowed", 11)],
         "{told:#}"
     );
     let output = analyze(&file, &[])?;
     let told = String::from_utf8_lossy(&output.stdout);
     ensure!(
-        told.contains("mesh.yaml:10:9: warning[route-shadowed]"),
+        told.contains("mesh.yaml:11:9: warning[route-shadowed]"),
         "{told}"
     );
     ensure!(
@@ -65,6 +66,31 @@ fn what_is_only_worth_knowing_is_told_and_is_no_failure() -> Result<()> {
     let told = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{told}");
     ensure!(told.contains("info[gateway-any-host]"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn festivals_of_the_past_are_told_of_in_the_file_itself_and_not_in_what_it_includes() -> Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("mesh.yaml");
+    fs::create_dir(dir.path().join("calendars"))?;
+    write(
+        &dir.path().join("calendars/shipped.yaml"),
+        b"festivals: [2025-10-20]\n",
+    )?;
+    write(
+        &file,
+        b"include: [calendars/shipped.yaml]\nfestivals: [2027-01-14, {name: Diwali, date: 2025-11-08}]\n",
+    )?;
+    let output = analyze(&file, &["--at", "2026-11-25T12:00+05:30"])?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let past = told.matches("info[festival-past]").count();
+    ensure!(past == 1, "{told}");
+    ensure!(
+        told.contains("mesh.yaml:2:25: info[festival-past]"),
+        "{told}"
+    );
     Ok(())
 }
 

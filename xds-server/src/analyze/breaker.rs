@@ -182,7 +182,8 @@ fn most(limit: &Limit, window: Duration, time: Time) -> Option<u64> {
         Time::Peak => [peak.or(any), festival, None],
         Time::Festival => [festival.or(peak.max(any)), None, None],
     };
-    let per_second = rates.into_iter().flatten().max()?;
+    // Where all is refused, the breaker's rule is not what is wrong.
+    let per_second = rates.into_iter().flatten().max().filter(|most| *most > 0)?;
     let burst = limit.burst.unwrap_or(per_second / 10).max(1);
     let millis = u64::try_from(window.as_millis()).ok()?;
     let over_time = u64::from(per_second).saturating_mul(millis) / 1_000;

@@ -98,6 +98,9 @@ pub(super) fn windows_over(mesh: &Mesh, now: WallTime, findings: &mut Vec<Findin
 /// A quarter: enough for a list to be asked for, reviewed and rolled out.
 const YEAR_ENDS_WITHIN_DAYS: i32 = 92;
 
+/// The last year of calendars/india-festivals.yaml.
+const INDIA_UNTIL: i16 = 2028;
+
 pub(super) fn next_year_empty(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
     let today = today(&mesh.timetable, now);
     let festivals = mesh.timetable.festivals();
@@ -120,7 +123,10 @@ pub(super) fn next_year_empty(mesh: &Mesh, now: WallTime, findings: &mut Vec<Fin
         &NEXT_YEAR_EMPTY,
         "festivals",
         format!("{year} begins in {days} day{s}, and holds no festival"),
-        format!("add those of {year}; calendars/india-festivals.yaml has India's"),
+        match year <= INDIA_UNTIL {
+            true => format!("add those of {year}; calendars/india-festivals.yaml has India's"),
+            false => format!("add those of {year}"),
+        },
     ));
 }
 
@@ -305,6 +311,27 @@ peak_hours:
         assert_eq!(codes(mesh, "2026-12-31T23:59"), NONE);
         // No list is kept.
         assert_eq!(codes("{}", "2026-12-31T12:00"), NONE);
+    }
+
+    /// Whoever has included it already is not told to include it.
+    #[test]
+    fn the_shipped_calendar_is_recommended_for_its_years_only() {
+        let shipped = include_str!("../../../calendars/india-festivals.yaml");
+        let fix = |text: &str, at: &str| {
+            let mut found = found(text, at).into_iter();
+            let empty = found.find(|finding| finding.code == "next-year-empty");
+            empty.map(|finding| finding.fix)
+        };
+        assert_eq!(fix(shipped, "2027-12-01T12:00"), None);
+        assert_eq!(
+            fix(shipped, "2028-12-01T12:00").as_deref(),
+            Some("add those of 2029")
+        );
+        let own = "festivals: [2027-12-25]";
+        assert_eq!(
+            fix(own, "2027-12-01T12:00").as_deref(),
+            Some("add those of 2028; calendars/india-festivals.yaml has India's")
+        );
     }
 
     #[test]

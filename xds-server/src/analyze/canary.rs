@@ -34,6 +34,13 @@ pub(super) const NOT_STICKY: Rule = Rule {
     fix: "name the header of a user's id: `sticky_by: {header: x-user-id}`",
 };
 
+pub(super) const RAMP_FROZEN: Rule = Rule {
+    code: "ramp-frozen",
+    severity: Severity::Warning,
+    finds: "steps of a ramp never come: within four years of its start `freeze_during` leaves too little time for them",
+    fix: "name fewer times in `freeze_during`, or let `every` be shorter",
+};
+
 pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
     for (name, service) in &mesh.services {
         let Some(canary) = &service.canary else {
@@ -72,6 +79,26 @@ pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
                 WITHOUT_STABLE.fix.into(),
             );
         }
+        if let Some((come, all)) = steps_that_come(mesh, service)
+            && come < all
+        {
+            let when: Vec<&str> = canary
+                .freeze_during
+                .times()
+                .iter()
+                .map(|when| when.as_str())
+                .collect();
+            let when = when.join(", ");
+            let sentence = match come {
+                0 => format!(
+                    "stands still for ever: its start is frozen ({when}), and so are four years after it"
+                ),
+                come => format!(
+                    "only {come} of its {all} steps come within four years: it is frozen too often ({when})"
+                ),
+            };
+            push(&RAMP_FROZEN, ".ramp", sentence, RAMP_FROZEN.fix.into());
+        }
         let splits = canary.weight.highest() > BasisPoints::ZERO && weight < BasisPoints::ALL;
         if splits && canary.sticky_by.is_none() {
             push(
@@ -82,6 +109,14 @@ pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
             );
         }
     }
+}
+
+/// How many steps of the ramp ever come, and of how many.
+fn steps_that_come(mesh: &Mesh, service: &Service) -> Option<(usize, usize)> {
+    let canary = service.canary.as_ref()?;
+    let ramp = canary.weight.ramp()?;
+    let schedule = ramp.schedule(&canary.freeze_during, &mesh.timetable);
+    Some((schedule.steps().len(), ramp.steps().len()))
 }
 
 fn weight_at(mesh: &Mesh, service: &Service, now: WallTime) -> BasisPoints {
@@ -131,6 +166,33 @@ mod tests {
         };
         assert_eq!(canary(&ramp("2026-11-25T10:59+05:30"), BOTH), over);
         assert_eq!(canary(&ramp("2026-11-25T11:01+05:30"), BOTH), [""; 0]);
+    }
+
+    #[test]
+    fn a_ramp_that_is_frozen_for_ever_is_found() {
+        let told = |windows: &str, every: &str| {
+            let ramp = format!(
+                "ramp: {{start: \"2026-11-25T09:00+05:30\", steps: [5, 50], every: {every}}}, freeze_during: [peak]"
+            );
+            let text = format!(
+                "peak_hours: {{{windows}}}\nservices: {{a: {{canary: {{version: v2, {ramp}}}, endpoints: [{BOTH}]}}}}"
+            );
+            found(&text, &[&RAMP_FROZEN])
+        };
+        assert_eq!(
+            told("always: {start: 0, end: 24}", "1h"),
+            [
+                "services.a.canary.ramp: stands still for ever: its start is frozen (peak), and so are four years after it"
+            ]
+        );
+        // A minute a day.
+        assert_eq!(
+            told("most: {start: \"00:01\", end: 24}", "168h"),
+            [
+                "services.a.canary.ramp: only 1 of its 2 steps come within four years: it is frozen too often (peak)"
+            ]
+        );
+        assert_eq!(told("most: {start: 1, end: 24}", "1h"), [""; 0]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(
                 &ROUTE_SHADOWED,
                 path,
-                "gets no request: the gateway answers GET /health itself",
+                "gets no request: the gateway answers GET /health itself, and every other method there too",
                 "use another path, such as /healthz",
             ));
             continue;
@@ -96,8 +96,7 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
 }
 
 fn is_own_health(route: &Route) -> bool {
-    let path = matches!(&route.request.path, Some(PathMatch::Exact(path)) if &**path == "/health");
-    path && route.request.method.as_deref() == Some("GET")
+    matches!(&route.request.path, Some(PathMatch::Exact(path)) if &**path == "/health")
 }
 
 fn shadows(gateway: &Gateway, earlier: &Route, route: &Route) -> bool {
@@ -158,9 +157,17 @@ mod tests {
 
     #[test]
     fn get_health_is_the_gateways_own_and_grpc_is_never_get() {
+        let own = "gets no request: the gateway answers GET /health itself, and every other method there too";
         assert_eq!(
-            with_routes(&["path: /health, method: GET", "path: /health, method: POST"]),
-            ["gateways.edge.routes[0]: gets no request: the gateway answers GET /health itself"]
+            with_routes(&[
+                "path: /health",
+                "path: /health, method: POST",
+                "path_prefix: /health"
+            ]),
+            [
+                format!("gateways.edge.routes[0]: {own}"),
+                format!("gateways.edge.routes[1]: {own}"),
+            ]
         );
         assert_eq!(
             with_routes(&["grpc_service: a.B, method: GET"]),

@@ -7,6 +7,9 @@ mod canary;
 mod classes;
 mod covers;
 mod gateways;
+mod past;
+mod redirects;
+mod refusals;
 mod retries;
 mod services;
 mod windows;
@@ -14,6 +17,7 @@ mod zones;
 
 use std::fmt::{self, Display};
 
+pub use past::FESTIVAL_PAST;
 use policy::time::WallTime;
 use serde::Serialize;
 
@@ -103,19 +107,24 @@ impl Display for Finding {
 pub const RULES: &[&Rule] = &[
     &services::WITHOUT_ENDPOINTS,
     &services::CALLS_WITHOUT_ENDPOINTS,
+    &services::WITHOUT_APPLICATION,
     &services::UNREACHED,
     &services::PLAINTEXT,
     &canary::WITHOUT_ENDPOINTS,
     &canary::WITHOUT_STABLE,
     &canary::COMPLETE,
     &canary::NOT_STICKY,
+    &canary::RAMP_FROZEN,
+    &refusals::ALL_REFUSED,
     &breaker::NEVER_TRIPS,
     &breaker::ALL_MUST_FAIL,
     &breaker::HEALTH_CHECK_SLOWER,
     &retries::MULTIPLY,
     &retries::WORST_CASE,
+    &retries::NEVER_BEGIN,
     &gateways::ROUTE_SHADOWED,
     &gateways::ROUTE_NEVER_MATCHES,
+    &redirects::LOOP,
     &gateways::WITHOUT_ROUTES,
     &gateways::ANY_HOST,
     &classes::NEVER_MATCHES,
@@ -123,8 +132,11 @@ pub const RULES: &[&Rule] = &[
     &classes::UNKNOWN,
     &windows::OVERLAP,
     &windows::OUTRANKED,
+    &windows::DATE_TWICE,
     &zones::WINDOW_ZONE_EMPTY,
+    &zones::FAILOVER_REGION_EMPTY,
     &calendar::FESTIVALS_OVER,
+    &past::FESTIVAL_PAST,
     &calendar::HOLIDAYS_OVER,
     &calendar::WINDOW_OVER,
     &calendar::NEXT_YEAR_EMPTY,
@@ -137,12 +149,15 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     services::look(mesh, &mut findings);
     canary::look(mesh, now, &mut findings);
     breaker::look(mesh, &mut findings);
+    refusals::look(mesh, &mut findings);
     retries::look(mesh, &mut findings);
     gateways::look(mesh, &mut findings);
+    redirects::look(mesh, &mut findings);
     classes::look(mesh, &mut findings);
     windows::look(mesh, now, &mut findings);
     zones::look(mesh, &mut findings);
     calendar::festivals_over(mesh, now, &mut findings);
+    past::look(mesh, now, &mut findings);
     calendar::holidays_over(mesh, now, &mut findings);
     calendar::windows_over(mesh, now, &mut findings);
     calendar::next_year_empty(mesh, now, &mut findings);

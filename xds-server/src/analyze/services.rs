@@ -3,7 +3,7 @@
 use policy::units::ServiceName;
 
 use super::{Finding, Rule, Severity};
-use crate::mesh::{Mesh, MutualTls, RouteAction, Service};
+use crate::mesh::{Endpoint, Mesh, MutualTls, RouteAction, Service};
 
 pub(super) const WITHOUT_ENDPOINTS: Rule = Rule {
     code: "service-without-endpoints",
@@ -17,6 +17,13 @@ pub(super) const CALLS_WITHOUT_ENDPOINTS: Rule = Rule {
     severity: Severity::Warning,
     finds: "a gateway's route or a service's `uses` leads to a service that has no endpoints",
     fix: "add the endpoints of the service that is called, or do not call it",
+};
+
+pub(super) const WITHOUT_APPLICATION: Rule = Rule {
+    code: "sidecar-without-application",
+    severity: Severity::Error,
+    finds: "a sidecar does not know on which port its application listens: it gets no inbound listener, and calls are answered with 503",
+    fix: "give the service `port` or the endpoint `app_port`, or say `sidecar: false`",
 };
 
 pub(super) const UNREACHED: Rule = Rule {
@@ -43,6 +50,7 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
                 WITHOUT_ENDPOINTS.fix,
             ));
         }
+        without_application(name, service, findings);
         let mut hosts = service.endpoints.iter().map(|endpoint| &endpoint.host);
         let plain = service.sidecar && service.mtls != MutualTls::Strict;
         if plain && hosts.any(|host| !host.is_loopback()) {
@@ -63,6 +71,37 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
         }
     }
     calls_without_endpoints(mesh, findings);
+}
+
+/// One finding a service: what is missing is most likely its `port`.
+fn without_application(name: &ServiceName, service: &Service, findings: &mut Vec<Finding>) {
+    let unknown = |endpoint: &&Endpoint| endpoint.app_port.or(service.port).is_none();
+    let unknown: Vec<&Endpoint> = service.endpoints.iter().filter(unknown).collect();
+    let Some(first) = unknown.first().filter(|_| service.sidecar) else {
+        return;
+    };
+    let (missing, all) = (unknown.len(), service.endpoints.len());
+    let which = match (missing, all) {
+        (1, _) => format!("the sidecar of {}", first.id),
+        (missing, all) if missing == all => format!("none of the {all} sidecars of {name}"),
+        (missing, all) => format!("{missing} of the {all} sidecars of {name}"),
+    };
+    let verb = match (missing, missing == all) {
+        (1, _) => "does not know",
+        (_, true) => "knows",
+        (_, false) => "do not know",
+    };
+    findings.push(Finding::new(
+        &WITHOUT_APPLICATION,
+        format!("services.{name}.endpoints"),
+        format!(
+            "{which} {verb} on which port its application listens: without an inbound listener calls are answered with 503"
+        ),
+        format!(
+            "write port: N at {name} or app_port: N at the endpoint, or say sidecar: false where the application itself listens on port {}",
+            first.port
+        ),
+    ));
 }
 
 /// Without gateways and `uses` there may be callers that the mesh knows nothing of.
@@ -140,6 +179,37 @@ gateways:
                 "services.order.uses: leads to empty, which has no endpoints",
             ]
         );
+    }
+
+    #[test]
+    fn a_sidecar_that_does_not_know_its_application_is_an_error() {
+        let text = |service: &str, first: &str, second: &str| {
+            format!(
+                "services: {{a: {{{service}endpoints: [{{id: a1, host: 10.0.0.1, port: 81{first}}}, {{id: a2, host: 10.0.0.2, port: 82{second}}}]}}}}"
+            )
+        };
+        let rules = [&WITHOUT_APPLICATION];
+        let rest = "on which port its application listens: without an inbound listener calls are answered with 503";
+        assert_eq!(
+            found(&text("", "", ""), &rules),
+            [format!(
+                "services.a.endpoints: none of the 2 sidecars of a knows {rest}"
+            )]
+        );
+        assert_eq!(
+            found(&text("", ", app_port: 80", ""), &rules),
+            [format!(
+                "services.a.endpoints: the sidecar of a2 does not know {rest}"
+            )]
+        );
+        for fine in [
+            text("port: 80, ", "", ""),
+            text("sidecar: false, ", "", ""),
+            text("", ", app_port: 80", ", app_port: 80"),
+            "services: {a: {}}".into(),
+        ] {
+            assert_eq!(found(&fine, &rules), [""; 0], "{fine}");
+        }
     }
 
     #[test]

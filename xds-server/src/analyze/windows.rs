@@ -22,7 +22,32 @@ pub(super) const OUTRANKED: Rule = Rule {
     fix: "nothing is to be done, if that is meant",
 };
 
+pub(super) const DATE_TWICE: Rule = Rule {
+    code: "window-date-twice",
+    severity: Severity::Warning,
+    finds: "a window names a date twice: one of them is most likely meant to be another",
+    fix: "correct the date, or take it out",
+};
+
+fn dates_twice(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    for window in mesh.timetable.windows() {
+        let mut dates = window.dates().to_vec();
+        dates.sort_unstable_by_key(|range| range.start());
+        // Sorted by their starts, one that reaches another reaches the next one.
+        let mut pairs = dates.iter().zip(dates.iter().skip(1));
+        if let Some((_, second)) = pairs.find(|(first, second)| second.start() <= first.end()) {
+            findings.push(Finding::new(
+                &DATE_TWICE,
+                format!("peak_hours.{}.dates", window.name()),
+                format!("name {} twice", second.start()),
+                DATE_TWICE.fix,
+            ));
+        }
+    }
+}
+
 pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
+    dates_twice(mesh, findings);
     let windows = mesh.timetable.windows();
     for overlap in mesh.timetable.overlaps(now, DAYS) {
         let (Some(first), Some(second)) = (windows.get(overlap.first), windows.get(overlap.second))
@@ -80,6 +105,27 @@ mod tests {
         );
         assert_eq!(
             found(&text("1", "central"), &[&OVERLAP, &OUTRANKED]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_date_that_a_window_names_twice_is_found() {
+        let told = |dates: &str| {
+            let text = format!("peak_hours: {{sale: {{start: 1, end: 2, dates: [{dates}]}}}}");
+            found(&text, &[&DATE_TWICE])
+        };
+        for twice in [
+            "2026-12-24, 2026-12-25, 2026-12-24",
+            "{start: 2026-12-20, end: 2026-12-26}, 2026-12-24",
+        ] {
+            assert_eq!(
+                told(twice),
+                ["peak_hours.sale.dates: name 2026-12-24 twice"]
+            );
+        }
+        assert_eq!(
+            told("2026-12-24, {start: 2026-12-25, end: 2026-12-26}"),
             [""; 0]
         );
     }

@@ -1,4 +1,4 @@
-//! Findings of windows' zones.
+//! Findings of zones and regions in which nothing is.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,50 @@ pub(super) const WINDOW_ZONE_EMPTY: Rule = Rule {
     fix: "name a zone in which endpoints are, if it is a slip of the pen",
 };
 
+pub(super) const FAILOVER_REGION_EMPTY: Rule = Rule {
+    code: "failover-region-empty",
+    severity: Severity::Warning,
+    finds: "a service's `failover` names a region in which no endpoint of the mesh is",
+    fix: "name a region in which endpoints are, if it is a slip of the pen",
+};
+
 pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    window_zones(mesh, findings);
+    failover_regions(mesh, findings);
+}
+
+/// Several services may have one list, so the regions of all of them are known.
+fn failover_regions(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    let endpoints = || {
+        mesh.services
+            .values()
+            .flat_map(|service| &service.endpoints)
+    };
+    let regions = endpoints().filter_map(|endpoint| endpoint.region.as_deref());
+    let regions: BTreeSet<&str> = regions.collect();
+    if endpoints().next().is_none() {
+        return;
+    }
+    let known: Vec<&str> = regions.iter().copied().collect();
+    let fix = match known.is_empty() {
+        true => "give the endpoints their region".to_string(),
+        false => format!("regions of endpoints: {}", known.join(", ")),
+    };
+    for (name, service) in &mesh.services {
+        for (index, region) in service.placement.failover.iter().enumerate() {
+            if !regions.contains(region.as_str()) {
+                findings.push(Finding::new(
+                    &FAILOVER_REGION_EMPTY,
+                    format!("services.{name}.failover[{index}]"),
+                    format!("no endpoint is in region {region}: nothing is ever sent there"),
+                    fix.clone(),
+                ));
+            }
+        }
+    }
+}
+
+fn window_zones(mesh: &Mesh, findings: &mut Vec<Finding>) {
     let services = mesh.services.values();
     let endpoints = services.flat_map(|service| &service.endpoints);
     let zones: BTreeSet<&str> = endpoints
@@ -65,5 +108,25 @@ mod tests {
         assert_eq!(found("mumbai-west", ", zone: mumbai-west"), [""; 0]);
         assert_eq!(found("mumbai-west", ", region: mumbai, az: west"), [""; 0]);
         assert_eq!(found("mumbai-west", ""), [""; 0]);
+    }
+
+    #[test]
+    fn a_region_of_failover_in_which_nothing_is_is_found() {
+        let told = |failover: &str, region: &str| {
+            let text = format!(
+                "services: {{pay: {{failover: [{failover}], endpoints: [{{host: 10.0.0.1, port: 80{region}}}]}}}}"
+            );
+            crate::analyze::tests::found(&text, &[&FAILOVER_REGION_EMPTY])
+        };
+        let empty = "no endpoint is in region mumbia: nothing is ever sent there";
+        assert_eq!(
+            told("mumbai, mumbia", ", region: mumbai"),
+            [format!("services.pay.failover[1]: {empty}")]
+        );
+        assert_eq!(
+            told("mumbia", ""),
+            [format!("services.pay.failover[0]: {empty}")]
+        );
+        assert_eq!(told("mumbai", ", region: mumbai"), [""; 0]);
     }
 }

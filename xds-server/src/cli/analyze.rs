@@ -1,6 +1,9 @@
 //! `mumbai-mesh analyze`.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +14,7 @@ use super::{
     output::{Output, show},
 };
 use crate::{
-    analyze::{Finding, Severity, analyze},
+    analyze::{FESTIVAL_PAST, Finding, Severity, analyze},
     clock,
     mesh::{Document, MeshProblem, Place, plain},
     reference::rule_reference,
@@ -67,13 +70,14 @@ impl Analyze {
         };
         let config = ConfigPath::choose(self.file);
         let loaded = Loader::new(config.path()).look();
-        let document = Document::new(&loaded.files, &loaded.problems);
+        let document = loaded.document();
         let mesh = document.mesh(&settings::defaults());
         let is_usable = mesh.is_ok();
         let found: Vec<Placed> = match mesh {
             Ok(mesh) => analyze(&mesh, now)
                 .into_iter()
                 .map(|finding| Placed::found(finding, &document))
+                .filter(|found| !found.is_past_elsewhere(config.path()))
                 .collect(),
             Err(problems) => problems.into_iter().map(Placed::problem).collect(),
         };
@@ -104,6 +108,16 @@ impl Placed {
             sentence: finding.sentence,
             fix: finding.fix,
         }
+    }
+
+    /// Whether it is about the past of a file that is only included: what a calendar holds is its author's
+    /// business.
+    fn is_past_elsewhere(&self, named: &Path) -> bool {
+        let own = |place: &Place| {
+            let file = Path::new(&place.file);
+            file == named || file.parent() == Some(named)
+        };
+        self.code == FESTIVAL_PAST.code && !self.place.as_ref().is_some_and(own)
     }
 
     fn problem(MeshProblem { place, problem }: MeshProblem) -> Self {
