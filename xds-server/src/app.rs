@@ -107,7 +107,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
     let authority = Arc::new(Authority::open(
-        Folder::of(&settings.state_dir),
+        Folder::of(&settings.state_dir, settings.ca_passphrase.clone()),
         settings.certificates,
         said,
         Arc::clone(&metrics),

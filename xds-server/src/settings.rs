@@ -4,16 +4,20 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use crate::{mesh::Defaults, pki};
+use crate::{
+    mesh::Defaults,
+    pki::{self, Passphrase},
+};
 
 /// Where the mesh is looked for when no flag says so (`MESH_CONFIG_PATH`).
 pub const DEFAULT_CONFIG: &str = "/etc/mesh/config";
 
 /// All that `serve` needs to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The mesh file.
     pub config: ConfigPath,
@@ -35,6 +39,8 @@ pub struct Settings {
     pub load_report_interval: Duration,
     /// How long certificates live.
     pub certificates: CertificateLives,
+    /// What the authority's keys are sealed with on disk.
+    pub ca_passphrase: Option<Arc<Passphrase>>,
     /// Whether Envoys must show certificates.
     pub xds_tls: XdsTls,
     /// Who may use the API, and how it is reached.

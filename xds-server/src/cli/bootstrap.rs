@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use policy::units::ServiceName;
 
-use super::{BadData, UsageError, from_five_seconds, remote::Credentials};
+use super::{BadData, UsageError, from_five_seconds, passphrase, remote::Credentials};
 use crate::{
     bootstrap::{
         BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, NodeIdentity, bootstrap,
@@ -71,6 +71,9 @@ pub(super) struct Bootstrap {
     /// Envoy speaks plaintext, which a server beyond loopback refuses.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// File with the passphrase under which the server keeps its authority's keys, where it was given one.
+    #[arg(long, value_name = "FILE", requires = "state_dir")]
+    ca_passphrase_file: Option<PathBuf>,
     /// How long that certificate lives, from 5s on [default: SERVICE_CERT_VALIDITY_DAYS, else 90 days].
     #[arg(long, value_name = "DURATION", requires = "state_dir", value_parser = from_five_seconds)]
     service_cert_validity: Option<Duration>,
@@ -143,7 +146,8 @@ impl Bootstrap {
         folder: &Path,
     ) -> anyhow::Result<NodeIdentity> {
         let now = clock::now();
-        let ca = Folder::of(state_dir)
+        let passphrase = passphrase(self.ca_passphrase_file.as_deref())?;
+        let ca = Folder::of(state_dir, passphrase)
             .load(now)
             .with_context(|| format!("--state-dir {}", state_dir.display()))?;
         let domain =

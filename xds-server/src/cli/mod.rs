@@ -15,7 +15,7 @@ mod schema;
 mod serve;
 mod token;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
 use policy::time::parse_duration;
@@ -24,7 +24,7 @@ use crate::{
     api::TooOpen,
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
-    pki,
+    pki::{self, Passphrase},
 };
 
 const CHANGES: u8 = 2;
@@ -83,6 +83,13 @@ fn from_five_seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("from 5s to 36500 days".into())
     }
+}
+
+/// What an authority's keys are sealed with.
+fn passphrase(file: Option<&Path>) -> Result<Option<Arc<Passphrase>>, UsageError> {
+    let read = |file| Passphrase::read(file).map(Arc::new);
+    let read = file.map(read).transpose();
+    read.map_err(|error| UsageError(error.to_string()))
 }
 
 /// Runs the process's own command line.

@@ -12,7 +12,7 @@ use tokio::{
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
-use super::{UsageError, from_five_seconds};
+use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
     app, pki,
     settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
@@ -74,6 +74,10 @@ pub(super) struct Serve {
     /// [default: 3650].
     #[arg(long, value_name = "DAYS", value_parser = days())]
     ca_cert_validity_days: Option<u32>,
+    /// File with the passphrase under which the authority's keys are kept in the state dir. Keys that lie there open
+    /// are put under it. `bootstrap` needs it then too.
+    #[arg(long, value_name = "FILE")]
+    ca_passphrase_file: Option<PathBuf>,
     /// How long the certificates of services and gateways live: 1 to 36500 days [default: 90]. They are
     /// renewed after two thirds of it.
     #[arg(long, value_name = "DAYS", value_parser = days())]
@@ -117,6 +121,7 @@ impl Serve {
         let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
         let settings = Settings {
             certificates: certificates.map_err(UsageError)?,
+            ca_passphrase: passphrase(self.ca_passphrase_file.as_deref())?,
             xds_tls: self.xds_tls,
             api: ApiAccess {
                 anonymous: self.anonymous_role,

@@ -1,20 +1,23 @@
 //! The authority's folder: `STATE_DIR/ca`, mode 0700, with a file for each tier, mode 0600. A file holds
 //! certificate and key together, so that no crash can leave one without the other, and is replaced by
-//! rename, so that a full disk leaves the old one whole.
+//! rename, so that a full disk leaves the old one whole. Keys are under a passphrase where one is given.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use policy::time::WallTime;
+use zeroize::Zeroizing;
 
 use super::{
     IssueError,
     check::{self, Flaw, Which},
+    sealed::{self, Passphrase, SealError},
     tier::{Ca, Tier},
 };
 use crate::private_file::{self, Unusable};
@@ -42,6 +45,14 @@ pub enum CaError {
         /// What is wrong.
         flaw: Flaw,
     },
+    /// A key that is not opened.
+    #[error("{}: {flaw}", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        flaw: Flaw,
+    },
     /// Nothing could be made.
     #[error("no certificate authority could be made: {0}")]
     Made(#[from] IssueError),
@@ -50,14 +61,81 @@ pub enum CaError {
     File(#[from] Unusable),
 }
 
+/// Why a passphrase cannot be used: the file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PassphraseError {
+    /// It cannot be read.
+    #[error("--ca-passphrase-file {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Everybody may read it.
+    #[error(
+        "--ca-passphrase-file {}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
+        path.display(), path.display()
+    )]
+    Wide {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is no passphrase.
+    #[error(
+        "--ca-passphrase-file {}: must hold one line of {min} or more characters, at most {max} bytes \
+         (such as `openssl rand -base64 32` makes), and holds {what}", path.display(), min = sealed::CHARACTERS_MIN, max = sealed::BYTES_MAX
+    )]
+    NoPassphrase {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+    },
+}
+
+impl Passphrase {
+    /// What a file holds, which may be a link, as mounted secrets are, but none that everybody may use.
+    ///
+    /// # Errors
+    /// See [`PassphraseError`].
+    pub fn read(path: &Path) -> Result<Self, PassphraseError> {
+        let unreadable = |error| PassphraseError::Unreadable {
+            path: path.into(),
+            error,
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            let path = path.into();
+            return Err(PassphraseError::Wide { path, mode });
+        }
+        let mut text = Zeroizing::new(String::new());
+        let mut few = file.take(sealed::BYTES_MAX as u64 + 1);
+        few.read_to_string(&mut text).map_err(unreadable)?;
+        Self::of_text(&text).map_err(|what| PassphraseError::NoPassphrase {
+            path: path.into(),
+            what,
+        })
+    }
+}
+
 /// The authority's folder.
-#[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+#[derive(Clone)]
+pub struct Folder {
+    path: PathBuf,
+    passphrase: Option<Arc<Passphrase>>,
+}
 
 impl Folder {
-    /// In a state dir.
-    pub fn of(state_dir: &Path) -> Self {
-        Self(state_dir.join("ca"))
+    /// In a state dir; keys are sealed with this passphrase, and opened by it.
+    pub fn of(state_dir: &Path, passphrase: Option<Arc<Passphrase>>) -> Self {
+        Self {
+            path: state_dir.join("ca"),
+            passphrase,
+        }
     }
 
     /// The authority that is there.
@@ -77,7 +155,7 @@ impl Folder {
                     Which::Root => ROOT,
                     Which::Issuing => ISSUING,
                 };
-                let path = self.0.join(name);
+                let path = self.path.join(name);
                 Err(CaError::Flawed { path, flaw })
             }
         }
@@ -106,39 +184,79 @@ impl Folder {
     }
 
     fn place(&self, ca: &Ca) -> io::Result<()> {
-        let state_dir = self.0.parent().unwrap_or(Path::new("."));
+        let state_dir = self.path.parent().unwrap_or(Path::new("."));
         let beside = tempfile::Builder::new()
             .prefix(".ca-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(state_dir)?;
-        write(&beside.path().join(ROOT), &ca.root.to_pem())?;
-        write(&beside.path().join(ISSUING), &ca.issuing.to_pem())?;
+        write(&beside.path().join(ROOT), &self.text(&ca.root)?)?;
+        write(&beside.path().join(ISSUING), &self.text(&ca.issuing)?)?;
         File::open(beside.path())?.sync_all()?;
-        fs::rename(beside.path(), &self.0)?;
+        fs::rename(beside.path(), &self.path)?;
         // There is nothing left to clean up.
         let _ = beside.keep();
         File::open(state_dir)?.sync_all()
     }
 
+    /// Seals keys that lie there open though there is a passphrase. Whether there were such.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub(super) fn seal(&self, ca: &Ca) -> Result<bool, CaError> {
+        if self.passphrase.is_none() {
+            return Ok(false);
+        }
+        let mut any = false;
+        for (name, tier) in [(ROOT, &ca.root), (ISSUING, &ca.issuing)] {
+            let path = self.path.join(name);
+            if sealed::block(&read(&path)?).is_none() {
+                any = true;
+                let replaced = self.replace(name, tier);
+                replaced.map_err(|error| Unusable::Disk { path, error })?;
+            }
+        }
+        Ok(any)
+    }
+
     /// Replaces the issuing certificate.
     pub(super) fn keep_issuing(&self, issuing: &Tier) -> io::Result<()> {
-        private_file::replace(&self.0.join(ISSUING), &issuing.to_pem())
+        self.replace(ISSUING, issuing)
+    }
+
+    fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
+        private_file::replace(&self.path.join(name), &self.text(tier)?)
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
-        match private_file::check_folder(&self.0)? {
+        match private_file::check_folder(&self.path)? {
             true => Ok(()),
-            false => Err(CaError::None(self.0.clone())),
+            false => Err(CaError::None(self.path.clone())),
         }
     }
 
     fn tier(&self, name: &str) -> Result<Tier, CaError> {
-        let path = self.0.join(name);
-        let Some(text) = private_file::read(&path)? else {
-            return Err(CaError::Missing(path));
-        };
-        Tier::from_pem(&text).map_err(|flaw| CaError::Flawed { path, flaw })
+        let path = self.path.join(name);
+        let text = read(&path)?;
+        let tier = Tier::from_pem(&text, self.passphrase.as_deref());
+        tier.map_err(|flaw| match flaw {
+            Flaw::Sealed | Flaw::WrongPassphrase => CaError::Sealed { path, flaw },
+            flaw => CaError::Flawed { path, flaw },
+        })
     }
+
+    fn text(&self, tier: &Tier) -> io::Result<Zeroizing<String>> {
+        let text = tier.to_pem(self.passphrase.as_deref());
+        text.map_err(|error| match error {
+            SealError::Malformed | SealError::WrongPassphrase => {
+                io::Error::other("the key could not be put under the passphrase")
+            }
+        })
+    }
+}
+
+/// A file that must be there.
+fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
+    private_file::read(path)?.ok_or_else(|| CaError::Missing(path.into()))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Keys and certificates: a root, an issuing certificate below it, and one leaf for each service.
 //!
-//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder;
-//! `authority` owns all keys and certificates and decides when leaves are renewed.
+//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder, whose
+//! keys `sealed` may keep under a passphrase; `authority` owns all keys and certificates and decides when leaves are renewed.
 
 pub mod authority;
 mod check;
@@ -10,16 +10,18 @@ mod identity;
 mod leaf;
 mod peer;
 mod renewal;
+mod sealed;
 mod tier;
 
 #[cfg(test)]
 mod tests;
 
 pub use check::Flaw;
-pub use files::{CaError, Folder};
+pub use files::{CaError, Folder, PassphraseError};
 pub use identity::Identity;
 pub use leaf::{Credentials, IssueError, Purpose};
 pub use peer::{Denied, Peer};
+pub use sealed::Passphrase;
 pub use tier::Ca;
 
 use policy::time::WallTime;
