@@ -208,11 +208,10 @@ impl Folder {
         }
         let mut any = false;
         for (name, tier) in [(ROOT, &ca.root), (ISSUING, &ca.issuing)] {
-            let path = self.path.join(name);
-            if sealed::block(&read(&path)?).is_none() {
+            if sealed::block(&self.read(name)?).is_none() {
                 any = true;
                 let replaced = self.replace(name, tier);
-                replaced.map_err(|error| Unusable::Disk { path, error })?;
+                replaced.map_err(|error| Unusable::disk(&self.path.join(name), error))?;
             }
         }
         Ok(any)
@@ -224,7 +223,7 @@ impl Folder {
     }
 
     fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
-        private_file::replace(&self.path.join(name), &self.text(tier)?)
+        private_file::replace(&self.path.join(name), &*self.text(tier)?)
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
@@ -234,10 +233,15 @@ impl Folder {
         }
     }
 
-    fn tier(&self, name: &str) -> Result<Tier, CaError> {
+    fn read(&self, name: &str) -> Result<Zeroizing<String>, CaError> {
         let path = self.path.join(name);
-        let text = read(&path)?;
+        private_file::read(&path)?.ok_or(CaError::Missing(path))
+    }
+
+    fn tier(&self, name: &str) -> Result<Tier, CaError> {
+        let text = self.read(name)?;
         let tier = Tier::from_pem(&text, self.passphrase.as_deref());
+        let path = self.path.join(name);
         tier.map_err(|flaw| match flaw {
             Flaw::Sealed | Flaw::WrongPassphrase => CaError::Sealed { path, flaw },
             flaw => CaError::Flawed { path, flaw },
@@ -252,11 +256,6 @@ impl Folder {
             }
         })
     }
-}
-
-/// A file that must be there.
-fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
-    private_file::read(path)?.ok_or_else(|| CaError::Missing(path.into()))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
