@@ -223,7 +223,7 @@ impl Folder {
     }
 
     fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
-        private_file::replace(&self.path.join(name), &*self.text(tier)?)
+        private_file::replace(&self.path.join(name), &self.text(tier)?)
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
