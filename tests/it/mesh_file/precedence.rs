@@ -85,7 +85,7 @@ fn the_file_named_outranks_mesh_config_path_which_may_be_a_folder() -> Result<()
     )?;
     write(
         &dir.path().join("good.yaml"),
-        b"services: {a: {endpoints: [{host: 10.0.0.1, port: 15006}]}}\n",
+        b"services: {a: {port: 8080, endpoints: [{host: 10.0.0.1, port: 15006}]}}\n",
     )?;
     let folder = dir.path().join("folder");
     let environment = [("MESH_CONFIG_PATH", folder.to_str().context("path")?)];
@@ -109,7 +109,11 @@ fn a_wrong_environment_is_named() -> Result<()> {
     let file = dir.path().join("mesh.yaml");
     write(&file, b"services: {a: {}}\n")?;
     let file = file.to_str().context("path")?;
-    for (variable, value) in [("TIMEZONE", "Mumbai"), ("PEAK_HOURS", "7-11,noon")] {
+    for (variable, value) in [
+        ("TIMEZONE", "Mumbai"),
+        ("PEAK_HOURS", "7-11,noon"),
+        ("REGION", "a b"),
+    ] {
         let output = run(&["analyze", file], &[(variable, value)])?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.code() == Some(65), "{said}");

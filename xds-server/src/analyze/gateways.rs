@@ -11,7 +11,7 @@ use crate::mesh::{Gateway, HostPattern, Mesh, Route};
 pub(super) const ROUTE_SHADOWED: Rule = Rule {
     code: "route-shadowed",
     severity: Severity::Warning,
-    finds: "a gateway's route gets no request: an earlier one, or the gateway itself (`GET /health`), answers all of them",
+    finds: "a gateway's route gets no request: an earlier one, or the gateway itself (`GET /health`), answers all of them, or all that were most likely meant",
     fix: "move it before the one that shadows it, or take it out",
 };
 
@@ -74,12 +74,12 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
             ));
             continue;
         }
-        if is_own_health(route) {
+        if let Some(lost) = lost_to_own_health(route) {
             findings.push(Finding::new(
                 &ROUTE_SHADOWED,
                 path,
-                "gets no request: the gateway answers GET /health itself, and every other method there too",
-                "use another path, such as /healthz",
+                format!("gets no {lost}: the gateway answers GET /health itself"),
+                "use another path, such as /healthz, or name the method that is meant",
             ));
             continue;
         }
@@ -95,8 +95,16 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
     }
 }
 
-fn is_own_health(route: &Route) -> bool {
-    matches!(&route.request.path, Some(PathMatch::Exact(path)) if &**path == "/health")
+/// What of a route for `/health` the gateway answers itself.
+fn lost_to_own_health(route: &Route) -> Option<&'static str> {
+    let is_health =
+        |path: &PathMatch| matches!(path, PathMatch::Exact(path) if &**path == "/health");
+    route.request.path.as_ref().filter(|path| is_health(path))?;
+    match route.request.method.as_deref() {
+        None => Some("GET"),
+        Some("GET") => Some("request"),
+        Some(_) => None,
+    }
 }
 
 fn shadows(gateway: &Gateway, earlier: &Route, route: &Route) -> bool {
@@ -157,16 +165,19 @@ mod tests {
 
     #[test]
     fn get_health_is_the_gateways_own_and_grpc_is_never_get() {
-        let own = "gets no request: the gateway answers GET /health itself, and every other method there too";
+        let own = "the gateway answers GET /health itself";
         assert_eq!(
             with_routes(&[
-                "path: /health",
                 "path: /health, method: POST",
+                "path: /health, method: GET",
+                "path: /health, header: {x-a: \"1\"}",
+                "path: /health",
                 "path_prefix: /health"
             ]),
             [
-                format!("gateways.edge.routes[0]: {own}"),
-                format!("gateways.edge.routes[1]: {own}"),
+                format!("gateways.edge.routes[1]: gets no request: {own}"),
+                format!("gateways.edge.routes[2]: gets no GET: {own}"),
+                format!("gateways.edge.routes[3]: gets no GET: {own}"),
             ]
         );
         assert_eq!(
