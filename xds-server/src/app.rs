@@ -18,21 +18,21 @@ use tracing::{info, warn};
 
 use crate::{
     api,
-    catalog::{Catalog, Refusal, Revision},
+    catalog::{Catalog, Revision},
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
     grpc,
     health::owner::Health,
-    last_good::LastGood,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
-    pki::{Folder, authority::Authority},
+    pki::{self, Folder, authority::Authority},
     publish::{self, Publisher},
     raw::{self, RawResources},
     redact::Redactor,
     settings::{Settings, XdsTls},
-    source::{self, ConfigMetrics},
+    source::{self, ConfigMetrics, StartError},
+    store::{self, Embedded, Etcd, Store},
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -56,6 +56,7 @@ pub struct Bound {
     publisher: Arc<Publisher>,
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
+    catalog: Arc<Catalog>,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -89,29 +90,27 @@ pub enum NotLoopback {
 pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let with_tls = is_with_tls(settings.xds_listen, settings.api_listen, settings.xds_tls)?;
     let code = Arc::new(read_filter(&settings.filter)?);
-    let last_good = LastGood::in_dir(&settings.state_dir)
-        .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
-    let path = settings.config.path();
-    let start =
-        source::start(&settings.config, &settings.defaults, &last_good).map_err(|problems| {
-            source::report_fatal(path, &problems);
-            BadMesh
-        })?;
+    let store = open_store(settings)?;
     let now = clock::now();
-    let refused = start.refused.clone();
-    let refusal = refused.map(|problems| Refusal { at: now, problems });
-    let catalog = Catalog::new(start.mesh.clone(), refusal, now);
+    let start = start(settings, &store)?;
+    let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
     let revisions = catalog.revisions();
-    let resources = Arc::new(open_resources(settings, &encoder, revisions.clone())?);
+    let resources = open_resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
+    let folder = Folder::of(&settings.state_dir);
+    if let Some(access) = &settings.etcd {
+        let life = settings.certificates.ca(said.ca);
+        pki::share(&*store, &access.secret, &folder, life, now)?;
+    }
     let authority = Arc::new(Authority::open(
-        Folder::of(&settings.state_dir),
+        folder,
         settings.certificates,
         said,
         Arc::clone(&metrics),
@@ -139,6 +138,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
+        catalog: Arc::clone(&catalog),
         authority: Arc::clone(&authority),
         registry,
         loads: Arc::new(LoadReports::new(
@@ -166,8 +166,46 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         publisher,
         encoder,
         redactor,
-        follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
+        catalog,
+        follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
         resources_folder: settings.resources.clone(),
+    })
+}
+
+fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    let state_dir = &settings.state_dir;
+    let of_dir = || format!("--state-dir {}", state_dir.display());
+    let Some(access) = &settings.etcd else {
+        return Ok(Arc::new(Embedded::open(state_dir).with_context(of_dir)?));
+    };
+    if access.tls.ca.is_none() && !access.address.is_loopback() {
+        warn!(
+            "--store without --store-ca: what is kept, private keys among it, crosses the network in plain text"
+        );
+    }
+    // For the certificate authority's folder.
+    std::fs::create_dir_all(state_dir).with_context(of_dir)?;
+    let etcd = Etcd::open(access).context("--store")?;
+    if Embedded::is_there(state_dir) {
+        let alone = Embedded::open(state_dir).with_context(of_dir)?;
+        if store::move_into(&alone, &etcd).context("--store")? {
+            info!("what the state dir's store held moved into the etcd");
+        } else {
+            warn!("the etcd holds something already: the state dir's own store is not used");
+        }
+        drop(alone);
+        Embedded::set_aside(state_dir).with_context(of_dir)?;
+    }
+    Ok(Arc::new(etcd))
+}
+
+fn start(settings: &Settings, store: &Arc<dyn Store>) -> anyhow::Result<source::Start> {
+    source::start(&settings.config, &settings.defaults, store).map_err(|error| match error {
+        StartError::Mesh(problems) => {
+            source::report_fatal(settings.config.path(), &problems);
+            BadMesh.into()
+        }
+        StartError::Store(error) => anyhow::Error::new(error).context("the store"),
     })
 }
 
@@ -205,6 +243,7 @@ fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
 
 fn open_resources(
     settings: &Settings,
+    store: Arc<dyn Store>,
     encoder: &Arc<Encoder>,
     revisions: watch::Receiver<Arc<Revision>>,
 ) -> anyhow::Result<RawResources> {
@@ -215,13 +254,7 @@ fn open_resources(
         ),
         None => None,
     };
-    RawResources::open(
-        &settings.state_dir,
-        first_look,
-        Arc::clone(encoder),
-        revisions,
-    )
-    .with_context(|| format!("--state-dir {}", settings.state_dir.display()))
+    RawResources::open(store, first_look, Arc::clone(encoder), revisions).context("the store")
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -261,6 +294,8 @@ impl Bound {
                 None => std::future::pending().await,
             }
         };
+        let (catalog, raw) = (self.catalog, Arc::clone(&self.state.resources));
+        let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
         let renewed = self.authority.renewed();
@@ -292,6 +327,7 @@ impl Bound {
             result = &mut servers => return result.map(|_| ()),
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
+            _ = following_store => {}
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}

@@ -1,7 +1,7 @@
 //! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
 //!
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
-//! carries it; `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
+//! carries it; `store` keeps what outlives the process, `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
 pub mod analyze;
 pub mod api;
@@ -19,7 +19,6 @@ pub mod file_events;
 pub mod fleet;
 pub mod grpc;
 pub mod health;
-pub mod last_good;
 pub mod load_reports;
 pub mod mesh;
 pub mod metrics;
@@ -32,3 +31,4 @@ pub mod reference;
 pub mod resource;
 pub mod settings;
 pub mod source;
+pub mod store;

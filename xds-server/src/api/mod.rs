@@ -8,6 +8,7 @@ mod metrics;
 mod page;
 mod proxies;
 mod raw;
+mod revisions;
 mod services;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
@@ -21,22 +22,22 @@ use axum::{
 };
 use prometheus::Registry;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     bootstrap::Member,
-    catalog::{Refusal, Revision},
+    catalog::{Catalog, Refusal, Revision},
     clock,
     compile::FilterCode,
     explain::{self, Question},
     fleet::Fleet,
     health::owner::Health,
     load_reports::LoadReports,
-    mesh::MeshProblem,
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
+    store::StoreError,
 };
 
 /// What handlers may read.
@@ -46,6 +47,8 @@ pub struct State {
     pub revisions: watch::Receiver<Arc<Revision>>,
     /// The refusal outstanding.
     pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
+    /// Its history.
+    pub catalog: Arc<Catalog>,
     /// What connected Envoys said.
     pub fleet: Arc<Fleet>,
     /// What load they reported.
@@ -86,7 +89,7 @@ pub async fn serve(
         .route("/filter/mumbai_mesh.wasm", get(filter))
         .route("/services", get(services::services))
         .route("/api/v1/services", get(services::services))
-        .route("/api/v1/revisions", get(revisions))
+        .route("/api/v1/revisions", get(revisions::revisions))
         .route("/api/v1/proxies", get(proxies::proxies))
         .route("/api/v1/proxies/{node}/config", get(proxies::config))
         .route("/api/v1/loads", get(loads::loads))
@@ -134,41 +137,25 @@ fn problem(status: StatusCode, detail: &dyn ToString) -> Response {
     (status, kind, body.to_string()).into_response()
 }
 
+/// A write that the store did not take.
+fn unkept(error: &StoreError) -> Response {
+    let (status, what) = match error {
+        StoreError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "nothing was applied: "),
+        StoreError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was applied: "),
+        StoreError::Uncertain { .. } => (StatusCode::SERVICE_UNAVAILABLE, ""),
+        StoreError::Moved { .. } | StoreError::InUse(_) | StoreError::Broken { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: ")
+        }
+    };
+    problem(status, &format!("{what}{error}"))
+}
+
 async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "application/wasm".to_string()),
         (header::ETAG, format!("\"{}\"", state.code.sha256())),
     ];
     (headers, state.code.bytes().clone())
-}
-
-/// The revision in force and, when the file says something else, why that was refused.
-async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
-    let current = Arc::clone(&state.revisions.borrow());
-    let zone = current.mesh.timetable.zone().clone();
-    let refused = state.refusal.borrow().as_ref().map(|refusal| {
-        let problems: Vec<Value> = refusal
-            .problems
-            .iter()
-            .map(|MeshProblem { place, problem }| {
-                json!({
-                    "place": place,
-                    "path": problem.path,
-                    "message": problem.message,
-                    "hint": problem.hint,
-                })
-            })
-            .collect();
-        json!({"at": explain::rfc3339(&zone, refusal.at), "problems": problems})
-    });
-    Json(json!({
-        "current": {
-            "revision": current.number,
-            "accepted_at": explain::rfc3339(&zone, current.accepted_at),
-            "mesh": current.mesh.name,
-        },
-        "refused": refused,
-    }))
 }
 
 async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {

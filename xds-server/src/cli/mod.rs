@@ -7,6 +7,7 @@ mod calendar;
 mod certs;
 mod completion;
 mod explain;
+mod history;
 mod output;
 mod proxy;
 mod remote;
@@ -44,6 +45,7 @@ enum Command {
     Calendar(calendar::Calendar),
     Completion(completion::Completion),
     Explain(explain::Explain),
+    History(history::History),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Schema(schema::Schema),
@@ -99,6 +101,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
+        Command::History(history) => history.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Schema(schema) => schema.run(),

@@ -1,7 +1,7 @@
 //! Keys and certificates: a root, an issuing certificate below it, and one leaf for each service.
 //!
-//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder;
-//! `authority` owns all keys and certificates and decides when leaves are renewed.
+//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder,
+//! `shared` what several servers have of it in their store, under the `seal`; `authority` owns all keys and certificates and decides when leaves are renewed.
 
 pub mod authority;
 mod check;
@@ -10,6 +10,8 @@ mod identity;
 mod leaf;
 mod peer;
 mod renewal;
+mod seal;
+mod shared;
 mod tier;
 
 #[cfg(test)]
@@ -20,6 +22,8 @@ pub use files::{CaError, Folder};
 pub use identity::Identity;
 pub use leaf::{Credentials, IssueError, Purpose};
 pub use peer::{Denied, Peer};
+pub use seal::SealError;
+pub use shared::{ShareError, share};
 pub use tier::Ca;
 
 use policy::time::WallTime;

@@ -1,0 +1,193 @@
+//! Several servers on one etcd: any takes writes, all serve the same.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use harness::{
+    artifacts::Artifacts,
+    etcd::Etcd,
+    http::Client,
+    server::{Options, Server},
+    wait::wait_for,
+};
+use serde_json::{Value, json};
+
+use crate::door1::BOUND;
+
+const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+/// Servers without a mesh file: the store says what is served.
+fn start(dir: &Path, name: &str, store: &str) -> Result<Server> {
+    let dir = dir.join(name);
+    std::fs::create_dir_all(&dir)?;
+    let arguments = ["--store", store];
+    let options = Options {
+        arguments: &arguments,
+        ..Options::default()
+    };
+    Server::start(
+        &Artifacts::from_env()?,
+        &dir,
+        "mesh: {name: shared}\n",
+        &options,
+    )
+}
+
+fn cluster(name: &str, timeout: usize) -> Value {
+    json!({"set": [{"@type": CLUSTER, "name": name, "connect_timeout": format!("{timeout}s")}]})
+}
+
+fn apply(api: SocketAddr, call: &Value) -> Result<(u16, Value)> {
+    let answer = Client::new(api).post("/api/v1/resources:apply", call.to_string().as_bytes())?;
+    Ok((answer.status, answer.json()?))
+}
+
+fn resources(server: &Server) -> Result<Value> {
+    server.api_get("/api/v1/resources?full=true")
+}
+
+/// Waits until a server shows the same as another one.
+fn wait_same(server: &Server, expected: &Value) -> Result<()> {
+    wait_for("the same resources everywhere", BOUND, || {
+        let shown = resources(server).map_err(|error| error.to_string())?;
+        match shown == *expected {
+            true => Ok(()),
+            false => Err(shown["revision"].to_string()),
+        }
+    })
+}
+
+#[test]
+fn any_replica_takes_a_write_and_all_serve_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("replicas");
+    let names = ["one", "two", "three"];
+    let servers = names.map(|name| start(dir.path(), name, &store));
+    let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    for (index, writer) in servers.iter().enumerate() {
+        let (status, answer) = apply(writer.api, &cluster(&format!("c{index}"), 1))?;
+        ensure!(
+            status == 200 && answer["revision"] == index + 1,
+            "{status}: {answer}"
+        );
+        let expected = resources(writer)?;
+        for server in &servers {
+            wait_same(server, &expected)?;
+        }
+    }
+    // The same file is the same mesh: nobody makes a revision of what is there.
+    for server in &servers {
+        let answer = server.api_get("/api/v1/revisions")?;
+        ensure!(answer["current"]["revision"] == 1, "{answer}");
+    }
+    servers[1].write_mesh("mesh: {name: changed}\n")?;
+    for server in &servers {
+        wait_for("the changed mesh", BOUND, || {
+            let answer = server.api_get("/api/v1/revisions");
+            let answer = answer.map_err(|error| error.to_string())?;
+            match answer["current"]["mesh"] == "changed" && answer["current"]["revision"] == 2 {
+                true => Ok(()),
+                false => Err(answer.to_string()),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn writes_to_all_replicas_at_once_are_all_there_and_counted_once() -> Result<()> {
+    const WRITES: usize = 12;
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("at-once");
+    let servers = [
+        start(dir.path(), "one", &store)?,
+        start(dir.path(), "two", &store)?,
+    ];
+    let revisions = thread::scope(|scope| {
+        let write = |server: &Server, who: usize| {
+            let api = server.api;
+            scope.spawn(move || -> Result<Vec<u64>> {
+                let one = |number: usize| {
+                    let (status, answer) = apply(api, &cluster(&format!("{who}-{number}"), 1))?;
+                    ensure!(status == 200, "{status}: {answer}");
+                    answer["revision"].as_u64().context("no revision")
+                };
+                (0..WRITES).map(one).collect()
+            })
+        };
+        let writers = [write(&servers[0], 0), write(&servers[1], 1)];
+        let joined = writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer"));
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let mut revisions = revisions.concat();
+    revisions.sort_unstable();
+    ensure!(
+        revisions == (1..=2 * WRITES as u64).collect::<Vec<_>>(),
+        "{revisions:?}"
+    );
+    let expected = resources(&servers[0])?;
+    ensure!(expected["resources"].as_array().map(Vec::len) == Some(2 * WRITES));
+    wait_same(&servers[1], &expected)
+}
+
+#[test]
+fn kill_9_of_a_server_or_of_etcd_between_writes_loses_nothing_that_was_answered() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("kills");
+    let mut writer = start(dir.path(), "one", &store)?;
+    let other = start(dir.path(), "two", &store)?;
+    for number in 1..=6_usize {
+        let (status, answer) = apply(writer.api, &cluster(&format!("c{}", number % 4), number))?;
+        ensure!(
+            status == 200 && answer["revision"] == number,
+            "{status}: {answer}"
+        );
+        if number % 2 == 0 {
+            writer.process().kill()?;
+            writer = start(dir.path(), "one", &store)?;
+        } else {
+            etcd.kill()?;
+            ensure!(resources(&writer)?["revision"] == number, "reads go on");
+            etcd.start_again()?;
+        }
+        let expected = resources(&writer)?;
+        ensure!(expected["revision"] == number, "{expected}");
+        wait_same(&other, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_etcd_writes_are_refused_and_what_is_served_goes_on() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut etcd = Etcd::start(dir.path())?;
+    let server = start(dir.path(), "one", &etcd.store("away"))?;
+    ensure!(apply(server.api, &cluster("a", 1))?.0 == 200);
+    etcd.kill()?;
+    let began = Instant::now();
+    let (status, answer) = apply(server.api, &cluster("b", 1))?;
+    ensure!(
+        status == 503 && answer["detail"].to_string().contains("etcd://"),
+        "{status}: {answer}"
+    );
+    ensure!(began.elapsed() < Duration::from_secs(30));
+    ensure!(resources(&server)?["revision"] == 1);
+    ensure!(Client::new(server.api).get("/readyz", &[])?.status == 200);
+    etcd.start_again()?;
+    wait_for("writes to be taken again", BOUND, || {
+        match apply(server.api, &cluster("b", 1)) {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}

@@ -1,0 +1,99 @@
+//! `GET /api/v1/revisions`: the mesh in force, what was refused since, and those that came before.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Query, State as Extract, rejection::QueryRejection},
+    http::StatusCode,
+    response::Response,
+};
+use policy::time::CivilZone;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{State, page, tried_apart};
+use crate::{
+    catalog::Refusal,
+    explain,
+    mesh::MeshProblem,
+    store::{About, KEPT, StoreError},
+};
+
+/// Which revisions are shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Those older than this one: the `next` of an earlier page.
+    after: Option<u64>,
+    /// At most so many; [`LIMIT`] when left out.
+    limit: Option<usize>,
+}
+
+/// Revisions of a page, when nobody says how many.
+const LIMIT: usize = 20;
+/// Revisions of the largest page: all that are kept.
+const LIMIT_MAX: usize = KEPT as usize;
+
+/// The revision in force; why what was offered since is not; and kept revisions, a page at a time, the newest
+/// first.
+pub(super) async fn revisions(
+    Extract(state): Extract<State>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Response {
+    let wanted = match page::read(query, LIMIT_MAX, |wanted: &Wanted| wanted.limit) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    tried_apart(StatusCode::SERVICE_UNAVAILABLE, move || {
+        shown(&state, &wanted)
+    })
+    .await
+}
+
+fn shown(state: &State, wanted: &Wanted) -> Result<Value, StoreError> {
+    let current = Arc::clone(&state.revisions.borrow());
+    let zone = current.mesh.timetable.zone();
+    let refused = state.refusal.borrow().clone();
+    let (before, limit) = (
+        wanted.after.unwrap_or(u64::MAX),
+        wanted.limit.unwrap_or(LIMIT),
+    );
+    let mut kept = state.catalog.history(before, limit + 1)?;
+    let has_more = kept.len() > limit;
+    kept.truncate(limit);
+    let next = kept.last().filter(|_| has_more).map(|(number, _)| *number);
+    let revisions: Vec<Value> = kept.iter().map(|one| revision(one, zone)).collect();
+    Ok(json!({
+        "current": {
+            "revision": current.number,
+            "accepted_at": explain::rfc3339(zone, current.accepted_at),
+            "mesh": current.mesh.name,
+        },
+        "refused": refused.map(|refusal| refusal_of(&refusal, zone)),
+        "revisions": revisions,
+        "next": next,
+    }))
+}
+
+fn revision((number, about): &(u64, About), zone: &CivilZone) -> Value {
+    json!({
+        "revision": number,
+        "accepted_at": explain::rfc3339(zone, about.at),
+        "origin": about.origin,
+        "author": about.author,
+        "message": about.message,
+    })
+}
+
+fn refusal_of(refusal: &Refusal, zone: &CivilZone) -> Value {
+    let problem = |MeshProblem { place, problem }: &MeshProblem| {
+        json!({
+            "place": place,
+            "path": problem.path,
+            "message": problem.message,
+            "hint": problem.hint,
+        })
+    };
+    let problems: Vec<Value> = refusal.problems.iter().map(problem).collect();
+    json!({"at": explain::rfc3339(zone, refusal.at), "problems": problems})
+}
