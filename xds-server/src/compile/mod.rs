@@ -15,9 +15,11 @@ mod observe;
 mod retry;
 mod route;
 mod secret;
+mod shapes;
 mod shelf;
 mod tls;
 mod twice;
+mod write;
 
 #[cfg(test)]
 mod tests;

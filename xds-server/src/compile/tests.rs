@@ -1,6 +1,7 @@
 //! What Envoys are sent, as JSON and as bytes.
 
 mod golden;
+mod written;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use serde_json::{Map, Value};
 
 use crate::{
-    compile::{Encoder, FilterCode, NodeSpec, Unhealthy, compile},
+    compile::{Draft, Encoder, FilterCode, NodeSpec, Unhealthy, compile},
     mesh::{Defaults, read},
     resource::{NodeKey, ResourceType},
 };
@@ -25,8 +25,13 @@ fn folder(below: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below)
 }
 
-/// All resources by type and name; the filter's has tests of its own.
-fn compiled(mesh: &str, cluster: &str, id: &str, zone: &str) -> Value {
+/// All that any of the nodes is sent.
+pub(super) fn every_draft() -> impl Iterator<Item = Draft> {
+    let nodes = NODES.into_iter();
+    nodes.flat_map(|(mesh, cluster, id, zone)| drafts(mesh, cluster, id, zone))
+}
+
+fn drafts(mesh: &str, cluster: &str, id: &str, zone: &str) -> Vec<Draft> {
     let file = folder("golden").join(format!("{mesh}.yaml"));
     let mesh = read(&fs::read_to_string(file).unwrap(), &Defaults::default());
     let mesh = mesh.unwrap_or_else(|problems| panic!("{problems:#?}"));
@@ -37,14 +42,15 @@ fn compiled(mesh: &str, cluster: &str, id: &str, zone: &str) -> Value {
         ..NodeKey::default()
     };
     let code = FilterCode::new(bytes::Bytes::from_static(b"\0asm"));
+    let spec = NodeSpec::of(&mesh, &node);
+    compile(&mesh, &spec, &code, &Unhealthy::default())
+}
+
+/// All resources by type and name; the filter's has tests of its own.
+fn compiled(mesh: &str, cluster: &str, id: &str, zone: &str) -> Value {
     let encoder = Encoder::new().unwrap();
     let mut types = Map::new();
-    for draft in compile(
-        &mesh,
-        &NodeSpec::of(&mesh, &node),
-        &code,
-        &Unhealthy::default(),
-    ) {
+    for draft in drafts(mesh, cluster, id, zone) {
         encoder.encode(draft.clone()).unwrap();
         if draft.kind == ResourceType::ExtensionConfig {
             continue;

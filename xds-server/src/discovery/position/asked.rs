@@ -92,7 +92,9 @@ impl Position {
     }
 
     /// State of the world, first request of a stream: versions are derived from content, so a client
-    /// that names the version we would send has it all.
+    /// that names the version we would send has it all. (One case reads the same and is not: it gave a name up
+    /// after that version, asked for it anew, and lost the stream before the answer. The protocol has no word
+    /// for it; delta tells what the client has.)
     fn assume(&mut self, version: &str, collection: &Collection) {
         let wanted = self.wanted(collection).cloned().map(Known::Sent).collect();
         let wanted = Sorted::new(wanted);

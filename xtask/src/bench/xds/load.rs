@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Streams of the client that looks on while others are slow.
 const WITNESSES: u32 = 100;
 const WITNESS_GAP_MS: u32 = 200;
+/// They are there before the others come, so that what these grow by is theirs alone.
+const WITNESS_IDLE_SECS: u32 = 6;
 
 /// The variant of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Plan {
     pub gap_ms: u32,
     /// Silence that counts as settled.
     pub quiet_ms: u32,
+    /// Seconds between the cold start and what follows.
+    pub idle_secs: u32,
 }
 
 impl Plan {
@@ -71,6 +75,7 @@ impl Plan {
             watch: 0,
             gap_ms: 50,
             quiet_ms: 500,
+            idle_secs: 0,
         }
     }
 
@@ -80,13 +85,14 @@ impl Plan {
             Mode::Delta => "delta",
         };
         let (rate, seconds) = self.churn.unwrap_or((0.0, 1));
-        let options: [(&str, String); 12] = [
+        let options: [(&str, String); 13] = [
             ("--mode", mode.into()),
             ("--clients", self.streams.to_string()),
             ("--expect-clusters", self.clusters.to_string()),
             ("--changes", self.changes.to_string()),
             ("--change-gap-ms", self.gap_ms.to_string()),
             ("--reconnects", self.reconnects.to_string()),
+            ("--idle-secs", self.idle_secs.to_string()),
             ("--slow", self.slow.to_string()),
             ("--churn-rate", rate.to_string()),
             ("--churn-secs", seconds.to_string()),
@@ -144,7 +150,6 @@ impl Load {
 
     /// As [`run`](Self::run), while another client measures how soon changes of the last cluster come.
     pub fn run_with_witness(&self, served: &Served, plan: &Plan) -> Result<(Run, Run)> {
-        let client = self.start("load", served, plan)?;
         let seconds = plan.churn.map_or(1, |(_, seconds)| seconds);
         let witness = Plan {
             // It begins when the others have come, and ends before they do.
@@ -152,10 +157,18 @@ impl Load {
             gap_ms: WITNESS_GAP_MS,
             watch: plan.cycle,
             quiet_ms: 0,
+            idle_secs: WITNESS_IDLE_SECS,
             ..Plan::new(plan.mode, WITNESSES, plan.clusters)
         };
-        self.wait_phase("load", "cold")?;
         let witness = self.start("witness", served, &witness)?;
+        self.wait_phase("witness", "cold")?;
+        let client = self.start("load", served, plan)?;
+        self.wait_phase("load", "cold")?;
+        let early = self.phases("witness")?;
+        ensure!(
+            !early.iter().any(|found| found["phase"] == "idle"),
+            "the cold start took longer than the {WITNESS_IDLE_SECS} s in which the witnesses wait"
+        );
         let seen = self.finish("witness", witness)?;
         Ok((self.finish("load", client)?, seen))
     }
