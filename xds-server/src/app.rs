@@ -1,5 +1,7 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
+mod kept;
+
 use std::{
     future::Future,
     net::SocketAddr,
@@ -18,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     api,
-    catalog::{Catalog, Revision},
+    catalog::Catalog,
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
@@ -26,13 +28,12 @@ use crate::{
     health::owner::Health,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
-    pki::{self, Folder, authority::Authority},
+    pki::authority::Authority,
     publish::{self, Publisher},
-    raw::{self, RawResources},
+    raw,
     redact::Redactor,
     settings::{Settings, XdsTls},
-    source::{self, ConfigMetrics, StartError},
-    store::{self, Embedded, Etcd, Store},
+    source::{self, ConfigMetrics},
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -90,32 +91,21 @@ pub enum NotLoopback {
 pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let with_tls = is_with_tls(settings.xds_listen, settings.api_listen, settings.xds_tls)?;
     let code = Arc::new(read_filter(&settings.filter)?);
-    let store = open_store(settings)?;
+    let store = kept::store(settings)?;
     let now = clock::now();
-    let start = start(settings, &store)?;
+    let start = kept::mesh(settings, &store)?;
     let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
     let revisions = catalog.revisions();
-    let resources = open_resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
     let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
-    let folder = Folder::of(&settings.state_dir);
-    if let Some(access) = &settings.etcd {
-        let life = settings.certificates.ca(said.ca);
-        pki::share(&*store, &access.secret, &folder, life, now)?;
-    }
-    let authority = Arc::new(Authority::open(
-        folder,
-        settings.certificates,
-        said,
-        Arc::clone(&metrics),
-        now,
-    )?);
+    let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;
     let tls = match with_tls {
         true => Some(Arc::new(grpc::Tls::new(
             Arc::clone(&authority),
@@ -172,43 +162,6 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     })
 }
 
-fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let state_dir = &settings.state_dir;
-    let of_dir = || format!("--state-dir {}", state_dir.display());
-    let Some(access) = &settings.etcd else {
-        return Ok(Arc::new(Embedded::open(state_dir).with_context(of_dir)?));
-    };
-    if access.tls.ca.is_none() && !access.address.is_loopback() {
-        warn!(
-            "--store without --store-ca: what is kept, private keys among it, crosses the network in plain text"
-        );
-    }
-    // For the certificate authority's folder.
-    std::fs::create_dir_all(state_dir).with_context(of_dir)?;
-    let etcd = Etcd::open(access).context("--store")?;
-    if Embedded::is_there(state_dir) {
-        let alone = Embedded::open(state_dir).with_context(of_dir)?;
-        if store::move_into(&alone, &etcd).context("--store")? {
-            info!("what the state dir's store held moved into the etcd");
-        } else {
-            warn!("the etcd holds something already: the state dir's own store is not used");
-        }
-        drop(alone);
-        Embedded::set_aside(state_dir).with_context(of_dir)?;
-    }
-    Ok(Arc::new(etcd))
-}
-
-fn start(settings: &Settings, store: &Arc<dyn Store>) -> anyhow::Result<source::Start> {
-    source::start(&settings.config, &settings.defaults, store).map_err(|error| match error {
-        StartError::Mesh(problems) => {
-            source::report_fatal(settings.config.path(), &problems);
-            BadMesh.into()
-        }
-        StartError::Store(error) => anyhow::Error::new(error).context("the store"),
-    })
-}
-
 /// Whether Envoys must show certificates: wherever others could reach the port.
 fn is_with_tls(xds: SocketAddr, api: SocketAddr, xds_tls: XdsTls) -> Result<bool, NotLoopback> {
     if !api.ip().is_loopback() {
@@ -239,22 +192,6 @@ fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
         )
     })?;
     Ok(FilterCode::new(code.into()))
-}
-
-fn open_resources(
-    settings: &Settings,
-    store: Arc<dyn Store>,
-    encoder: &Arc<Encoder>,
-    revisions: watch::Receiver<Arc<Revision>>,
-) -> anyhow::Result<RawResources> {
-    let first_look = match &settings.resources {
-        Some(folder) => Some(
-            raw::folder::look(folder)
-                .map_err(|error| anyhow::anyhow!("--resources {}: {error}", folder.display()))?,
-        ),
-        None => None,
-    };
-    RawResources::open(store, first_look, Arc::clone(encoder), revisions).context("the store")
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -20,6 +20,20 @@ impl Model {
         self.states.len() as u64
     }
 
+    fn append(&mut self, log: Log, changes: BTreeMap<String, Option<String>>) {
+        let mut next = match log.is_of_wholes() {
+            true => BTreeMap::new(),
+            false => self.now(),
+        };
+        for (key, value) in changes {
+            match value {
+                Some(value) => _ = next.insert(key, value),
+                None => _ = next.remove(&key),
+            }
+        }
+        self.states.push(next);
+    }
+
     fn now(&self) -> BTreeMap<String, String> {
         self.states.last().cloned().unwrap_or_default()
     }
@@ -80,13 +94,8 @@ pub fn run(open: &Open<'_>) -> Result<()> {
                 let refused = store.append(log, wrong, draft(&[("wrong", Some("wrong"))]));
                 if wrong == model.newest() {
                     ensure!(refused? == wrong + 1);
-                    let mut next = if log.is_of_wholes() {
-                        BTreeMap::new()
-                    } else {
-                        model.now()
-                    };
-                    next.insert("wrong".into(), "wrong".into());
-                    model.states.push(next);
+                    let written = ("wrong".into(), Some("wrong".into()));
+                    model.append(log, BTreeMap::from([written]));
                 } else {
                     let newest = model.newest();
                     ensure!(
@@ -109,18 +118,7 @@ pub fn run(open: &Open<'_>) -> Result<()> {
                     .map(|(key, value)| (&**key, value.as_deref()))
                     .collect();
                 let revision = store.append(log, model.newest(), draft(&written))?;
-                let mut next = if log.is_of_wholes() {
-                    BTreeMap::new()
-                } else {
-                    model.now()
-                };
-                for (key, value) in changes {
-                    match value {
-                        Some(value) => _ = next.insert(key, value),
-                        None => _ = next.remove(&key),
-                    }
-                }
-                model.states.push(next);
+                model.append(log, changes);
                 ensure!(revision == model.newest());
             }
         }

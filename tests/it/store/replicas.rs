@@ -17,17 +17,23 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use crate::door1::BOUND;
+use crate::{
+    door1::BOUND,
+    raw::{Clusters, wait_known},
+};
 
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
-/// Servers without a mesh file: the store says what is served.
+/// A server with the same mesh file as the others.
 fn start(dir: &Path, name: &str, store: &str) -> Result<Server> {
+    start_with(dir, name, &["--store", store])
+}
+
+fn start_with(dir: &Path, name: &str, arguments: &[&str]) -> Result<Server> {
     let dir = dir.join(name);
     std::fs::create_dir_all(&dir)?;
-    let arguments = ["--store", store];
     let options = Options {
-        arguments: &arguments,
+        arguments,
         ..Options::default()
     };
     Server::start(
@@ -97,6 +103,80 @@ fn any_replica_takes_a_write_and_all_serve_it() -> Result<()> {
             }
         })?;
     }
+    Ok(())
+}
+
+#[test]
+fn an_envoy_is_sent_the_same_by_whichever_replica_it_connects_to() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("envoys");
+    let servers = [
+        start(dir.path(), "one", &store)?,
+        start(dir.path(), "two", &store)?,
+    ];
+    let connect = |server: &Server| Clusters::subscribe(server.xds, "node-1", "node");
+    let mut nodes = [connect(&servers[0])?, connect(&servers[1])?];
+    for (timeout, writer) in [(1, &servers[0]), (2, &servers[1]), (3, &servers[0])] {
+        ensure!(apply(writer.api, &cluster("a", timeout as usize))?.0 == 200);
+        for node in &mut nodes {
+            wait_known(node, &[("a", timeout)])?;
+        }
+    }
+    wait_known(&mut connect(&servers[1])?, &[("a", 3)])
+}
+
+#[test]
+fn replicas_have_one_certificate_authority_and_etcd_holds_no_key_of_it_in_plain_text() -> Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let secret = dir.path().join("store.secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n")?;
+    let store = etcd.store("authority");
+    let secret = secret.display().to_string();
+    let with = ["--store", &store, "--store-secret-file", &secret];
+    let servers = [
+        start_with(dir.path(), "one", &with)?,
+        start_with(dir.path(), "two", &with)?,
+    ];
+    let roots = |server: &Server| -> Result<Value> {
+        let listed = server.api_get("/api/v1/certificates")?;
+        let all = listed["certificates"]
+            .as_array()
+            .context("no certificates")?;
+        let root = all.iter().find(|one| one["kind"] == "root");
+        Ok(root.context("no root")?["serial"].clone())
+    };
+    ensure!(roots(&servers[0])? == roots(&servers[1])?);
+    let key = std::fs::read_to_string(servers[0].state_dir().join("ca/root.pem"))?;
+    let key = key.lines().rev().nth(1).context("no key")?.to_string();
+    let mut files = vec![dir.path().join("etcd")];
+    let mut looked = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            let inside = std::fs::read_dir(&path)?.map(|entry| entry.map(|entry| entry.path()));
+            files.extend(inside.collect::<Result<Vec<_>, _>>()?);
+            continue;
+        }
+        let bytes = std::fs::read(&path)?;
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        ensure!(
+            !has(key.as_bytes()) && !has(b"PRIVATE KEY"),
+            "{}",
+            path.display()
+        );
+        looked += usize::from(has(b"mumbai-mesh sealed"));
+    }
+    ensure!(looked > 0, "the sealed authority is nowhere");
+    // Who has another secret is told so.
+    let other = dir.path().join("other.secret");
+    std::fs::write(&other, "another secret, another secret, another\n")?;
+    let other = other.display().to_string();
+    let with = ["--store", &store, "--store-secret-file", &other];
+    let refused = start_with(dir.path(), "three", &with).err();
+    let refused = format!("{:#}", refused.context("it started")?);
+    ensure!(refused.contains("--store-secret-file the one"), "{refused}");
     Ok(())
 }
 

@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Query, State as Extract, rejection::QueryRejection},
-    http::StatusCode,
     response::Response,
 };
 use policy::time::CivilZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{State, page, tried_apart};
+use super::{State, made_apart, page};
 use crate::{
     catalog::Refusal,
     explain,
     mesh::MeshProblem,
-    store::{About, KEPT, StoreError},
+    store::{About, KEPT},
 };
 
 /// Which revisions are shown.
@@ -44,35 +43,42 @@ pub(super) async fn revisions(
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
-    tried_apart(StatusCode::SERVICE_UNAVAILABLE, move || {
-        shown(&state, &wanted)
-    })
-    .await
+    made_apart(move || shown(&state, &wanted)).await
 }
 
-fn shown(state: &State, wanted: &Wanted) -> Result<Value, StoreError> {
+fn shown(state: &State, wanted: &Wanted) -> Value {
     let current = Arc::clone(&state.revisions.borrow());
     let zone = current.mesh.timetable.zone();
     let refused = state.refusal.borrow().clone();
-    let (before, limit) = (
-        wanted.after.unwrap_or(u64::MAX),
-        wanted.limit.unwrap_or(LIMIT),
-    );
-    let mut kept = state.catalog.history(before, limit + 1)?;
-    let has_more = kept.len() > limit;
-    kept.truncate(limit);
-    let next = kept.last().filter(|_| has_more).map(|(number, _)| *number);
-    let revisions: Vec<Value> = kept.iter().map(|one| revision(one, zone)).collect();
-    Ok(json!({
+    let mut answer = json!({
         "current": {
             "revision": current.number,
             "accepted_at": explain::rfc3339(zone, current.accepted_at),
             "mesh": current.mesh.name,
         },
         "refused": refused.map(|refusal| refusal_of(&refusal, zone)),
-        "revisions": revisions,
-        "next": next,
-    }))
+    });
+    let (before, limit) = (
+        wanted.after.unwrap_or(u64::MAX),
+        wanted.limit.unwrap_or(LIMIT),
+    );
+    match state.catalog.history(before, limit + 1) {
+        Ok(mut kept) => {
+            let has_more = kept.len() > limit;
+            kept.truncate(limit);
+            let next = kept.last().filter(|_| has_more).map(|(number, _)| *number);
+            let revisions: Vec<Value> = kept.iter().map(|one| revision(one, zone)).collect();
+            answer["revisions"] = json!(revisions);
+            answer["next"] = json!(next);
+        }
+        // What is in force is known all the same.
+        Err(error) => {
+            answer["revisions"] = json!([]);
+            answer["next"] = Value::Null;
+            answer["problem"] = json!(error.to_string());
+        }
+    }
+    answer
 }
 
 fn revision((number, about): &(u64, About), zone: &CivilZone) -> Value {

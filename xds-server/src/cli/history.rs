@@ -38,6 +38,9 @@ impl History {
         if !answer["revisions"].is_array() {
             bail!("{} answers something else than revisions", self.server);
         }
+        if let Some(problem) = answer["problem"].as_str() {
+            bail!("the server's store: {problem}");
+        }
         show(&answer, self.output, table)
     }
 }

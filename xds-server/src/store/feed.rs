@@ -84,10 +84,7 @@ impl Feed {
             recent.entries.clear();
             recent.bytes = 0;
         }
-        let changes = entry.changes.iter();
-        let size =
-            changes.map(|one| one.key.len() + one.value.as_ref().map_or(0, |value| value.len()));
-        let size: usize = size.sum();
+        let size = entry.size();
         recent.bytes += size;
         recent.entries.push_back((size, entry));
         while recent.entries.len() > 1

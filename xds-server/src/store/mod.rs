@@ -141,6 +141,16 @@ pub struct Entry {
     pub changes: Vec<Change>,
 }
 
+impl Entry {
+    /// About how many bytes it holds.
+    fn size(&self) -> usize {
+        let change = |Change { key, value }: &Change| {
+            key.len() + value.as_ref().map_or(0, |value| value.len())
+        };
+        self.changes.iter().map(change).sum()
+    }
+}
+
 /// Everything that holds at a revision.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct State {

@@ -2,22 +2,18 @@
 //! large for one is written before, in chunks under a lease that the transaction takes off them: a writer that
 //! ends in between leaves nothing behind.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     client::Client,
-    layout::{
-        CHUNK_BYTES, CHUNKS_MAX, INLINE_BYTES_MAX, KeptChange, KeptRevision, KeptSnapshot, Keys,
-    },
+    layout::{CHUNK_BYTES, CHUNKS_MAX, INLINE_BYTES_MAX, KeptChange, KeptRevision, Keys},
     messages::{
         Compare, CompareTarget, DeleteRangeRequest, PutRequest, PutResponse, RangeRequest, Request,
         RequestOp, Response, SortOrder, TxnRequest, TxnResponse, Wanted,
     },
+    snapshot::Snapshots,
 };
 use crate::store::{About, Change, Draft, Entry, Feed, KEPT, Log, State, StoreError};
 
@@ -25,25 +21,18 @@ use crate::store::{About, Change, Draft, Entry, Feed, KEPT, Log, State, StoreErr
 const LEASE_SECONDS: i64 = 600;
 /// Revisions that are read one by one, to catch up; who is further behind reads everything anew.
 const CATCH_UP_MAX: u64 = 64;
-/// After so much that came since, all is written down anew, so that nobody has to read more than about twice
-/// what there is.
-const SNAPSHOT_BYTES_MIN: usize = 8 * 1024 * 1024;
-const SNAPSHOT_REVISIONS: u64 = 256;
 /// Revisions of which one page of a range is asked.
 const PAGE: i64 = 16;
 
 /// One log.
 pub struct EtcdLog {
-    log: Log,
-    keys: Keys,
-    client: Arc<Client>,
+    pub(super) log: Log,
+    pub(super) keys: Keys,
+    pub(super) client: Arc<Client>,
     pub feed: Feed,
     /// One looks at a time.
     looking: tokio::sync::Mutex<()>,
-    /// Bytes that came after the newest snapshot, as far as they were seen here, and its own.
-    since_snapshot: AtomicUsize,
-    snapshot_bytes: AtomicUsize,
-    is_snapshotting: AtomicBool,
+    pub(super) snapshots: Snapshots,
 }
 
 /// As the pointer holds it.
@@ -51,7 +40,7 @@ fn number(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {
+pub(super) fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {
     let put = PutRequest {
         key,
         value,
@@ -70,7 +59,7 @@ fn unlease(key: Vec<u8>) -> RequestOp {
     Request::Put(put).into()
 }
 
-fn delete(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
+pub(super) fn delete(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
     Request::DeleteRange(DeleteRangeRequest { key, range_end }).into()
 }
 
@@ -97,14 +86,19 @@ impl EtcdLog {
             client,
             feed: Feed::at(0),
             looking: tokio::sync::Mutex::default(),
-            since_snapshot: AtomicUsize::new(0),
-            snapshot_bytes: AtomicUsize::new(0),
-            is_snapshotting: AtomicBool::new(false),
+            snapshots: Snapshots::default(),
         }
     }
 
     pub fn pointer(&self) -> Vec<u8> {
         self.keys.newest()
+    }
+
+    /// From now on what comes is followed; what is there already is read by who wants it.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        let (newest, _) = self.newest(0).await?;
+        self.feed.jump(newest);
+        Ok(())
     }
 
     /// Takes up what came, by whomever: a trigger carries no data.
@@ -133,13 +127,12 @@ impl EtcdLog {
     }
 
     fn push(&self, entry: Entry) {
-        let size: usize = entry.changes.iter().map(size).sum();
-        self.since_snapshot.fetch_add(size, Ordering::Relaxed);
+        self.snapshots.saw(&entry);
         self.feed.push(Arc::new(entry));
     }
 
     /// The pointer, and the etcd's own revision that was read.
-    async fn newest(&self, at: i64) -> Result<(u64, i64), StoreError> {
+    pub(super) async fn newest(&self, at: i64) -> Result<(u64, i64), StoreError> {
         let (found, revision) = self.client.get(self.keys.newest(), at).await?;
         let Some(found) = found else {
             return Ok((0, revision));
@@ -149,7 +142,7 @@ impl EtcdLog {
         Ok((newest, revision))
     }
 
-    fn foreign(&self, key: &[u8]) -> StoreError {
+    pub(super) fn foreign(&self, key: &[u8]) -> StoreError {
         let key = String::from_utf8_lossy(key);
         self.client
             .broken(format!("{key} holds what this version does not know"))
@@ -244,7 +237,7 @@ impl EtcdLog {
 
     /// Gets what is long to the etcd: within the transaction where it is one chunk, else before it. How many
     /// chunks it is.
-    async fn write_chunks(
+    pub(super) async fn write_chunks(
         &self,
         content: Vec<u8>,
         key: impl Fn(usize) -> Vec<u8>,
@@ -282,7 +275,7 @@ impl EtcdLog {
         Ok(count)
     }
 
-    async fn read_chunks(
+    pub(super) async fn read_chunks(
         &self,
         count: usize,
         key: impl Fn(usize) -> Vec<u8>,
@@ -341,7 +334,7 @@ impl EtcdLog {
             },
             false => self.snapshot(at).await?,
         };
-        let mut bytes = 0;
+        self.snapshots.began();
         while state.revision < newest {
             let request = RangeRequest {
                 key: self.keys.revision(state.revision + 1),
@@ -359,128 +352,15 @@ impl EtcdLog {
                     false => None,
                 };
                 let entry = entry.ok_or_else(|| self.foreign(&self.keys.revision(revision)))?;
-                bytes += entry.changes.iter().map(size).sum::<usize>();
+                self.snapshots.saw(&entry);
                 state.apply(self.log, &entry);
             }
             if page.kvs.is_empty() {
                 return Err(self.foreign(&self.keys.revision(state.revision + 1)));
             }
         }
-        self.since_snapshot.store(bytes, Ordering::Relaxed);
         self.feed.is_at_least(newest);
         Ok(state)
-    }
-
-    /// What held at the newest snapshot; nothing before the first.
-    async fn snapshot(&self, at: i64) -> Result<State, StoreError> {
-        let (found, _) = self.client.get(self.keys.snapshot(), at).await?;
-        let Some(found) = found else {
-            return Ok(State::default());
-        };
-        let foreign = || self.foreign(&self.keys.snapshot());
-        let kept: KeptSnapshot = serde_json::from_slice(&found.value).map_err(|_| foreign())?;
-        let key = |chunk| self.keys.snapshot_part(kept.revision, &kept.id, chunk);
-        let content = self
-            .read_chunks(kept.chunks, key, at)
-            .await?
-            .ok_or_else(foreign)?;
-        let values: Vec<(String, String)> =
-            serde_json::from_slice(&content).map_err(|_| foreign())?;
-        self.snapshot_bytes.store(kept.bytes, Ordering::Relaxed);
-        let values = values
-            .into_iter()
-            .map(|(key, value)| (key.into(), value.into()));
-        Ok(State {
-            revision: kept.revision,
-            about: Some(kept.about),
-            values: values.collect(),
-        })
-    }
-
-    /// Writes down all that holds, when enough came since the last time. One at a time; of several servers,
-    /// the first one's counts.
-    pub async fn snapshot_if_due(&self) {
-        let since = self.since_snapshot.load(Ordering::Relaxed);
-        let enough = self
-            .snapshot_bytes
-            .load(Ordering::Relaxed)
-            .max(SNAPSHOT_BYTES_MIN);
-        let is_due = since > enough || self.feed.revision().is_multiple_of(SNAPSHOT_REVISIONS);
-        if self.log.is_of_wholes() || !is_due || self.is_snapshotting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Err(error) = self.write_snapshot().await {
-            warn!(%error, "no snapshot; the next change tries again");
-        }
-        self.is_snapshotting.store(false, Ordering::Release);
-    }
-
-    async fn write_snapshot(&self) -> Result<(), StoreError> {
-        let (before, _) = self.client.get(self.keys.snapshot(), 0).await?;
-        let state = self.load().await?;
-        let Some(about) = state.about else {
-            return Ok(());
-        };
-        let values: Vec<(&str, &str)> = state
-            .values
-            .iter()
-            .map(|(key, value)| (&**key, &**value))
-            .collect();
-        let failed = |error: serde_json::Error| self.client.broken(error.to_string());
-        let content = serde_json::to_vec(&values).map_err(failed)?;
-        let (id, revision, bytes) = (
-            format!("{:016x}", fastrand::u64(..)),
-            state.revision,
-            content.len(),
-        );
-        let mut success = Vec::new();
-        let key = |chunk| self.keys.snapshot_part(revision, &id, chunk);
-        let chunks = self.write_chunks(content, key, &mut success).await?;
-        let kept = KeptSnapshot {
-            id: id.clone(),
-            revision,
-            about,
-            chunks,
-            bytes,
-        };
-        success.push(put(
-            self.keys.snapshot(),
-            serde_json::to_vec(&kept).map_err(failed)?,
-        ));
-        success.push(delete(
-            self.keys.snapshots_from(0),
-            self.keys.snapshots_from(revision),
-        ));
-        // Who follows may still be reading the newest of those that are in the snapshot now.
-        let first_kept = revision.saturating_sub(KEPT - 1);
-        success.push(delete(
-            self.keys.revision(0),
-            self.keys.revision(first_kept),
-        ));
-        let contents = (
-            self.keys.contents_from(0),
-            self.keys.contents_from(first_kept),
-        );
-        success.push(delete(contents.0, contents.1));
-        let compare = Compare {
-            target: CompareTarget::Mod.into(),
-            key: self.keys.snapshot(),
-            wanted: Some(Wanted::ModRevision(
-                before.map_or(0, |before| before.mod_revision),
-            )),
-        };
-        let request = TxnRequest {
-            compare: vec![compare],
-            success,
-            failure: Vec::new(),
-        };
-        let answer: TxnResponse = self.client.call("/etcdserverpb.KV/Txn", &request).await?;
-        debug!(revision, bytes, written = answer.succeeded, "snapshot");
-        if answer.succeeded {
-            self.since_snapshot.store(0, Ordering::Relaxed);
-            self.snapshot_bytes.store(bytes, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     /// A kept revision of a log of wholes.
@@ -526,8 +406,4 @@ impl EtcdLog {
         }
         Ok(history)
     }
-}
-
-fn size(change: &Change) -> usize {
-    change.key.len() + change.value.as_ref().map_or(0, |value| value.len())
 }

@@ -8,6 +8,7 @@ mod layout;
 mod log;
 mod messages;
 mod secrets;
+mod snapshot;
 
 use std::{
     sync::{Arc, mpsc},
@@ -57,8 +58,29 @@ struct Shared {
 /// An etcd.
 pub struct Etcd {
     shared: Arc<Shared>,
-    /// Taken when it ends.
-    runtime: Option<Runtime>,
+    thread: OwnThread,
+}
+
+/// A runtime that may end anywhere, within another one too. Empty once it ends.
+struct OwnThread(Option<Runtime>);
+
+impl OwnThread {
+    fn start() -> std::io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("etcd")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Etcd {
@@ -72,19 +94,14 @@ impl Etcd {
             place: place.clone(),
             why,
         };
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("etcd")
-            .enable_all()
-            .build()
-            .map_err(|error| broken(error.to_string()))?;
+        let thread = OwnThread::start().map_err(|error| broken(error.to_string()))?;
         let tls = access.tls.connector().map_err(broken)?;
         let user = access.address.user.clone().map(|name| User {
             name,
             password: access.password.clone(),
         });
         let client = {
-            let _within = runtime.enter();
+            let _within = thread.0.as_ref().map(Runtime::enter);
             Arc::new(Client::new(&access.address, tls.as_ref(), user)?)
         };
         let prefix = &access.address.prefix;
@@ -95,10 +112,10 @@ impl Etcd {
                 client,
                 logs,
             }),
-            runtime: Some(runtime),
+            thread,
         };
         let shared = Arc::clone(&etcd.shared);
-        etcd.wait(async move { shared.look().await })?;
+        etcd.wait(async move { shared.begin().await })?;
         let shared = Arc::clone(&etcd.shared);
         etcd.spawn(async move { shared.follow().await });
         info!(store = place, "several servers may share this store");
@@ -106,7 +123,7 @@ impl Etcd {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
+        if let Some(runtime) = &self.thread.0 {
             runtime.spawn(task);
         }
     }
@@ -126,20 +143,19 @@ impl Etcd {
     }
 }
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl Shared {
     fn log(&self, log: Log) -> &EtcdLog {
         match log {
             Log::Mesh => &self.logs[0],
             Log::Resources => &self.logs[1],
         }
+    }
+
+    async fn begin(&self) -> Result<(), StoreError> {
+        for log in &self.logs {
+            log.begin().await?;
+        }
+        Ok(())
     }
 
     async fn look(&self) -> Result<(), StoreError> {
