@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     api,
-    catalog::Catalog,
+    catalog::{Catalog, Revision},
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
@@ -106,13 +106,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
     let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;
-    let tls = match with_tls {
-        true => Some(Arc::new(grpc::Tls::new(
-            Arc::clone(&authority),
-            revisions.clone(),
-        )?)),
-        false => None,
-    };
+    let tls = tls(with_tls, &authority, &revisions)?;
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
@@ -182,6 +176,15 @@ fn is_with_tls(xds: SocketAddr, api: SocketAddr, xds_tls: XdsTls) -> Result<bool
         );
     }
     Ok(with_tls)
+}
+
+fn tls(
+    is_on: bool,
+    authority: &Arc<Authority>,
+    revisions: &watch::Receiver<Arc<Revision>>,
+) -> anyhow::Result<Option<Arc<grpc::Tls>>> {
+    let made = is_on.then(|| grpc::Tls::new(Arc::clone(authority), revisions.clone()));
+    Ok(made.transpose()?.map(Arc::new))
 }
 
 fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {

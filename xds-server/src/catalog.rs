@@ -164,6 +164,18 @@ impl Catalog {
         self.store.history(Log::Mesh, before, limit)
     }
 
+    /// A kept revision: who, when and why, and the document. None when it is not kept. Waits for the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn kept(&self, revision: u64) -> Result<Option<(About, Arc<str>)>, StoreError> {
+        let kept = self.store.kept(Log::Mesh, revision)?;
+        Ok(kept.and_then(|mut state| {
+            let document = state.values.remove(MESH_KEY)?;
+            Some((state.about?, document))
+        }))
+    }
+
     /// What was read is wrong: that is told until something good is read.
     pub fn refuse(&self, problems: Vec<MeshProblem>, at: WallTime) {
         let of = Refused::Offer;

@@ -90,6 +90,23 @@ fn revisions_count_on_over_kill_9_and_their_history_is_shown_by_pages() -> Resul
     ensure!(numbers(&serde_json::from_str(&json)?) == [2, 1], "{json}");
     let yaml = server.command(&["history", "--server", &url, "-o", "yaml"])?;
     ensure!(yaml.contains("revisions:"), "{yaml}");
+
+    // What a revision said can be served again.
+    let old = server.command(&["history", "3", "--server", &url])?;
+    ensure!(
+        old.starts_with("# revision 3: ") && old.contains("m3"),
+        "{old}"
+    );
+    server.write_mesh(&old)?;
+    wait_for("the old mesh to be in force", BOUND, || {
+        let answer = revisions(&server, "").map_err(|error| error.to_string())?;
+        match answer["current"]["mesh"] == "m3" && answer["current"]["revision"] == 6 {
+            true => Ok(()),
+            false => Err(answer.to_string()),
+        }
+    })?;
+    let unknown = server.api_get("/api/v1/revisions/7")?;
+    ensure!(unknown["status"] == 404 && unknown["detail"].to_string().contains("not kept"));
     Ok(())
 }
 

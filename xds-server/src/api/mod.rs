@@ -90,6 +90,7 @@ pub async fn serve(
         .route("/services", get(services::services))
         .route("/api/v1/services", get(services::services))
         .route("/api/v1/revisions", get(revisions::revisions))
+        .route("/api/v1/revisions/{revision}", get(revisions::one))
         .route("/api/v1/proxies", get(proxies::proxies))
         .route("/api/v1/proxies/{node}/config", get(proxies::config))
         .route("/api/v1/loads", get(loads::loads))

@@ -1,21 +1,24 @@
-//! `GET /api/v1/revisions`: the mesh in force, what was refused since, and those that came before.
+//! `GET /api/v1/revisions`: the mesh in force, what was refused since, and those that came before;
+//! `GET /api/v1/revisions/REVISION`: one of them.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, State as Extract, rejection::QueryRejection},
-    response::Response,
+    Json,
+    extract::{Path, Query, State as Extract, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use policy::time::CivilZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{State, made_apart, page};
+use super::{State, made_apart, page, problem};
 use crate::{
     catalog::Refusal,
     explain,
     mesh::MeshProblem,
-    store::{About, KEPT},
+    store::{About, KEPT, StoreError},
 };
 
 /// Which revisions are shown.
@@ -44,6 +47,30 @@ pub(super) async fn revisions(
         Err(refusal) => return *refusal,
     };
     made_apart(move || shown(&state, &wanted)).await
+}
+
+/// One kept revision, with all that it said.
+pub(super) async fn one(Extract(state): Extract<State>, Path(number): Path<u64>) -> Response {
+    let kept = tokio::task::spawn_blocking(move || {
+        let zone = state.revisions.borrow().mesh.timetable.zone().clone();
+        let kept = state.catalog.kept(number)?;
+        Ok::<_, StoreError>(kept.map(|(about, document)| {
+            let mut shown = revision(&(number, about), &zone);
+            // The mesh in one file. It was read before it was kept.
+            shown["document"] = serde_json::from_str(&document).unwrap_or_default();
+            shown
+        }))
+    });
+    match kept.await {
+        Ok(Ok(Some(shown))) => Json(shown).into_response(),
+        Ok(Ok(None)) => {
+            let said =
+                format!("revision {number} is not kept; /api/v1/revisions lists those that are");
+            problem(StatusCode::NOT_FOUND, &said)
+        }
+        Ok(Err(error)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    }
 }
 
 fn shown(state: &State, wanted: &Wanted) -> Value {

@@ -13,8 +13,13 @@ use super::{
 ///
 /// The newest 100 are kept. What is in force is marked by *; what was refused since is told below.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mumbai-mesh history --limit 5 -o json | jq '.revisions[0]'")]
+#[command(
+    after_help = "Example:\n  mumbai-mesh history --limit 5\n  mumbai-mesh history 7 > mesh.yaml    # the mesh as it was then"
+)]
 pub(super) struct History {
+    /// Shows all that this revision said, as one mesh file.
+    #[arg(value_name = "REVISION", conflicts_with_all = ["after", "limit"])]
+    revision: Option<u64>,
     /// The server to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
@@ -31,6 +36,9 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        if let Some(revision) = self.revision {
+            return self.one(revision);
+        }
         let mut query = vec![("limit", self.limit.to_string())];
         query.extend(self.after.map(|after| ("after", after.to_string())));
         let answer = remote::get(&self.server, "/api/v1/revisions", &query)?;
@@ -42,6 +50,18 @@ impl History {
             bail!("the server's store: {problem}");
         }
         show(&answer, self.output, table)
+    }
+
+    fn one(&self, revision: u64) -> anyhow::Result<()> {
+        let answer = remote::get(&self.server, &format!("/api/v1/revisions/{revision}"), &[])?;
+        let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
+        // What is shown may be served again.
+        let file = serde_saphyr::to_string(&answer["document"])?;
+        show(&answer, self.output, |answer| {
+            let told =
+                ["accepted_at", "origin", "author", "message"].map(|field| cell(&answer[field]));
+            format!("# revision {revision}: {}\n{file}", told.join(", "))
+        })
     }
 }
 

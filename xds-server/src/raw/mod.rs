@@ -11,6 +11,7 @@ mod files;
 pub mod folder;
 mod key;
 mod merge;
+mod names;
 mod offer;
 mod owner;
 mod problem;

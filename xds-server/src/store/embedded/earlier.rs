@@ -1,7 +1,7 @@
 //! What earlier versions kept in a state dir is taken in, once: tables of raw resources in the same file, and
 //! the last good mesh beside it.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::UNIX_EPOCH};
 
 use policy::time::WallTime;
 use redb::{
@@ -96,7 +96,7 @@ fn take_in_resources(transaction: &WriteTransaction) -> Result<(), redb::Error> 
     );
     let entry = Entry {
         revision,
-        about: earlier(),
+        about: earlier(WallTime::from_unix_millis(0)),
         changes,
     };
     add(transaction, Log::Resources, &entry)
@@ -113,7 +113,7 @@ fn take_in_mesh(transaction: &WriteTransaction, file: &Path) -> Result<(), redb:
     info!(file = %file.display(), "the last good mesh is taken in");
     let entry = Entry {
         revision: 1,
-        about: earlier(),
+        about: earlier(written_at(file)),
         changes: vec![Change {
             key: MESH_KEY.into(),
             value: Some(Arc::from(text)),
@@ -122,10 +122,17 @@ fn take_in_mesh(transaction: &WriteTransaction, file: &Path) -> Result<(), redb:
     add(transaction, Log::Mesh, &entry)
 }
 
-/// When is not known.
-fn earlier() -> About {
-    let message = "kept by an earlier version of mumbai-mesh";
-    About::of_files(WallTime::from_unix_millis(0), message)
+fn written_at(file: &Path) -> WallTime {
+    let written = fs::metadata(file).and_then(|metadata| metadata.modified());
+    let since = written
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let millis = since.map_or(0, |since| since.as_millis());
+    WallTime::from_unix_millis(i64::try_from(millis).unwrap_or_default())
+}
+
+fn earlier(at: WallTime) -> About {
+    About::of_files(at, "kept by an earlier version of mumbai-mesh")
 }
 
 #[cfg(test)]

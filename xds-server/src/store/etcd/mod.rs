@@ -2,6 +2,7 @@
 //! waited for anywhere.
 
 mod address;
+mod chunks;
 mod client;
 mod dial;
 mod layout;
