@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use policy::units::{ServiceName, VersionLabel};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Asked, Draft, ads, cluster_names, duration, endpoint::assignment, protocol_options, tls,
@@ -40,7 +40,7 @@ fn cluster(
     version: Option<&VersionLabel>,
     zone: &str,
 ) -> Value {
-    let mut body = json!({
+    let mut body = tree!({
         "name": cluster,
         "connect_timeout": "1s",
         "common_lb_config": load_balancing(&service.placement),
@@ -49,19 +49,19 @@ fn cluster(
         "ignore_health_on_host_removal": true,
     });
     if service.found_by_name() {
-        body["type"] = json!("STRICT_DNS");
-        body["dns_lookup_family"] = json!("V4_PREFERRED");
+        body["type"] = tree!("STRICT_DNS");
+        body["dns_lookup_family"] = tree!("V4_PREFERRED");
         // What the server knows of health would change the cluster, and Envoy warm it anew.
         body["load_assignment"] = assignment(cluster, service, version, zone, &BTreeSet::new());
     } else {
-        body["type"] = json!("EDS");
-        body["eds_cluster_config"] = json!({"eds_config": ads()});
+        body["type"] = tree!("EDS");
+        body["eds_cluster_config"] = tree!({"eds_config": ads()});
     }
     if let Some(socket) = tls::upstream(&mesh.trust_domain, name, service) {
         body["transport_socket"] = socket;
     }
     if let Some(check) = &service.health_check {
-        body["health_checks"] = json!([health_check(name, service.protocol, check)]);
+        body["health_checks"] = tree!([health_check(name, service.protocol, check)]);
     }
     if let Some(outlier) = &service.outlier_detection {
         body["outlier_detection"] = outlier_detection(outlier);
@@ -73,15 +73,15 @@ fn cluster(
 }
 
 fn load_balancing(placement: &Placement) -> Value {
-    let mut common = json!({"locality_weighted_lb_config": {}});
+    let mut common = tree!({"locality_weighted_lb_config": {}});
     if let Some(percent) = placement.panic_threshold {
-        common["healthy_panic_threshold"] = json!({"value": percent});
+        common["healthy_panic_threshold"] = tree!({"value": percent});
     }
     common
 }
 
 pub(super) fn health_check(name: &ServiceName, protocol: Protocol, check: &HealthCheck) -> Value {
-    let mut body = json!({
+    let mut body = tree!({
         "interval": duration(check.interval),
         // Envoy's own is a minute: an endpoint would be found dead by its first requests.
         "no_traffic_interval": duration(check.interval),
@@ -94,22 +94,22 @@ pub(super) fn health_check(name: &ServiceName, protocol: Protocol, check: &Healt
     });
     match &check.kind {
         HealthCheckKind::Http { path } => {
-            body["http_health_check"] = json!({"host": name.as_str(), "path": path});
+            body["http_health_check"] = tree!({"host": name.as_str(), "path": path.as_str()});
             if protocol == Protocol::Http2 {
-                body["http_health_check"]["codec_client_type"] = json!("HTTP2");
+                body["http_health_check"]["codec_client_type"] = tree!("HTTP2");
             }
         }
         HealthCheckKind::Grpc { service } => {
             body["grpc_health_check"] =
-                json!({"service_name": service, "authority": name.as_str()});
+                tree!({"service_name": service.as_str(), "authority": name.as_str()});
         }
-        HealthCheckKind::Tcp => body["tcp_health_check"] = json!({}),
+        HealthCheckKind::Tcp => body["tcp_health_check"] = tree!({}),
     }
     body
 }
 
 fn outlier_detection(outlier: &OutlierDetection) -> Value {
-    let mut body = json!({
+    let mut body = tree!({
         "consecutive_5xx": outlier.consecutive_5xx,
         "interval": duration(outlier.interval),
         "base_ejection_time": duration(outlier.base_ejection_time),
@@ -120,8 +120,8 @@ fn outlier_detection(outlier: &OutlierDetection) -> Value {
         "enforcing_success_rate": 0,
     });
     if let Some(failures) = outlier.consecutive_gateway_failures {
-        body["consecutive_gateway_failure"] = json!(failures);
-        body["enforcing_consecutive_gateway_failure"] = json!(100);
+        body["consecutive_gateway_failure"] = tree!(failures);
+        body["enforcing_consecutive_gateway_failure"] = tree!(100);
     }
     body
 }
@@ -139,19 +139,19 @@ fn circuit_breakers(thresholds: &Thresholds, budget: Option<RetryBudget>) -> Opt
         ("max_retries", thresholds.max_retries),
     ];
     let of = |priority: &str| {
-        let mut body = json!({"priority": priority});
+        let mut body = tree!({"priority": priority});
         for (field, limit) in limits {
             if let Some(limit) = limit {
-                body[field] = json!(limit);
+                body[field] = tree!(limit);
             }
         }
         if let Some(RetryBudget(share)) = budget {
-            body["retry_budget"] = json!({
+            body["retry_budget"] = tree!({
                 "budget_percent": {"value": share.percent()},
                 "min_retry_concurrency": RetryBudget::ALWAYS_ALLOWED,
             });
         }
         body
     };
-    Some(json!({"thresholds": [of("DEFAULT"), of("HIGH")]}))
+    Some(tree!({"thresholds": [of("DEFAULT"), of("HIGH")]}))
 }

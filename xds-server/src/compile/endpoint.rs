@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::units::{ServiceName, VersionLabel};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Draft, cluster_names, host_address};
 use crate::{
@@ -59,7 +59,7 @@ pub(crate) fn assignment(
             })
         })
         .collect();
-    json!({"cluster_name": cluster, "endpoints": endpoints})
+    tree!({"cluster_name": cluster, "endpoints": endpoints})
 }
 
 /// Region and zone.
@@ -154,23 +154,23 @@ fn lb_endpoints(
     let endpoints: Vec<Value> = endpoints
         .iter()
         .map(|endpoint| {
-            let mut body = json!({
+            let mut body = tree!({
                 "endpoint": {"address": host_address(&endpoint.host, endpoint.port)},
                 "load_balancing_weight": endpoint.weight,
             });
             if unhealthy.contains(&endpoint.id) {
-                body["health_status"] = json!("UNHEALTHY");
+                body["health_status"] = tree!("UNHEALTHY");
             }
             body
         })
         .collect();
-    let mut body = json!({
+    let mut body = tree!({
         "locality": {"region": locality.region, "zone": locality.zone},
         "lb_endpoints": endpoints,
         "load_balancing_weight": weight,
     });
     if priority > 0 {
-        body["priority"] = json!(priority);
+        body["priority"] = tree!(priority);
     }
     body
 }

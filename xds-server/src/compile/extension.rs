@@ -6,7 +6,7 @@ use policy::{
     units::ServiceName,
     wire::{FilterConfig, ServiceSource},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Draft, node::FilterFile};
@@ -52,8 +52,8 @@ impl FilterCode {
 
     fn source(&self, file: Option<&FilterFile>) -> Value {
         match file {
-            Some(file) if file.sha256 == self.sha256 => json!({"filename": &file.path}),
-            _ => json!({"inline_bytes": self.base64.as_ref()}),
+            Some(file) if file.sha256 == self.sha256 => tree!({"filename": file.path.as_str()}),
+            _ => tree!({"inline_bytes": self.base64.as_ref()}),
         }
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn configuration(mesh: &Mesh, gateway: Option<&ServiceName>) -> Filte
 
 /// The filter with this configuration.
 pub(super) fn filter(configuration: &str, file: Option<&FilterFile>, code: &FilterCode) -> Draft {
-    let body = json!({
+    let body = tree!({
         "name": FILTER_NAME,
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use policy::units::ServiceName;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{NodeSpec, Role, cluster::health_check, duration, socket_address};
 use crate::mesh::{HealthCheck, Mesh, Protocol, Service};
@@ -100,17 +100,17 @@ pub fn specifier<'m>(
         let mut question = health_check(name, protocol, check);
         question["interval"] = duration(asked.every);
         question["no_traffic_interval"] = duration(asked.every);
-        question["unhealthy_threshold"] = json!(asked.times);
+        question["unhealthy_threshold"] = tree!(asked.times);
         let endpoint =
-            |address: SocketAddr| json!({"address": socket_address(address.ip(), address.port())});
+            |address: SocketAddr| tree!({"address": socket_address(address.ip(), address.port())});
         let endpoints: Vec<Value> = addresses.into_iter().map(endpoint).collect();
-        clusters.push(json!({
+        clusters.push(tree!({
             "cluster_name": checked_as(name),
             "health_checks": [question],
             "locality_endpoints": [{"endpoints": endpoints}],
         }));
     }
-    json!({"cluster_health_checks": clusters, "interval": duration(report)})
+    tree!({"cluster_health_checks": clusters, "interval": duration(report)})
 }
 
 #[cfg(test)]
@@ -171,11 +171,11 @@ mod tests {
             );
             assert_eq!(
                 (&asked["interval"], &asked["no_traffic_interval"]),
-                (&json!("0.250000000s"), &json!("0.250000000s"))
+                (&tree!("0.250000000s"), &tree!("0.250000000s"))
             );
             assert_eq!(
                 (&asked["unhealthy_threshold"], &asked["healthy_threshold"]),
-                (&json!(4), &json!(3))
+                (&tree!(4), &tree!(3))
             );
             let endpoints = cluster["locality_endpoints"][0]["endpoints"]
                 .as_array()

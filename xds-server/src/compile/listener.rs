@@ -1,7 +1,7 @@
 //! Listeners: a gateway's public one, a sidecar's inbound and outbound ones.
 
 use policy::{names, units::ServiceName};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Draft, FILTER_NAME, NodeSpec, ads, connection_life, observe, protocol_options, socket_address,
@@ -19,19 +19,19 @@ const INBOUND: &str = "inbound";
 pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
     let mut manager = connection_manager(mesh, name, name, routes_by_ads(name), true);
     // The edge: the peer's own address counts, and paths have one spelling before they are matched.
-    manager["use_remote_address"] = json!(true);
-    manager["normalize_path"] = json!(true);
-    manager["merge_slashes"] = json!(true);
-    manager["early_header_mutation_extensions"] = json!([forget_our_headers(gateway)]);
+    manager["use_remote_address"] = tree!(true);
+    manager["normalize_path"] = tree!(true);
+    manager["merge_slashes"] = tree!(true);
+    manager["early_header_mutation_extensions"] = tree!([forget_our_headers(gateway)]);
     let address = socket_address(gateway.listen.ip(), gateway.listen.port());
-    listener(name, &address, "OUTBOUND", &manager, Inbound::Plain)
+    listener(name, address, "OUTBOUND", manager, Inbound::Plain)
 }
 
 /// Where a sidecar's application finds the mesh: plaintext on loopback.
 pub(super) fn outbound(mesh: &Mesh, service: &str, node: &NodeSpec) -> Draft {
     let manager = connection_manager(mesh, service, OUTBOUND, routes_by_ads(OUTBOUND), true);
     let address = socket_address(node.outbound.ip(), node.outbound.port());
-    listener(OUTBOUND, &address, "OUTBOUND", &manager, Inbound::Plain)
+    listener(OUTBOUND, address, "OUTBOUND", manager, Inbound::Plain)
 }
 
 /// Where a sidecar receives for its application: listener and cluster, when the node's port is
@@ -46,7 +46,7 @@ pub(super) fn inbound(
         return Vec::new();
     };
     let cluster = format!("inbound|{}", ports.application);
-    let routes = json!({"route_config": {
+    let routes = tree!({"route_config": {
         "name": INBOUND,
         "virtual_hosts": [{
             "name": name.as_str(),
@@ -55,19 +55,19 @@ pub(super) fn inbound(
             "routes": [{
                 "name": "/*",
                 "match": {"prefix": "/"},
-                "route": {"cluster": &cluster, "timeout": "0s"},
+                "route": {"cluster": cluster.as_str(), "timeout": "0s"},
                 "metadata": {"filter_metadata": {FILTER_NAME: {"service": name.as_str()}}},
             }],
         }],
     }});
     let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-    let application = json!({
-        "name": &cluster,
+    let application = tree!({
+        "name": cluster.as_str(),
         "type": "STATIC",
         "connect_timeout": "1s",
         "typed_extension_protocol_options": protocol_options(&mesh.proxies, service.protocol),
         "load_assignment": {
-            "cluster_name": &cluster,
+            "cluster_name": cluster.as_str(),
             "endpoints": [{"lb_endpoints": [
                 {"endpoint": {"address": socket_address(loopback, ports.application)}},
             ]}],
@@ -79,23 +79,23 @@ pub(super) fn inbound(
     let demanded = Inbound::of(&mesh.trust_domain, service.mtls);
     vec![
         Draft::new(ResourceType::Cluster, cluster, application),
-        listener(INBOUND, &address, "INBOUND", &manager, demanded),
+        listener(INBOUND, address, "INBOUND", manager, demanded),
     ]
 }
 
 fn listener(
     name: &str,
-    address: &Value,
+    address: Value,
     direction: &str,
-    manager: &Value,
+    manager: Value,
     demanded: Inbound,
 ) -> Draft {
-    let filters = json!([{
+    let filters = tree!([{
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": manager,
     }]);
-    let (chains, inspectors) = demanded.chains(&filters);
-    let mut body = json!({
+    let (chains, inspectors) = demanded.chains(filters);
+    let mut body = tree!({
         "name": name,
         "address": address,
         "traffic_direction": direction,
@@ -108,7 +108,7 @@ fn listener(
 }
 
 fn routes_by_ads(name: &str) -> Value {
-    json!({"rds": {"route_config_name": name, "config_source": ads()}})
+    tree!({"rds": {"route_config_name": name, "config_source": ads()}})
 }
 
 /// An HTTP connection manager with `routes` (its route specifier), with or without our filter. `node` is
@@ -122,7 +122,7 @@ fn connection_manager(
 ) -> Value {
     let mut filters = Vec::new();
     if with_policy {
-        filters.push(json!({
+        filters.push(tree!({
             "name": FILTER_NAME,
             "config_discovery": {
                 "config_source": ads(),
@@ -130,13 +130,13 @@ fn connection_manager(
             },
         }));
     }
-    filters.push(json!({
+    filters.push(tree!({
         "name": "envoy.filters.http.router",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         },
     }));
-    let mut manager = json!({
+    let mut manager = tree!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": stat_prefix,
         "common_http_protocol_options": connection_life(&mesh.proxies),
@@ -164,9 +164,9 @@ fn forget_our_headers(gateway: &Gateway) -> Value {
         .iter()
         .copied()
         .chain(canary)
-        .map(|header| json!({"remove": header}))
+        .map(|header| tree!({"remove": header}))
         .collect();
-    json!({
+    tree!({
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",

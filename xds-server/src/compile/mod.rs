@@ -2,6 +2,9 @@
 //! JSON, and a resource's version is the hash of that JSON, never of protobuf bytes (whose map
 //! fields have no order). What a reader sees in the golden tests is what Envoy is sent.
 
+#[macro_use]
+mod tree;
+
 mod cluster;
 mod encode;
 mod endpoint;
@@ -27,7 +30,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use policy::units::{ServiceName, VersionLabel};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub(crate) use endpoint::assignment;
@@ -211,27 +214,27 @@ fn duration(duration: std::time::Duration) -> Value {
 }
 
 fn ads() -> Value {
-    json!({"ads": {}, "resource_api_version": "V3"})
+    tree!({"ads": {}, "resource_api_version": "V3"})
 }
 
 fn socket_address(ip: std::net::IpAddr, port: u16) -> Value {
-    json!({"socket_address": {"address": ip.to_string(), "port_value": port}})
+    tree!({"socket_address": {"address": ip.to_string(), "port_value": port}})
 }
 
 fn host_address(host: &Host, port: u16) -> Value {
-    json!({"socket_address": {"address": host.to_string(), "port_value": port}})
+    tree!({"socket_address": {"address": host.to_string(), "port_value": port}})
 }
 
 /// How a cluster's connections are spoken on and how long they live.
 fn protocol_options(proxies: &Proxies, protocol: Protocol) -> Value {
     let explicit = match protocol {
-        Protocol::Http1 => json!({"http_protocol_options": {}}),
-        Protocol::Http2 => json!({"http2_protocol_options": {
+        Protocol::Http1 => tree!({"http_protocol_options": {}}),
+        Protocol::Http2 => tree!({"http2_protocol_options": {
             // Finds a peer that vanished without a word.
             "connection_keepalive": {"interval": "30s", "timeout": "5s"},
         }}),
     };
-    json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    tree!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": connection_life(proxies),
         "explicit_http_config": explicit,
@@ -240,7 +243,7 @@ fn protocol_options(proxies: &Proxies, protocol: Protocol) -> Value {
 
 /// Not all at once: connections that were opened together would be opened anew together.
 fn connection_life(proxies: &Proxies) -> Value {
-    json!({
+    tree!({
         "max_connection_duration": duration(proxies.max_connection_duration),
         "max_connection_duration_jitter": {"value": 10.0},
     })

@@ -2,7 +2,7 @@
 //! holds them: a route's template stands in their place.
 
 use policy::names;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Draft, host_address, protocol_options};
 use crate::{
@@ -16,7 +16,7 @@ pub(super) const COLLECTOR: &str = "mumbai_mesh_otlp";
 /// One line of JSON per request, on Envoy's standard output.
 pub(super) fn access_log(listener: &str) -> Value {
     let header = |name: &str| format!("%REQ({name})%");
-    json!([{
+    tree!([{
         "name": "envoy.access_loggers.stdout",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
@@ -56,8 +56,8 @@ pub(super) fn access_log(listener: &str) -> Value {
 
 /// Spans by OpenTelemetry, in the name of the node's service or gateway.
 pub(super) fn tracing(tracing: &Tracing, node: &str) -> Value {
-    let tag = |tag: &str, header: &str| json!({"tag": tag, "request_header": {"name": header}});
-    json!({
+    let tag = |tag: &str, header: &str| tree!({"tag": tag, "request_header": {"name": header}});
+    tree!({
         "random_sampling": {"value": tracing.sampling.percent()},
         "spawn_upstream_span": true,
         "operation": "%REQ(:METHOD)% %ROUTE_NAME%",
@@ -86,8 +86,8 @@ pub(super) fn tracing(tracing: &Tracing, node: &str) -> Value {
 /// The collector's cluster, where spans are sent at all.
 pub(super) fn collector(mesh: &Mesh) -> Option<Draft> {
     let tracing = mesh.proxies.tracing.as_ref()?;
-    let endpoint = json!({"address": host_address(&tracing.host, tracing.port)});
-    let body = json!({
+    let endpoint = tree!({"address": host_address(&tracing.host, tracing.port)});
+    let body = tree!({
         "name": COLLECTOR,
         "type": match tracing.host {
             Host::Address(_) => "STATIC",

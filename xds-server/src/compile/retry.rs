@@ -1,7 +1,7 @@
 //! Which failed requests Envoy tries again: one that may have done something is tried again only when it
 //! surely reached nobody.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::duration;
 use crate::mesh::Retries;
@@ -29,7 +29,7 @@ pub(super) fn kinds(retries: Option<&Retries>, method: Option<&str>) -> &'static
 
 /// The header match by which requests of idempotent methods are told apart.
 pub(super) fn idempotent() -> Value {
-    json!({
+    tree!({
         "name": ":method",
         "string_match": {"safe_regex": {"regex": IDEMPOTENT.join("|")}},
     })
@@ -38,7 +38,7 @@ pub(super) fn idempotent() -> Value {
 /// `leave_priority`: a further try may go to endpoints of another priority, however healthy those of the
 /// first one are thought to be.
 pub(super) fn policy(retries: &Retries, methods: Methods, leave_priority: bool) -> Value {
-    let mut body = json!({
+    let mut body = tree!({
         "num_retries": retries.attempts,
         "retry_host_predicate": [{
             "name": "envoy.retry_host_predicates.previous_hosts",
@@ -49,7 +49,7 @@ pub(super) fn policy(retries: &Retries, methods: Methods, leave_priority: bool) 
         "host_selection_retry_max_attempts": 3,
     });
     if leave_priority {
-        body["retry_priority"] = json!({
+        body["retry_priority"] = tree!({
             "name": "envoy.retry_priorities.previous_priorities",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
@@ -59,13 +59,13 @@ pub(super) fn policy(retries: &Retries, methods: Methods, leave_priority: bool) 
     }
     match methods {
         Methods::Idempotent => {
-            body["retry_on"] = json!("connect-failure,refused-stream,reset,gateway-error");
+            body["retry_on"] = tree!("connect-failure,refused-stream,reset,gateway-error");
             if let Some(timeout) = retries.per_try_timeout {
                 body["per_try_timeout"] = duration(timeout);
             }
         }
         // Without a timeout of one try: nothing may be tried again after it.
-        Methods::Any => body["retry_on"] = json!("connect-failure,refused-stream"),
+        Methods::Any => body["retry_on"] = tree!("connect-failure,refused-stream"),
     }
     body
 }

@@ -7,7 +7,7 @@ use policy::{
     traffic_class::{PathMatch, RequestMatch},
     units::{ServiceName, VersionLabel},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Draft, FILTER_NAME, duration, listener::OUTBOUND, retry};
 use crate::{
@@ -35,10 +35,10 @@ pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
                 0 => name.to_string(),
                 _ => format!("{name}|{number}"),
             };
-            json!({"name": name, "domains": domains, "routes": routes})
+            tree!({"name": name, "domains": domains, "routes": routes})
         })
         .collect();
-    configuration(name, &json!(hosts))
+    configuration(name, hosts)
 }
 
 /// Routes by the hosts for which they are. Envoy looks at the routes of the most specific host only, so
@@ -79,7 +79,7 @@ fn gateway_routes(mesh: &Mesh, route: &Route) -> Vec<Value> {
     let template = template(&route.request);
     match &route.action {
         RouteAction::Redirect(redirect) => {
-            vec![json!({
+            vec![tree!({
                 "name": template,
                 "match": matched,
                 "redirect": redirection(&route.request, redirect),
@@ -105,25 +105,25 @@ fn gateway_routes(mesh: &Mesh, route: &Route) -> Vec<Value> {
 
 /// A sidecar's routes, of the virtual hosts of the services that it may call.
 pub(super) fn outbound<'v>(hosts: impl Iterator<Item = &'v Value>) -> Draft {
-    configuration(OUTBOUND, &hosts.cloned().collect())
+    configuration(OUTBOUND, hosts.cloned().collect())
 }
 
 /// A service as sidecars call it: by its name, with any port.
 pub(super) fn virtual_host(mesh: &Mesh, name: &ServiceName, service: &Service) -> Value {
     let call = Call {
         template: "/*",
-        matched: json!({"prefix": "/"}),
+        matched: tree!({"prefix": "/"}),
         method: None,
-        action: with_timeout(json!({}), service.timeout),
+        action: with_timeout(tree!({}), service.timeout),
         retries: service.retries.as_ref(),
         zones_stand_in: zones_stand_in(service),
     };
     let routes = to_service(mesh, &call, name, service);
-    json!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
+    tree!({"name": name.as_str(), "domains": [name.as_str()], "routes": routes})
 }
 
-fn configuration(name: &str, hosts: &Value) -> Draft {
-    let body = json!({
+fn configuration(name: &str, hosts: Vec<Value>) -> Draft {
+    let body = tree!({
         "name": name,
         "virtual_hosts": hosts,
         "ignore_port_in_host_matching": true,
@@ -133,7 +133,7 @@ fn configuration(name: &str, hosts: &Value) -> Draft {
 
 /// Gateways answer health checks themselves, and no policy counts them.
 fn health() -> Value {
-    json!({
+    tree!({
         "name": "/health",
         "match": {"path": "/health"},
         "direct_response": {"status": 200, "body": {"inline_string": "ok\n"}},
@@ -142,7 +142,7 @@ fn health() -> Value {
 }
 
 fn without_policy() -> Value {
-    json!({FILTER_NAME: {
+    tree!({FILTER_NAME: {
         "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
         "disabled": true,
     }})
@@ -160,12 +160,12 @@ fn template(request: &RequestMatch) -> String {
 
 fn request_match(request: &RequestMatch) -> Value {
     let mut matched = match (&request.path, &request.grpc_service) {
-        (Some(PathMatch::Exact(path)), _) => json!({"path": path}),
+        (Some(PathMatch::Exact(path)), _) => tree!({"path": &**path}),
         (Some(PathMatch::Prefix(prefix)), _) if &**prefix != "/" => {
-            json!({"path_separated_prefix": prefix})
+            tree!({"path_separated_prefix": &**prefix})
         }
-        (_, Some(service)) => json!({"prefix": format!("/{service}/"), "grpc": {}}),
-        _ => json!({"prefix": "/"}),
+        (_, Some(service)) => tree!({"prefix": format!("/{service}/"), "grpc": {}}),
+        _ => tree!({"prefix": "/"}),
     };
     if let Some(method) = &request.method {
         add_header(&mut matched, exactly(":method", method));
@@ -177,13 +177,13 @@ fn request_match(request: &RequestMatch) -> Value {
 }
 
 fn exactly(name: &str, value: &str) -> Value {
-    json!({"name": name, "string_match": {"exact": value}})
+    tree!({"name": name, "string_match": {"exact": value}})
 }
 
 fn add_header(matched: &mut Value, header: Value) {
     match &mut matched["headers"] {
         Value::Array(headers) => headers.push(header),
-        absent => *absent = json!([header]),
+        absent => *absent = tree!([header]),
     }
 }
 
@@ -195,13 +195,13 @@ fn with_timeout(mut action: Value, timeout: Option<std::time::Duration>) -> Valu
 }
 
 fn forward_action(request: &RequestMatch, forward: &Forward, service: &Service) -> Value {
-    let mut action = with_timeout(json!({}), forward.timeout.or(service.timeout));
+    let mut action = with_timeout(tree!({}), forward.timeout.or(service.timeout));
     let Rewrite { path, host } = &forward.rewrite;
     if let Some(path) = path {
         put_new_path(&mut action, request, path);
     }
     if let Some(host) = host {
-        action["host_rewrite_literal"] = json!(host);
+        action["host_rewrite_literal"] = tree!(&**host);
     }
     action
 }
@@ -211,7 +211,7 @@ fn forward_action(request: &RequestMatch, forward: &Forward, service: &Service) 
 fn put_new_path(action: &mut Value, request: &RequestMatch, new: &str) {
     let prefix = match &request.path {
         Some(PathMatch::Exact(_)) => {
-            action["prefix_rewrite"] = json!(new);
+            action["prefix_rewrite"] = tree!(new);
             return;
         }
         Some(PathMatch::Prefix(prefix)) => prefix.trim_end_matches('/'),
@@ -219,14 +219,14 @@ fn put_new_path(action: &mut Value, request: &RequestMatch, new: &str) {
     };
     match (prefix, new) {
         ("", "/") => {}
-        ("", new) => action["prefix_rewrite"] = json!(format!("{new}/")),
+        ("", new) => action["prefix_rewrite"] = tree!(format!("{new}/")),
         (prefix, "/") => {
-            action["regex_rewrite"] = json!({
+            action["regex_rewrite"] = tree!({
                 "pattern": {"regex": format!("^{}/?", escaped(prefix))},
                 "substitution": "/",
             });
         }
-        (_, new) => action["prefix_rewrite"] = json!(new),
+        (_, new) => action["prefix_rewrite"] = tree!(new),
     }
 }
 
@@ -243,7 +243,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn redirection(request: &RequestMatch, redirect: &Redirect) -> Value {
-    let mut action = json!({"response_code": match redirect.status {
+    let mut action = tree!({"response_code": match redirect.status {
         302 => "FOUND",
         303 => "SEE_OTHER",
         307 => "TEMPORARY_REDIRECT",
@@ -251,16 +251,16 @@ fn redirection(request: &RequestMatch, redirect: &Redirect) -> Value {
         _ => "MOVED_PERMANENTLY",
     }});
     if redirect.https {
-        action["https_redirect"] = json!(true);
+        action["https_redirect"] = tree!(true);
     }
     if let Some(host) = &redirect.host {
-        action["host_redirect"] = json!(host);
+        action["host_redirect"] = tree!(&**host);
     }
     if let Some(port) = redirect.port {
-        action["port_redirect"] = json!(port);
+        action["port_redirect"] = tree!(port);
     }
     if let Some(path) = &redirect.path {
-        action["path_redirect"] = json!(path);
+        action["path_redirect"] = tree!(&**path);
     }
     if let Some(prefix) = &redirect.path_prefix {
         put_new_path(&mut action, request, prefix);
@@ -308,14 +308,14 @@ fn variant(
         add_header(&mut matched, exactly(names::HEADER_CLASS, GOLD));
     }
     if priority != Priority::Default {
-        action["priority"] = json!("HIGH");
+        action["priority"] = tree!("HIGH");
     }
     action["cluster"] = match version {
         Some(label) => {
             add_header(&mut matched, exactly(names::HEADER_VERSION, label.as_str()));
-            json!(format!("{name}|{label}"))
+            tree!(format!("{name}|{label}"))
         }
-        None => json!(name.as_str()),
+        None => tree!(name.as_str()),
     };
     if methods == retry::Methods::Idempotent && call.method.is_none() {
         add_header(&mut matched, retry::idempotent());
@@ -324,7 +324,7 @@ fn variant(
         let leave_priority = call.zones_stand_in;
         action["retry_policy"] = retry::policy(retries, methods, leave_priority);
     }
-    json!({
+    tree!({
         "name": call.template,
         "match": matched,
         "route": action,

@@ -2,7 +2,7 @@
 //! other by SPIFFE ID; keys and roots come by SDS.
 
 use policy::units::ServiceName;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{OWN, TRUSTED, ads};
 use crate::mesh::{MutualTls, Service, TrustDomain};
@@ -28,24 +28,24 @@ impl Inbound {
     }
 
     /// A listener's filter chains around these filters, and its listener filters.
-    pub(super) fn chains(self, filters: &Value) -> (Value, Option<Value>) {
+    pub(super) fn chains(self, filters: Value) -> (Value, Option<Value>) {
         match self {
-            Self::Plain => (json!([{"filters": filters}]), None),
+            Self::Plain => (tree!([{"filters": filters}]), None),
             Self::Strict(socket) => {
-                let chain = json!({"filters": filters, "transport_socket": socket});
-                (json!([chain]), None)
+                let chain = tree!({"filters": filters, "transport_socket": socket});
+                (tree!([chain]), None)
             }
             Self::Permissive(socket) => {
-                let tls = json!({
+                let tls = tree!({
                     "filter_chain_match": {"transport_protocol": "tls"},
-                    "filters": filters,
+                    "filters": filters.clone(),
                     "transport_socket": socket,
                 });
-                let plain = json!({
+                let plain = tree!({
                     "filter_chain_match": {"transport_protocol": "raw_buffer"},
                     "filters": filters,
                 });
-                (json!([tls, plain]), Some(json!([inspector()])))
+                (tree!([tls, plain]), Some(tree!([inspector()])))
             }
         }
     }
@@ -53,7 +53,7 @@ impl Inbound {
 
 /// Sees whether a connection begins as TLS does.
 fn inspector() -> Value {
-    json!({
+    tree!({
         "name": "envoy.filters.listener.tls_inspector",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
@@ -64,15 +64,15 @@ fn inspector() -> Value {
 /// A client certificate of any service or gateway of the mesh. Sessions are not resumed: every
 /// connection proves who it is.
 fn downstream(domain: &TrustDomain) -> Value {
-    let callers = json!({"prefix": domain.members()});
-    json!({
+    let callers = tree!({"prefix": domain.members()});
+    tree!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "require_client_certificate": true,
             "disable_stateless_session_resumption": true,
             "disable_stateful_session_resumption": true,
-            "common_tls_context": common(&callers, &["h2", "http/1.1"]),
+            "common_tls_context": common(callers, &["h2", "http/1.1"]),
         },
     })
 }
@@ -86,22 +86,22 @@ pub(super) fn upstream(
     if service.mtls == MutualTls::Off {
         return None;
     }
-    let service = json!({"exact": domain.member(name)});
-    Some(json!({
+    let service = tree!({"exact": domain.member(name)});
+    Some(tree!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "sni": domain.dns(name),
             "max_session_keys": 0,
-            "common_tls_context": common(&service, &[]),
+            "common_tls_context": common(service, &[]),
         },
     }))
 }
 
 /// TLS 1.3, our own certificate, and peers whose SPIFFE ID matches.
-fn common(peer: &Value, protocols: &[&str]) -> Value {
-    let secret = |name: &str| json!({"name": name, "sds_config": ads()});
-    let mut common = json!({
+fn common(peer: Value, protocols: &[&str]) -> Value {
+    let secret = |name: &str| tree!({"name": name, "sds_config": ads()});
+    let mut common = tree!({
         "tls_params": {
             "tls_minimum_protocol_version": "TLSv1_3",
             "tls_maximum_protocol_version": "TLSv1_3",
@@ -115,7 +115,7 @@ fn common(peer: &Value, protocols: &[&str]) -> Value {
         },
     });
     if !protocols.is_empty() {
-        common["alpn_protocols"] = json!(protocols);
+        common["alpn_protocols"] = tree!(protocols);
     }
     common
 }
@@ -123,6 +123,6 @@ fn common(peer: &Value, protocols: &[&str]) -> Value {
 /// Lets an application know who calls, by `x-forwarded-client-cert`: from the certificate alone, whatever
 /// the caller wrote there.
 pub(super) fn tell_caller(manager: &mut Value) {
-    manager["forward_client_cert_details"] = json!("SANITIZE_SET");
-    manager["set_current_client_cert_details"] = json!({"uri": true});
+    manager["forward_client_cert_details"] = tree!("SANITIZE_SET");
+    manager["set_current_client_cert_details"] = tree!({"uri": true});
 }
