@@ -1,4 +1,4 @@
-//! A real etcd of one member.
+//! A real etcd, of one member or three.
 
 use std::{
     net::SocketAddr,
@@ -14,39 +14,79 @@ use crate::{artifacts, http::Client, ports::free_port, process::Process, wait::w
 
 const READY: Duration = Duration::from_secs(30);
 
-/// An etcd that serves. It keeps its data and its port over [`Etcd::kill`] and [`Etcd::start_again`].
+/// One that serves. It keeps its data and its ports over [`Etcd::kill`] and [`Etcd::start_again`].
 #[derive(Debug)]
 pub struct Etcd {
     dir: PathBuf,
+    name: String,
     port: u16,
     peer_port: u16,
-    tls: Vec<String>,
+    /// All members: names and where they meet.
+    cluster: String,
+    flags: Vec<String>,
+    is_tls: bool,
     process: Option<Process>,
 }
 
 impl Etcd {
-    /// Starts one with its data in `dir`, and waits until it serves.
+    /// Starts one of a single member with its data in `dir`, and waits until it serves.
     ///
     /// # Errors
     /// When it does not start: with the end of its log.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_with(dir, &[])
+        Self::start_with(dir, &[], false)
     }
 
     /// The same with further flags; with those of TLS it serves by `https`, and is not waited for.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(dir: &Path, flags: &[String]) -> Result<Self> {
-        let mut etcd = Self {
-            dir: dir.to_path_buf(),
-            port: free_port(),
-            peer_port: free_port(),
-            tls: flags.to_vec(),
-            process: None,
-        };
+    pub fn start_with(dir: &Path, flags: &[String], is_tls: bool) -> Result<Self> {
+        let mut members = Self::members(dir, 1);
+        let mut etcd = members.pop().context("no member")?;
+        etcd.flags = flags.to_vec();
+        etcd.is_tls = is_tls;
         etcd.start_again()?;
         Ok(etcd)
+    }
+
+    /// Starts one of three members, and waits until each serves.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_three(dir: &Path) -> Result<Vec<Self>> {
+        let mut members = Self::members(dir, 3);
+        for member in &mut members {
+            member.spawn()?;
+        }
+        for member in &members {
+            member.wait()?;
+        }
+        Ok(members)
+    }
+
+    fn members(dir: &Path, count: usize) -> Vec<Self> {
+        let member = |number: usize| Self {
+            dir: dir.to_path_buf(),
+            name: format!("etcd-{number}"),
+            port: free_port(),
+            peer_port: free_port(),
+            cluster: String::new(),
+            flags: Vec::new(),
+            is_tls: false,
+            process: None,
+        };
+        let mut members: Vec<Self> = (0..count).map(member).collect();
+        let met = |member: &Self| format!("{}={}", member.name, member.peers());
+        let cluster: Vec<String> = members.iter().map(met).collect();
+        for member in &mut members {
+            member.cluster = cluster.join(",");
+        }
+        members
+    }
+
+    fn peers(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     /// Starts it anew over what it had, and waits until it serves.
@@ -55,47 +95,49 @@ impl Etcd {
     /// As [`Self::start`].
     pub fn start_again(&mut self) -> Result<()> {
         self.spawn()?;
-        if self.tls.is_empty() {
-            let address = self.address();
-            let healthy = wait_for("etcd to serve", READY, || {
-                let answer = Client::new(address).get("/health", &[]);
-                match answer.map_err(|error| error.to_string())?.status {
-                    200 => Ok(()),
-                    status => Err(format!("status {status}")),
-                }
-            });
-            let log = || {
-                self.process
-                    .as_ref()
-                    .map(Process::log_tail)
-                    .unwrap_or_default()
-            };
-            healthy.with_context(log)?;
+        if self.is_tls {
+            return Ok(());
         }
-        Ok(())
+        self.wait()
     }
 
-    /// Starts it anew and waits for nothing.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn spawn(&mut self) -> Result<()> {
-        let scheme = if self.tls.is_empty() { "http" } else { "https" };
+    fn wait(&self) -> Result<()> {
+        let address = self.address();
+        let healthy = wait_for("etcd to serve", READY, || {
+            let answer = Client::new(address).get("/health", &[]);
+            match answer.map_err(|error| error.to_string())?.status {
+                200 => Ok(()),
+                status => Err(format!("status {status}")),
+            }
+        });
+        let log = || self.process.as_ref().map(Process::log_tail);
+        healthy.with_context(|| log().unwrap_or_default())
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let scheme = if self.is_tls { "https" } else { "http" };
         let clients = format!("{scheme}://127.0.0.1:{}", self.port);
-        let peers = format!("http://127.0.0.1:{}", self.peer_port);
+        let peers = self.peers();
         let mut command = Command::new(artifacts::etcd()?);
         command
-            .args(["--name", "one", "--logger", "zap", "--log-level", "warn"])
+            .args(["--name", &self.name, "--logger", "zap"])
+            .args(["--log-level", "warn"])
             .arg("--data-dir")
-            .arg(self.dir.join("etcd"))
+            .arg(self.dir.join(&self.name))
             .args(["--listen-client-urls", &clients])
             .args(["--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers])
             .args(["--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", &format!("one={peers}")])
-            .args(&self.tls);
-        self.process = Some(Process::spawn("etcd", command, &self.dir.join("etcd.log"))?);
+            .args(["--initial-cluster", &self.cluster])
+            .args(&self.flags);
+        let log = self.dir.join(format!("{}.log", self.name));
+        self.process = Some(Process::spawn(&self.name, command, &log)?);
         Ok(())
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join(&self.name)
     }
 
     /// Kills it as `kill -9` does.

@@ -136,12 +136,70 @@ fn what_one_writes_another_has_and_who_comes_late_reads_a_snapshot_of_what_was_l
         other => Err(format!("{other:?}")),
     })?;
     ensure!(late.load(Log::Resources)? == expected);
+    // What etcd forgets of its own past is missed by nobody.
+    let here = json!({"key": base64(b"/snapshots/")});
+    let here = etcd.call("/v3/kv/range", &here)?["header"]["revision"].clone();
+    let forget = json!({"revision": here, "physical": true});
+    etcd.call("/v3/kv/compaction", &forget)?;
+    ensure!(late.load(Log::Resources)? == expected);
+    append(&late, Log::Resources, &[("key-0", Some("late"))])?;
+    wait_revision(&follower, Log::Resources, 301)?;
     let range = json!({"key": base64(b"/snapshots/resources/"), "range_end": base64(b"/snapshots/resources0"), "keys_only": true, "count_only": true});
     let count = etcd.call("/v3/kv/range", &range)?["count"]
         .as_str()
         .map(str::to_string);
     let count: u64 = count.context("no count")?.parse()?;
     ensure!(count < 250, "{count} keys are left behind");
+    Ok(())
+}
+
+#[test]
+fn of_three_members_any_may_go_and_come_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut members = RealEtcd::start_three(dir.path())?;
+    let addresses: Vec<String> = members
+        .iter()
+        .map(|one| one.address().to_string())
+        .collect();
+    let access = access(&format!("etcd://{}/three", addresses.join(",")))?;
+    let (writer, follower) = (Etcd::open(&access)?, Etcd::open(&access)?);
+    let large = "x".repeat(2_500_000);
+    for round in 0..6_u64 {
+        let member = &mut members[(round % 3) as usize];
+        let before = append(&writer, Log::Resources, &[("before", Some(&large))])?;
+        member.kill()?;
+        // Two of three go on.
+        let after = append(
+            &writer,
+            Log::Resources,
+            &[("after", Some(&round.to_string()))],
+        )?;
+        ensure!((before, after) == (round * 2 + 1, round * 2 + 2));
+        wait_revision(&follower, Log::Resources, after)?;
+        member.start_again()?;
+    }
+    ensure!(follower.load(Log::Resources)? == writer.load(Log::Resources)?);
+    Ok(())
+}
+
+#[test]
+fn an_etcd_that_may_not_grow_refuses_a_change_and_says_so() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let quota = ["--quota-backend-bytes=16777216".to_string()];
+    let etcd = RealEtcd::start_with(dir.path(), &quota, false)?;
+    let store = Etcd::open(&access(&etcd.store("full"))?)?;
+    let large = "x".repeat(1_000_000);
+    let mut accepted = 0;
+    let refused = loop {
+        let after = store.feed(Log::Resources).revision();
+        match store.append(Log::Resources, after, draft(&[("a", Some(&large))])) {
+            Ok(revision) => accepted = revision,
+            Err(error) => break error,
+        }
+        ensure!(accepted < 100, "it grows and grows");
+    };
+    ensure!(matches!(refused, StoreError::Full { .. }), "{refused}");
+    ensure!(store.load(Log::Resources)?.revision == accepted);
     Ok(())
 }
 
@@ -248,7 +306,7 @@ fn by_tls_both_sides_show_certificates() -> Result<()> {
         flag("trusted-ca-file", &ca),
         "--client-cert-auth=true".into(),
     ];
-    let etcd = RealEtcd::start_with(dir.path(), &flags)?;
+    let etcd = RealEtcd::start_with(dir.path(), &flags, true)?;
     let with = |tls: TlsFiles| -> Result<Access> {
         Ok(Access {
             tls,

@@ -151,7 +151,7 @@ fn replicas_have_one_certificate_authority_and_etcd_holds_no_key_of_it_in_plain_
     ensure!(roots(&servers[0])? == roots(&servers[1])?);
     let key = std::fs::read_to_string(servers[0].state_dir().join("ca/root.pem"))?;
     let key = key.lines().rev().nth(1).context("no key")?.to_string();
-    let mut files = vec![dir.path().join("etcd")];
+    let mut files = vec![etcd.data_dir()];
     let mut looked = 0;
     while let Some(path) = files.pop() {
         if path.is_dir() {

@@ -19,6 +19,8 @@ use crate::store::{About, Change, Draft, Entry, Feed, KEPT, Log, State, StoreErr
 
 /// Revisions that are read one by one, to catch up; who is further behind reads everything anew.
 const CATCH_UP_MAX: u64 = 64;
+/// Of one load, while the etcd forgets its past.
+const LOADS_MAX: u32 = 5;
 /// Revisions of which one page of a range is asked.
 const PAGE: i64 = 16;
 
@@ -252,8 +254,24 @@ impl EtcdLog {
         }))
     }
 
-    /// All that holds at the newest revision, every key as of the same moment.
+    /// All that holds at the newest revision.
     pub async fn load(&self) -> Result<State, StoreError> {
+        let mut attempts = 1;
+        loop {
+            match self.load_once().await {
+                // The etcd forgot the moment at which we read: it is read as of a later one.
+                Err(StoreError::Broken { why, .. })
+                    if why.contains("compacted") && attempts < LOADS_MAX =>
+                {
+                    attempts += 1;
+                }
+                loaded => return loaded,
+            }
+        }
+    }
+
+    /// Every key as of the same moment.
+    async fn load_once(&self) -> Result<State, StoreError> {
         let (newest, at) = self.newest(0).await?;
         if newest == 0 {
             return Ok(State::default());
