@@ -89,6 +89,16 @@ fn wait_problem(server: &Server, words: &str) -> Result<Value> {
     })
 }
 
+/// What `/metrics` says of it.
+pub fn store_serves(server: &Server) -> Result<bool> {
+    let page = harness::http::Client::new(server.api).get("/metrics", &[])?;
+    let page = String::from_utf8(page.body)?;
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("mumbai_mesh_store_serves "));
+    Ok(line.context("no such metric")? == "1")
+}
+
 /// A node's stream, subscribed to all clusters.
 pub struct Clusters(Stream);
 
@@ -374,10 +384,12 @@ fn a_full_disk_refuses_the_call_and_nothing_else() -> Result<()> {
         );
         assert_eq!(server.api_get(RESOURCES)?, before);
     }
+    ensure!(!store_serves(&server)?);
     server.process().limit_files(None)?;
     let mut node = Clusters::subscribe(server.xds, "node-1", "node")?;
     wait_known(&mut node, &[("a", 1)])?;
     ensure!(apply(&server, &json!({"set": [cluster("b", 1)]}))? == 2);
+    ensure!(store_serves(&server)?);
     wait_known(&mut node, &[("a", 1), ("b", 1)])?;
     server.process().kill()?;
     let server = start(dir.path(), "{}", &Options::default())?;

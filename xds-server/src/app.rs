@@ -34,6 +34,7 @@ use crate::{
     redact::Redactor,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
+    store::StoreMetrics,
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -103,6 +104,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
+    registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
     let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;

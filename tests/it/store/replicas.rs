@@ -12,14 +12,14 @@ use harness::{
     artifacts::Artifacts,
     etcd::Etcd,
     http::Client,
-    server::{Options, Server},
+    server::{Options, Server, replace},
     wait::wait_for,
 };
 use serde_json::{Value, json};
 
 use crate::{
     door1::BOUND,
-    raw::{Clusters, wait_known},
+    raw::{Clusters, store_serves, wait_known},
 };
 
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -220,6 +220,63 @@ fn writes_to_all_replicas_at_once_are_all_there_and_counted_once() -> Result<()>
 }
 
 #[test]
+fn files_that_all_replicas_follow_are_one_revision_for_each_change() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("files");
+    let (mesh, folder) = (dir.path().join("mesh.yaml"), dir.path().join("resources"));
+    std::fs::create_dir(&folder)?;
+    replace(&mesh, "mesh: {name: m1}\n")?;
+    let resource = |timeout: usize| cluster("from-file", timeout)["set"][0].to_string();
+    replace(&folder.join("one.json"), &resource(1))?;
+    let arguments = ["--store", &store];
+    let start = |name: &str| {
+        let dir = dir.path().join(name);
+        std::fs::create_dir(&dir)?;
+        let options = Options {
+            config: Some(&mesh),
+            resources: Some(&folder),
+            arguments: &arguments,
+            ..Options::default()
+        };
+        Server::start(&Artifacts::from_env()?, &dir, "", &options)
+    };
+    let servers = [start("one")?, start("two")?];
+    for change in 2..=4_usize {
+        replace(&mesh, &format!("mesh: {{name: m{change}}}\n"))?;
+        replace(&folder.join("one.json"), &resource(change))?;
+        for server in &servers {
+            wait_for("both changes", BOUND, || {
+                let mesh = server.api_get("/api/v1/revisions");
+                let mesh = mesh.map_err(|error| error.to_string())?["current"].clone();
+                let raw = resources(server).map_err(|error| error.to_string())?;
+                let timeout = &raw["resources"][0]["resource"]["connect_timeout"];
+                let is_there = mesh["revision"] == change
+                    && mesh["mesh"] == format!("m{change}")
+                    && raw["revision"] == change
+                    && *timeout == format!("{change}s");
+                match is_there {
+                    true => Ok(()),
+                    false => Err(format!("{mesh} {raw}")),
+                }
+            })?;
+        }
+    }
+    // One of the two takes the file away; it is gone everywhere.
+    std::fs::remove_file(folder.join("one.json"))?;
+    for server in &servers {
+        wait_for("the file's resource to go", BOUND, || {
+            let raw = resources(server).map_err(|error| error.to_string())?;
+            match raw["resources"].as_array().is_some_and(Vec::is_empty) {
+                true => Ok(()),
+                false => Err(raw.to_string()),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn kill_9_of_a_server_or_of_etcd_between_writes_loses_nothing_that_was_answered() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut etcd = Etcd::start(dir.path())?;
@@ -262,6 +319,7 @@ fn without_etcd_writes_are_refused_and_what_is_served_goes_on() -> Result<()> {
     );
     ensure!(began.elapsed() < Duration::from_secs(30));
     ensure!(resources(&server)?["revision"] == 1);
+    ensure!(!store_serves(&server)?);
     ensure!(Client::new(server.api).get("/readyz", &[])?.status == 200);
     etcd.start_again()?;
     wait_for("writes to be taken again", BOUND, || {
@@ -269,5 +327,13 @@ fn without_etcd_writes_are_refused_and_what_is_served_goes_on() -> Result<()> {
             Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
-    })
+    })?;
+    wait_for(
+        "the store to be followed again",
+        BOUND,
+        || match store_serves(&server) {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
 }

@@ -9,6 +9,7 @@ mod embedded;
 mod error;
 mod etcd;
 mod feed;
+mod metrics;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ pub use embedded::Embedded;
 pub use error::StoreError;
 pub use etcd::{Access, Address, AddressError, Etcd, Member, TlsFiles};
 pub use feed::{Feed, Since};
+pub use metrics::StoreMetrics;
 
 /// How many revisions of each log are kept to be looked at: with their contents where each is a whole.
 pub const KEPT: u64 = 100;
@@ -228,6 +230,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells of revisions, whoever appended them.
     fn feed(&self, log: Log) -> &Feed;
+
+    /// Why it does not serve at the moment, as far as that is known. Waits for nothing.
+    fn problem(&self) -> Option<String>;
 
     /// A secret and its version; none where there is none of this name. It is in no log and no feed.
     ///

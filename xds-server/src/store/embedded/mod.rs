@@ -45,6 +45,8 @@ pub struct Embedded {
     /// None after a failure, until the next call.
     database: Mutex<Option<Database>>,
     feeds: [Feed; Log::ALL.len()],
+    /// Of the newest call, if it failed.
+    problem: Mutex<Option<String>>,
     /// Who holds a lease, and until when. The file is this process's alone, and so are they.
     leases: Mutex<BTreeMap<String, (String, Instant)>>,
 }
@@ -72,6 +74,7 @@ impl Embedded {
             path,
             database: Mutex::new(Some(database)),
             feeds: newest.map(Feed::at),
+            problem: Mutex::default(),
             leases: Mutex::default(),
         })
     }
@@ -126,6 +129,34 @@ impl Embedded {
         Ok(held.insert(database))
     }
 
+    fn opened_to_write<'d>(
+        &self,
+        held: &'d mut Option<Database>,
+    ) -> Result<&'d Database, StoreError> {
+        let opened = self.opened(held);
+        opened.inspect_err(|error| self.note(Some(error)))
+    }
+
+    /// What became of a write. After an I/O error the database refuses everything, and its pages in memory are
+    /// not to be trusted: what is on disk is.
+    fn written(
+        &self,
+        held: &mut Option<Database>,
+        written: Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let written = written.map_err(|error| broken(&self.path, &error));
+        if written.is_err() {
+            *held = None;
+        }
+        self.note(written.as_ref().err());
+        written
+    }
+
+    fn note(&self, problem: Option<&StoreError>) {
+        let mut noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = problem.map(ToString::to_string);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Database>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +165,7 @@ impl Embedded {
 impl Store for Embedded {
     fn append(&self, log: Log, after: u64, draft: Draft) -> Result<u64, StoreError> {
         let mut held = self.lock();
-        let database = self.opened(&mut held)?;
+        let database = self.opened_to_write(&mut held)?;
         let newest = self.feed(log).revision();
         if newest != after {
             return Err(StoreError::Moved { newest });
@@ -144,12 +175,8 @@ impl Store for Embedded {
             about: draft.about,
             changes: draft.changes,
         };
-        if let Err(error) = write(database, log, &entry) {
-            // It refuses everything after an I/O error, and its pages in memory are not to be trusted:
-            // what is on disk is.
-            *held = None;
-            return Err(broken(&self.path, &error));
-        }
+        let written = write(database, log, &entry);
+        self.written(&mut held, written)?;
         self.feed(log).push(Arc::new(entry));
         Ok(after + 1)
     }
@@ -207,6 +234,11 @@ impl Store for Embedded {
         }
     }
 
+    fn problem(&self) -> Option<String> {
+        let noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.clone()
+    }
+
     fn secret(&self, name: &str) -> Result<Option<Secret>, StoreError> {
         self.read(|transaction| {
             let secrets = match transaction.open_table(SECRETS) {
@@ -231,11 +263,9 @@ impl Store for Embedded {
             return Err(StoreError::Moved { newest });
         }
         let mut held = self.lock();
-        let database = self.opened(&mut held)?;
-        if let Err(error) = keep_secret(database, name, after + 1, bytes) {
-            *held = None;
-            return Err(broken(&self.path, &error));
-        }
+        let database = self.opened_to_write(&mut held)?;
+        let written = keep_secret(database, name, after + 1, bytes);
+        self.written(&mut held, written)?;
         Ok(after + 1)
     }
 

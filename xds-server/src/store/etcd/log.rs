@@ -254,11 +254,18 @@ impl EtcdLog {
         }))
     }
 
-    /// All that holds at the newest revision.
+    /// All that holds at the newest revision. The feed goes on from there.
     pub async fn load(&self) -> Result<State, StoreError> {
+        let state = self.read_all().await?;
+        self.feed.is_at_least(state.revision);
+        Ok(state)
+    }
+
+    /// All that holds at the newest revision.
+    pub(super) async fn read_all(&self) -> Result<State, StoreError> {
         let mut attempts = 1;
         loop {
-            match self.load_once().await {
+            match self.read_once().await {
                 // The etcd forgot the moment at which we read: it is read as of a later one.
                 Err(StoreError::Broken { why, .. })
                     if why.contains("compacted") && attempts < LOADS_MAX =>
@@ -271,7 +278,7 @@ impl EtcdLog {
     }
 
     /// Every key as of the same moment.
-    async fn load_once(&self) -> Result<State, StoreError> {
+    async fn read_once(&self) -> Result<State, StoreError> {
         let (newest, at) = self.newest(0).await?;
         if newest == 0 {
             return Ok(State::default());
@@ -308,7 +315,6 @@ impl EtcdLog {
                 return Err(self.foreign(&self.keys.revision(state.revision + 1)));
             }
         }
-        self.feed.is_at_least(newest);
         Ok(state)
     }
 

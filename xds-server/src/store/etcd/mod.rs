@@ -12,7 +12,7 @@ mod secrets;
 mod snapshot;
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -54,6 +54,8 @@ struct Shared {
     client: Arc<Client>,
     logs: [EtcdLog; Log::ALL.len()],
     secrets: Secrets,
+    /// Why nothing is followed at the moment.
+    problem: Mutex<Option<String>>,
 }
 
 /// An etcd.
@@ -112,6 +114,7 @@ impl Etcd {
                 secrets: Secrets::new(prefix, Arc::clone(&client)),
                 client,
                 logs,
+                problem: Mutex::default(),
             }),
             thread,
         };
@@ -174,11 +177,16 @@ impl Shared {
                 Ok(()) => pause = AGAIN_MIN,
                 Err(error) => {
                     warn!(%error, "the store is not followed at the moment");
+                    self.note(Some(error.to_string()));
                     sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
                 }
             }
         }
+    }
+
+    fn note(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Until a watch ends.
@@ -194,7 +202,10 @@ impl Shared {
         loop {
             // The first one says that the watch stands: what came before it is looked for then.
             match events.message().await {
-                Ok(Some(event)) if !event.canceled => self.look().await?,
+                Ok(Some(event)) if !event.canceled => {
+                    self.look().await?;
+                    self.note(None);
+                }
                 Ok(Some(event)) => {
                     self.client.next_member();
                     return Err(self.client.broken(event.cancel_reason));
@@ -240,6 +251,11 @@ impl Store for Etcd {
 
     fn feed(&self, log: Log) -> &Feed {
         &self.shared.log(log).feed
+    }
+
+    fn problem(&self) -> Option<String> {
+        let noted = self.shared.problem.lock();
+        noted.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn secret(&self, name: &str) -> Result<Option<Secret>, StoreError> {

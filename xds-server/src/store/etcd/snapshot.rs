@@ -95,7 +95,7 @@ impl EtcdLog {
 
     async fn write_snapshot(&self) -> Result<(), StoreError> {
         let (before, _) = self.client.get(self.keys.snapshot(), 0).await?;
-        let state = self.load().await?;
+        let state = self.read_all().await?;
         let Some(about) = state.about else {
             return Ok(());
         };
