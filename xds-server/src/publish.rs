@@ -1,5 +1,7 @@
 //! Owner of what every node is sent now: the newest revision, and a feed for each connected node.
 
+pub(crate) mod latest;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,6 +12,7 @@ use policy::units::ServiceName;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info};
 
+use self::latest::{Follower, Latest};
 use crate::{
     catalog::Revision,
     compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf, Spot, Unhealthy},
@@ -161,23 +164,17 @@ struct Feed {
     standing: Standing,
     /// What the mesh says to it.
     base: Arc<View>,
-    updates: watch::Sender<Update>,
+    latest: Arc<Latest>,
     streams: usize,
 }
 
 impl Feed {
     /// Wakes the node's streams when a view is another one than before.
     fn tell(&self, view: Arc<View>, since: Instant, number: u64) {
-        self.updates.send_if_modified(|update| {
-            let differs = !update.view.is_the_same_as(&view);
-            if differs {
-                *update = Update {
-                    view,
-                    since,
-                    number,
-                };
-            }
-            differs
+        self.latest.put(Update {
+            view,
+            since,
+            number,
         });
     }
 }
@@ -235,8 +232,8 @@ impl Publisher {
         self.published.subscribe()
     }
 
-    /// Follows what a node is sent, until the subscription is dropped.
-    pub fn subscribe(self: &Arc<Self>, node: NodeKey) -> Subscription {
+    /// Follows what a node is sent, until the subscription is dropped; and what it is sent first.
+    pub fn subscribe(self: &Arc<Self>, node: NodeKey) -> (Update, Subscription) {
         let mut state = self.lock();
         let State {
             snapshot,
@@ -254,15 +251,24 @@ impl Publisher {
             Feed {
                 standing,
                 base,
-                updates: watch::Sender::new(first),
+                latest: Latest::new(first),
                 streams: 0,
             }
         });
         feed.streams += 1;
-        Subscription {
-            updates: feed.updates.subscribe(),
+        let (first, updates) = feed.latest.follow();
+        let subscription = Subscription {
+            updates,
             node,
             publisher: Arc::clone(self),
+        };
+        (first, subscription)
+    }
+
+    /// Lets every stream look around, though nothing is published.
+    pub fn wake(&self) {
+        for feed in self.lock().feeds.values() {
+            feed.latest.wake();
         }
     }
 
@@ -331,8 +337,8 @@ impl Publisher {
 
 /// One stream's end of its node's feed.
 pub struct Subscription {
-    /// What the node is sent.
-    pub updates: watch::Receiver<Update>,
+    /// What the node is sent after that.
+    pub updates: Follower,
     node: NodeKey,
     publisher: Arc<Publisher>,
 }

@@ -62,7 +62,9 @@ impl Encoder {
     /// When the draft's body is no message of its type: an error of the compiler, which its tests
     /// are there to find.
     pub fn encode(&self, draft: Draft) -> Result<Arc<Resource>, EncodeError> {
-        let version = version(&draft.body.to_string());
+        // The same text as by `to_string`, which writes it piece by piece through a formatter.
+        let text = serde_json::to_string(&draft.body);
+        let version = version(&text.unwrap_or_else(|_| draft.body.to_string()));
         let key = (draft.kind, draft.name);
         if let Some(resources) = self.known().resources.get(&key)
             && let Some(same) = resources.iter().find(|known| *known.version == *version)

@@ -18,15 +18,15 @@ macro_rules! tree {
     };
     (@elements $list:ident) => {};
     (@elements $list:ident {$($inner:tt)*} $(, $($rest:tt)*)?) => {
-        $list.push(tree!({$($inner)*}));
+        $list.extend([tree!({$($inner)*})]);
         $(tree!(@elements $list $($rest)*);)?
     };
     (@elements $list:ident [$($inner:tt)*] $(, $($rest:tt)*)?) => {
-        $list.push(tree!([$($inner)*]));
+        $list.extend([tree!([$($inner)*])]);
         $(tree!(@elements $list $($rest)*);)?
     };
     (@elements $list:ident $value:expr $(, $($rest:tt)*)?) => {
-        $list.push(::serde_json::Value::from($value));
+        $list.extend([::serde_json::Value::from($value)]);
         $(tree!(@elements $list $($rest)*);)?
     };
     ({}) => { ::serde_json::Value::Object(::serde_json::Map::new()) };

@@ -18,7 +18,7 @@ pub struct Nack {
 }
 
 /// What a client made of what it was sent of one type.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Status {
     /// What it wants and has.
     pub position: Arc<Position>,
@@ -36,6 +36,44 @@ pub struct Status {
     pub waiting: bool,
     /// Where the client stood when it had last answered, while a response waits.
     pub before: Option<Arc<Position>>,
+}
+
+impl Clone for Status {
+    fn clone(&self) -> Self {
+        Self {
+            position: Arc::clone(&self.position),
+            sent: Arc::clone(&self.sent),
+            acked: Arc::clone(&self.acked),
+            nack: self.nack.clone(),
+            refused: Arc::clone(&self.refused),
+            held: Arc::clone(&self.held),
+            waiting: self.waiting,
+            before: self.before.clone(),
+        }
+    }
+
+    /// It is noted twice for each response, and most of it is the same as before: that costs no count of
+    /// references which all streams share.
+    fn clone_from(&mut self, source: &Self) {
+        fn follow<T: ?Sized>(ours: &mut Arc<T>, theirs: &Arc<T>) {
+            if !Arc::ptr_eq(ours, theirs) {
+                *ours = Arc::clone(theirs);
+            }
+        }
+        follow(&mut self.position, &source.position);
+        follow(&mut self.sent, &source.sent);
+        follow(&mut self.acked, &source.acked);
+        follow(&mut self.refused, &source.refused);
+        follow(&mut self.held, &source.held);
+        if self.nack.is_some() || source.nack.is_some() {
+            self.nack.clone_from(&source.nack);
+        }
+        self.waiting = source.waiting;
+        match (&mut self.before, &source.before) {
+            (Some(ours), Some(theirs)) => follow(ours, theirs),
+            (ours, theirs) => ours.clone_from(theirs),
+        }
+    }
 }
 
 /// A resource that is not sent, since the client could not use it.

@@ -23,7 +23,14 @@ mod tls;
 pub use door::service_names;
 pub use tls::Tls;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::middleware::{from_fn_with_state, map_request};
@@ -74,6 +81,8 @@ pub struct Discovery {
     draining: CancellationToken,
     /// Streams end.
     stopping: CancellationToken,
+    /// The same, for streams whose node is known: they are woken, and look.
+    is_stopping: AtomicBool,
     /// Secret of this process, for fingerprints of what clients send.
     seed: u64,
 }
@@ -104,8 +113,16 @@ impl Discovery {
             notices: notices::Notices::default(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            is_stopping: AtomicBool::new(false),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
         }
+    }
+
+    /// Ends every stream.
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.stopping.cancel();
+        self.publisher.wake();
     }
 }
 
@@ -186,7 +203,7 @@ async fn drain(discovery: &Discovery) {
         "draining: no new streams; clients are told to go elsewhere"
     );
     tokio::time::sleep(GOAWAY_LEAD).await;
-    discovery.stopping.cancel();
+    discovery.stop();
     // A client that does not let go must not keep the process.
     tokio::time::sleep(DRAIN).await;
     let streams = discovery.fleet.streams().len();

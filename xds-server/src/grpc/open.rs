@@ -6,9 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::StreamExt;
 use tokio::time::Instant;
-use tokio_stream::wrappers::WatchStream;
 use tracing::{debug, info, warn};
 
 use super::{Discovery, connection::ConnectionInfo, peers::Peer, slow::Reader};
@@ -25,7 +23,6 @@ use crate::{
 pub(super) struct Open {
     pub(super) session: Session,
     status: Arc<StreamStatus>,
-    updates: WatchStream<Update>,
     /// Since when the view holds that is being told.
     since: Instant,
     /// Types of which it was told something because of that view, and which it has not accepted.
@@ -36,7 +33,7 @@ pub(super) struct Open {
     /// On a stream of one type.
     peer: Option<Peer>,
     node: NodeKey,
-    _subscription: Subscription,
+    subscription: Subscription,
 }
 
 impl Open {
@@ -48,8 +45,7 @@ impl Open {
         node: NodeKey,
         caller: Caller,
     ) -> Self {
-        let mut subscription = discovery.publisher.subscribe(node.clone());
-        let update = subscription.updates.borrow_and_update().clone();
+        let (update, subscription) = discovery.publisher.subscribe(node.clone());
         let memo = Arc::clone(&discovery.memo);
         info!(
             node = node.id,
@@ -61,8 +57,9 @@ impl Open {
         let (variant, service) = (caller.variant, caller.service);
         let status = place.taken(caller, clock::now());
         let reader = connection.map(|connection| {
-            let (updates, cut) = (subscription.updates.clone(), Arc::clone(&connection.cut));
-            discovery.readers.add(updates, cut, Arc::clone(&status))
+            let latest = Arc::clone(subscription.updates.latest());
+            let (cut, status) = (Arc::clone(&connection.cut), Arc::clone(&status));
+            discovery.readers.add(latest, cut, status)
         });
         let peer = match service {
             Service::Aggregated => None,
@@ -77,11 +74,10 @@ impl Open {
             update: update.number,
             session: Session::new(memo, variant, place.number, update.view),
             status,
-            updates: WatchStream::from_changes(subscription.updates.clone()),
             since: update.since,
             converging: Vec::new(),
             node,
-            _subscription: subscription,
+            subscription,
         }
     }
 
@@ -90,9 +86,9 @@ impl Open {
         &self.status
     }
 
-    /// The next change of what the node is sent. None when there will be none.
-    pub(super) fn poll_update(&mut self, context: &mut Context<'_>) -> Poll<Option<Update>> {
-        self.updates.poll_next_unpin(context)
+    /// The next change of what the node is sent.
+    pub(super) fn poll_update(&mut self, context: &mut Context<'_>) -> Poll<Update> {
+        self.subscription.updates.poll_next(context)
     }
 
     /// Ready when another stream of the node did what this one waits for.

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Discovery, connection,
     notices::{About, Bound},
 };
-use crate::{fleet::StreamStatus, metrics::Cut, publish::Update};
+use crate::{fleet::StreamStatus, metrics::Cut, publish::latest::Latest};
 
 /// A client that has not taken a newer state up for so long is cut, and its connection with it.
 const SLOW_MAX: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// One stream, as it is looked at.
 struct Watched {
-    updates: watch::Receiver<Update>,
+    latest: Arc<Latest>,
     taken_up: Arc<AtomicU64>,
     cut: Arc<connection::Cut>,
     status: Arc<StreamStatus>,
@@ -49,14 +49,14 @@ impl Readers {
     /// Looks at a stream until its end is dropped.
     pub(super) fn add(
         self: &Arc<Self>,
-        updates: watch::Receiver<Update>,
+        latest: Arc<Latest>,
         cut: Arc<connection::Cut>,
         status: Arc<StreamStatus>,
     ) -> Reader {
         let number = status.number;
-        let taken_up = Arc::new(AtomicU64::new(updates.borrow().number));
+        let taken_up = Arc::new(AtomicU64::new(latest.number()));
         let watched = Watched {
-            updates,
+            latest,
             taken_up: Arc::clone(&taken_up),
             cut,
             status,
@@ -95,7 +95,7 @@ pub(super) async fn watch(discovery: &Discovery) {
 impl Watched {
     fn is_slow(&mut self, now: Instant) -> bool {
         let taken_up = self.taken_up.load(Relaxed);
-        if taken_up == self.updates.borrow().number {
+        if taken_up == self.latest.number() {
             self.behind = None;
             return false;
         }
@@ -124,23 +124,15 @@ impl Drop for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::View;
+    use crate::publish::latest::tests::{latest, put};
 
-    fn update(number: u64) -> Update {
-        Update {
-            view: Arc::new(View::default()),
-            since: Instant::now(),
-            number,
-        }
-    }
-
-    #[tokio::test]
-    async fn who_stands_still_behind_a_newer_state_is_slow_and_who_moves_is_not() {
-        let (updates, receiver) = watch::channel(update(1));
+    #[test]
+    fn who_stands_still_behind_a_newer_state_is_slow_and_who_moves_is_not() {
+        let latest = latest(1);
         let readers = Arc::new(Readers::default());
         let status = crate::proxies::imagined::stream("edge-1", "edge", &Arc::default(), &[]);
         let number = status.number;
-        let reader = readers.add(receiver, Arc::default(), status);
+        let reader = readers.add(Arc::clone(&latest), Arc::default(), status);
         let begin = Instant::now();
         let is_slow = |seconds: u64| {
             let mut streams = readers.lock();
@@ -148,9 +140,9 @@ mod tests {
             watched.is_slow(begin + Duration::from_secs(seconds))
         };
         assert!(!is_slow(1_000), "there is nothing new");
-        updates.send_replace(update(2));
+        put(&latest, 2);
         assert!(!is_slow(1_005));
-        updates.send_replace(update(3));
+        put(&latest, 3);
         assert!(!is_slow(1_064));
         reader.took_up(2);
         assert!(!is_slow(1_066), "it moves, though it is still behind");

@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -55,7 +55,8 @@ pub(super) struct Stream {
     responses: VecDeque<Response>,
     rest: Option<Bytes>,
     deadline: Option<Pin<Box<Sleep>>>,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until its node is known; then it is woken like for a change.
+    stopping: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ended: bool,
 }
 
@@ -78,7 +79,7 @@ impl Stream {
             responses: VecDeque::new(),
             rest: None,
             deadline: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
-            stopping,
+            stopping: Some(stopping),
             ended: false,
         }
     }
@@ -88,7 +89,7 @@ impl Stream {
         // A request that follows a change is answered from what holds after it.
         if let Some(open) = &mut self.open {
             match open.poll_update(context) {
-                Poll::Ready(Some(update)) => {
+                Poll::Ready(update) => {
                     if let Some(connection) = &self.connection
                         && let Err(reason) = self.discovery.knows(&connection.who)
                     {
@@ -99,9 +100,6 @@ impl Stream {
                     open.look(update, &mut self.responses);
                     self.set_deadline();
                     return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(None) => {
-                    return Poll::Ready(Err(Status::unavailable("the server is stopping")));
                 }
                 Poll::Pending => {}
             }
@@ -122,7 +120,11 @@ impl Stream {
             return Poll::Ready(self.on_deadline());
         }
         // Last, since it happens once.
-        ready!(self.stopping.as_mut().poll(context));
+        match &mut self.stopping {
+            Some(stopping) => ready!(stopping.as_mut().poll(context)),
+            None if self.discovery.is_stopping.load(Ordering::SeqCst) => {}
+            None => return Poll::Pending,
+        }
         self.discovery.fleet.metrics().cut(Cut::Stopping);
         Poll::Ready(Err(Status::unavailable("the server is stopping")))
     }
@@ -229,6 +231,7 @@ impl Stream {
         };
         let open = Open::new(&self.discovery, &self.place, connection, key, caller);
         self.open = Some(Box::new(open));
+        self.stopping = None;
         self.deadline = None;
         Ok(())
     }
