@@ -9,7 +9,7 @@ use redb::{
 };
 use tracing::info;
 
-use super::{ABOUT, NEWEST, VALUES, WHOLES, add, newest};
+use super::tables::{ABOUT, NEWEST, VALUES, WHOLES, add, newest};
 use crate::store::{About, Change, Entry, Log, MESH_KEY, key};
 
 /// (every node, `cluster` or `id`; its value; type URL; name) -> (`override`, JSON).

@@ -3,37 +3,23 @@
 //! anew with the next call, and until then everybody goes on with what they have.
 
 mod earlier;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeMap,
     fs, io,
-    ops::Bound,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, TableDefinition, TableError,
-    WriteTransaction,
-};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
 use tracing::warn;
 
-use super::{About, Draft, Entry, Feed, KEPT, Log, Secret, State, Store, StoreError};
-
-/// Log -> its newest revision.
-const NEWEST: TableDefinition<'_, &str, u64> = TableDefinition::new("newest");
-/// Log and revision -> who, when and why, as JSON.
-const ABOUT: TableDefinition<'_, (&str, u64), &str> = TableDefinition::new("about");
-/// Name of a secret -> its version and bytes.
-const SECRETS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("secrets");
-/// Of logs whose revisions are changes: log and key -> value.
-const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("values");
-/// Of logs whose revisions are wholes: log, revision and key -> value.
-const WHOLES: TableDefinition<'_, (&str, u64, &str), &str> = TableDefinition::new("wholes");
+use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
 
 const FILE: &str = "mumbai-mesh.redb";
 /// What it holds is in memory already; the default is 1 GiB.
@@ -116,7 +102,8 @@ impl Embedded {
             Some(database) => database,
             None => {
                 let database = open(&self.path)?;
-                let newest = newest(&database).map_err(|error| broken(&self.path, &error))?;
+                let newest =
+                    tables::newest(&database).map_err(|error| broken(&self.path, &error))?;
                 for (feed, on_disk) in self.feeds.iter().zip(newest) {
                     if feed.revision() != on_disk {
                         warn!(on_disk, known = feed.revision(), "the store is read anew");
@@ -175,38 +162,18 @@ impl Store for Embedded {
             about: draft.about,
             changes: draft.changes,
         };
-        let written = write(database, log, &entry);
+        let written = tables::write(database, log, &entry);
         self.written(&mut held, written)?;
         self.feed(log).push(Arc::new(entry));
         Ok(after + 1)
     }
 
     fn load(&self, log: Log) -> Result<State, StoreError> {
-        self.read(|transaction| {
-            let revision = revision(transaction, log)?;
-            if log.is_of_wholes() {
-                return Ok(whole(transaction, log, revision)?.unwrap_or_default());
-            }
-            let mut state = State {
-                revision,
-                about: about(transaction, log, revision)?,
-                ..State::default()
-            };
-            let values = transaction.open_table(VALUES)?;
-            for found in values.range((log.name(), "")..)? {
-                let (key, value) = found?;
-                let (of, key) = key.value();
-                if of != log.name() {
-                    break;
-                }
-                state.values.insert(key.into(), value.value().into());
-            }
-            Ok(state)
-        })
+        self.read(|transaction| tables::state(transaction, log))
     }
 
     fn kept(&self, log: Log, revision: u64) -> Result<Option<State>, StoreError> {
-        self.read(|transaction| whole(transaction, log, revision))
+        self.read(|transaction| tables::whole(transaction, log, revision))
     }
 
     fn history(
@@ -215,16 +182,7 @@ impl Store for Embedded {
         before: u64,
         limit: usize,
     ) -> Result<Vec<(u64, About)>, StoreError> {
-        self.read(|transaction| {
-            let abouts = transaction.open_table(ABOUT)?;
-            let range = abouts.range((log.name(), 0)..(log.name(), before))?;
-            let mut history = Vec::new();
-            for found in range.rev().take(limit) {
-                let (key, text) = found?;
-                history.push((key.value().1, parsed(text.value())?));
-            }
-            Ok(history)
-        })
+        self.read(|transaction| tables::history(transaction, log, before, limit))
     }
 
     fn feed(&self, log: Log) -> &Feed {
@@ -240,21 +198,7 @@ impl Store for Embedded {
     }
 
     fn secret(&self, name: &str) -> Result<Option<Secret>, StoreError> {
-        self.read(|transaction| {
-            let secrets = match transaction.open_table(SECRETS) {
-                Ok(secrets) => secrets,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let found = secrets.get(name)?;
-            Ok(found.map(|found| {
-                let (version, bytes) = found.value();
-                Secret {
-                    version,
-                    bytes: bytes.to_vec().into(),
-                }
-            }))
-        })
+        self.read(|transaction| tables::secret(transaction, name))
     }
 
     fn keep_secret(&self, name: &str, after: u64, bytes: &[u8]) -> Result<u64, StoreError> {
@@ -264,7 +208,7 @@ impl Store for Embedded {
         }
         let mut held = self.lock();
         let database = self.opened_to_write(&mut held)?;
-        let written = keep_secret(database, name, after + 1, bytes);
+        let written = tables::keep_secret(database, name, after + 1, bytes);
         self.written(&mut held, written)?;
         Ok(after + 1)
     }
@@ -308,115 +252,4 @@ fn broken(path: &Path, error: &redb::Error) -> StoreError {
         }
         _ => StoreError::Broken { place, why },
     }
-}
-
-/// Of each log.
-fn newest(database: &Database) -> Result<[u64; Log::ALL.len()], redb::Error> {
-    let transaction = database.begin_read()?;
-    let [mesh, resources] = Log::ALL.map(|log| revision(&transaction, log));
-    Ok([mesh?, resources?])
-}
-
-fn revision(transaction: &ReadTransaction, log: Log) -> Result<u64, redb::Error> {
-    let newest = match transaction.open_table(NEWEST) {
-        Ok(newest) => newest,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
-    let found = newest.get(log.name())?;
-    Ok(found.map_or(0, |revision| revision.value()))
-}
-
-fn about(
-    transaction: &ReadTransaction,
-    log: Log,
-    revision: u64,
-) -> Result<Option<About>, redb::Error> {
-    let abouts = transaction.open_table(ABOUT)?;
-    let found = abouts.get((log.name(), revision))?;
-    found.map(|text| parsed(text.value())).transpose()
-}
-
-fn parsed(about: &str) -> Result<About, redb::Error> {
-    serde_json::from_str(about).map_err(|error| redb::Error::Corrupted(error.to_string()))
-}
-
-fn whole(
-    transaction: &ReadTransaction,
-    log: Log,
-    revision: u64,
-) -> Result<Option<State>, redb::Error> {
-    let Some(about) = about(transaction, log, revision)? else {
-        return Ok(None);
-    };
-    if !log.is_of_wholes() {
-        return Ok(None);
-    }
-    let mut state = State {
-        revision,
-        about: Some(about),
-        ..State::default()
-    };
-    let wholes = transaction.open_table(WHOLES)?;
-    for found in wholes.range((log.name(), revision, "")..(log.name(), revision + 1, ""))? {
-        let (key, value) = found?;
-        state
-            .values
-            .insert(key.value().2.into(), value.value().into());
-    }
-    Ok(Some(state))
-}
-
-fn keep_secret(
-    database: &Database,
-    name: &str,
-    version: u64,
-    bytes: &[u8],
-) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction
-        .open_table(SECRETS)?
-        .insert(name, (version, bytes))?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn write(database: &Database, log: Log, entry: &Entry) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    add(&transaction, log, entry)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn add(transaction: &WriteTransaction, log: Log, entry: &Entry) -> Result<(), redb::Error> {
-    let (name, revision) = (log.name(), entry.revision);
-    transaction.open_table(NEWEST)?.insert(name, revision)?;
-    let about = serde_json::to_string(&entry.about);
-    let about = about.map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-    let mut abouts = transaction.open_table(ABOUT)?;
-    abouts.insert((name, revision), &*about)?;
-    let first_kept = revision.saturating_sub(KEPT - 1);
-    abouts.retain_in((name, 0)..(name, first_kept), |_, _| false)?;
-    if log.is_of_wholes() {
-        let mut wholes = transaction.open_table(WHOLES)?;
-        for change in &entry.changes {
-            if let Some(value) = &change.value {
-                wholes.insert((name, revision, &*change.key), &**value)?;
-            }
-        }
-        let old = (
-            Bound::Included((name, 0, "")),
-            Bound::Excluded((name, first_kept, "")),
-        );
-        wholes.retain_in(old, |_, _| false)?;
-        return Ok(());
-    }
-    let mut values = transaction.open_table(VALUES)?;
-    for change in &entry.changes {
-        match &change.value {
-            Some(value) => _ = values.insert((name, &*change.key), &**value)?,
-            None => _ = values.remove((name, &*change.key))?,
-        }
-    }
-    Ok(())
 }
