@@ -168,9 +168,17 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
             "only loopback addresses",
         ),
         (
-            &["serve", "--config", good, "--api-listen", "0.0.0.0:0"],
+            &[
+                "serve",
+                "--config",
+                good,
+                "--api-listen",
+                "0.0.0.0:0",
+                "--anonymous-role",
+                "admin",
+            ],
             64,
-            "only loopback addresses",
+            "at most look",
         ),
         (
             &["explain", "--service", "order-service"],

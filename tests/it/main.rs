@@ -1,6 +1,7 @@
 //! Everything that is promised of the real thing, on real Envoys, the real filter and the real server.
 //! Run by `cargo xtask test`, which builds what the tests start and says where it is.
 
+mod access;
 mod accounting;
 mod agreement;
 mod artifact;
@@ -22,6 +23,7 @@ mod live;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod plan;
 mod proxy_config;
 mod ramp;
 mod raw;

@@ -53,6 +53,7 @@ pub struct Bound {
     xds_listener: TcpListener,
     api_listener: TcpListener,
     state: api::State,
+    protection: Arc<api::Protection>,
     authority: Arc<Authority>,
     tls: Option<Arc<grpc::Tls>>,
     publisher: Arc<Publisher>,
@@ -68,29 +69,23 @@ pub struct Bound {
 #[error("the mesh file is refused and no earlier good revision is known")]
 pub struct BadMesh;
 
-/// An address that others could reach: exit code 64.
+/// An address that others could reach, where Envoys would be served without being asked who they are:
+/// exit code 64.
 #[derive(Debug, thiserror::Error)]
-pub enum NotLoopback {
-    /// Envoys would be served without being asked who they are.
-    #[error(
-        "--xds-listen {0}: without certificates (--xds-tls off) only loopback addresses are served; \
-         leave --xds-tls out, and give each Envoy a certificate with `mumbai-mesh bootstrap NAME \
-         --state-dir DIR`"
-    )]
-    Xds(SocketAddr),
-    /// People would be served without being asked who they are.
-    #[error(
-        "--api-listen {0}: the API asks nobody who they are yet, so only loopback addresses are served"
-    )]
-    Api(SocketAddr),
-}
+#[error(
+    "--xds-listen {0}: without certificates (--xds-tls off) only loopback addresses are served; \
+     leave --xds-tls out, and give each Envoy a certificate with `mumbai-mesh bootstrap NAME \
+     --state-dir DIR`"
+)]
+pub struct NotLoopback(SocketAddr);
 
 /// Loads the mesh and opens the ports.
 ///
 /// # Errors
 /// [`BadMesh`]; a port that is taken; a filter that cannot be read; an address beyond loopback.
 pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
-    let with_tls = is_with_tls(settings.xds_listen, settings.api_listen, settings.xds_tls)?;
+    let with_tls = is_with_tls(settings.xds_listen, settings.xds_tls)?;
+    let anonymous = api::anonymous(settings.api_listen, settings.api.anonymous)?;
     let code = Arc::new(read_filter(&settings.filter)?);
     let store = kept::store(settings)?;
     let now = clock::now();
@@ -105,6 +100,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
+    let protection = Arc::new(api::Protection::open(settings, anonymous, &registry)?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
     let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;
@@ -133,6 +129,9 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         )),
         health: Arc::new(health),
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
+        defaults: settings.defaults.clone(),
+        encoder: Arc::clone(&encoder),
+        plans: api::places_for_plans(),
         code,
         redactor: Arc::clone(&redactor),
         raw: resources.states(),
@@ -147,6 +146,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         xds_listener,
         api_listener,
         state,
+        protection,
         authority,
         tls,
         publisher,
@@ -159,15 +159,12 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
 }
 
 /// Whether Envoys must show certificates: wherever others could reach the port.
-fn is_with_tls(xds: SocketAddr, api: SocketAddr, xds_tls: XdsTls) -> Result<bool, NotLoopback> {
-    if !api.ip().is_loopback() {
-        return Err(NotLoopback::Api(api));
-    }
+fn is_with_tls(xds: SocketAddr, xds_tls: XdsTls) -> Result<bool, NotLoopback> {
     let with_tls = match xds_tls {
         XdsTls::On => true,
         XdsTls::Auto => !xds.ip().is_loopback(),
         XdsTls::Off if xds.ip().is_loopback() => false,
-        XdsTls::Off => return Err(NotLoopback::Xds(xds)),
+        XdsTls::Off => return Err(NotLoopback(xds)),
     };
     if with_tls {
         info!("xDS by TLS 1.3, for Envoys that show a certificate of this mesh");
@@ -257,7 +254,13 @@ impl Bound {
             self.tls,
         );
         let xds = Box::pin(grpc::serve(self.xds_listener, discovery, until_stopped()));
-        let api = api::serve(self.api_listener, self.state, until_stopped());
+        let protection = Arc::clone(&self.protection);
+        let api = api::serve(
+            self.api_listener,
+            self.state,
+            self.protection,
+            until_stopped(),
+        );
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -273,6 +276,7 @@ impl Bound {
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}
+            () = protection.follow() => {}
             () = stopping => {}
         }
         let Ok(result) = tokio::time::timeout(END_MAX, servers).await else {
@@ -289,23 +293,13 @@ mod tests {
 
     #[test]
     fn whoever_could_come_from_elsewhere_must_show_a_certificate() {
-        let demanded = |xds: &str, api: &str, xds_tls| {
-            let addresses = (xds.parse().unwrap(), api.parse().unwrap());
-            is_with_tls(addresses.0, addresses.1, xds_tls)
-        };
+        let demanded = |xds: &str, xds_tls| is_with_tls(xds.parse().unwrap(), xds_tls);
         let (near, far) = ("127.0.0.1:1", "0.0.0.0:1");
-        assert!(matches!(demanded(near, near, XdsTls::Auto), Ok(false)));
-        assert!(matches!(demanded(near, near, XdsTls::On), Ok(true)));
-        assert!(matches!(demanded(near, near, XdsTls::Off), Ok(false)));
-        assert!(matches!(demanded(far, near, XdsTls::Auto), Ok(true)));
-        assert!(matches!(demanded("[::]:1", near, XdsTls::On), Ok(true)));
-        assert!(matches!(
-            demanded(far, near, XdsTls::Off),
-            Err(NotLoopback::Xds(_))
-        ));
-        assert!(matches!(
-            demanded(near, far, XdsTls::On),
-            Err(NotLoopback::Api(_))
-        ));
+        assert!(matches!(demanded(near, XdsTls::Auto), Ok(false)));
+        assert!(matches!(demanded(near, XdsTls::On), Ok(true)));
+        assert!(matches!(demanded(near, XdsTls::Off), Ok(false)));
+        assert!(matches!(demanded(far, XdsTls::Auto), Ok(true)));
+        assert!(matches!(demanded("[::]:1", XdsTls::On), Ok(true)));
+        assert!(matches!(demanded(far, XdsTls::Off), Err(NotLoopback(_))));
     }
 }

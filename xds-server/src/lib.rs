@@ -3,6 +3,7 @@
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
 //! carries it; `store` keeps what outlives the process, `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
+pub mod access;
 pub mod analyze;
 pub mod api;
 pub mod app;
@@ -12,17 +13,21 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod compile;
+pub mod differences;
 pub mod discovery;
 pub mod dump;
 pub mod explain;
 pub mod file_events;
 pub mod fleet;
+pub mod flood;
 pub mod grpc;
 pub mod health;
 pub mod load_reports;
 pub mod mesh;
 pub mod metrics;
 pub mod pki;
+pub mod plan;
+pub mod private_file;
 pub mod proxies;
 pub mod publish;
 pub mod raw;

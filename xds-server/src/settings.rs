@@ -4,18 +4,23 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use zeroize::Zeroizing;
 
-use crate::{mesh::Defaults, pki, store};
+use crate::{
+    mesh::Defaults,
+    pki::{self, Passphrase},
+    store,
+};
 
 /// Where the mesh is looked for when no flag says so (`MESH_CONFIG_PATH`).
 pub const DEFAULT_CONFIG: &str = "/etc/mesh/config";
 
 /// All that `serve` needs to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The mesh file.
     pub config: ConfigPath,
@@ -39,8 +44,36 @@ pub struct Settings {
     pub load_report_interval: Duration,
     /// How long certificates live.
     pub certificates: CertificateLives,
+    /// What the authority's keys are sealed with on disk.
+    pub ca_passphrase: Option<Arc<Passphrase>>,
     /// Whether Envoys must show certificates.
     pub xds_tls: XdsTls,
+    /// Who may use the API, and how it is reached.
+    pub api: ApiAccess,
+}
+
+/// Who may use the API, and how it is reached.
+#[derive(Debug, Clone, Default)]
+pub struct ApiAccess {
+    /// What whoever shows no token may do; by the address where nobody says.
+    pub anonymous: Option<Anonymous>,
+    /// Names by which browsers may call it without a token.
+    pub hosts: Vec<String>,
+    /// Folder of its certificate; without one it speaks plaintext.
+    pub tls_cert_path: Option<PathBuf>,
+}
+
+/// What whoever shows no token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Anonymous {
+    /// Nothing but ask whether the server is well.
+    None,
+    /// Look.
+    Viewer,
+    /// Change what is served; on loopback alone.
+    Operator,
+    /// Everything; on loopback alone.
+    Admin,
 }
 
 /// Whether Envoys must show certificates at the xDS port.
@@ -153,6 +186,11 @@ pub fn defaults() -> Defaults {
         timezone: variable("TIMEZONE").unwrap_or(built_in.timezone),
         peak_hours: variable("PEAK_HOURS"),
     }
+}
+
+/// Folder of the API's certificate: the flag's, else `TLS_CERT_PATH`.
+pub fn tls_cert_path(flag: Option<PathBuf>) -> Option<PathBuf> {
+    flag.or_else(|| variable("TLS_CERT_PATH").map(PathBuf::from))
 }
 
 /// Level and filter of the log (`RUST_LOG`), `info` unless it says otherwise.

@@ -102,6 +102,21 @@ impl ServiceConfig {
     }
 }
 
+impl BreakerPlan {
+    /// As the field `circuit_breaker` of a service, with what holds by default. A probe's lease is no part
+    /// of it: it follows from the timeouts.
+    pub fn to_json(&self) -> Value {
+        breaker_json(self)
+    }
+}
+
+impl RequestMatch {
+    /// As one of a class's `match`.
+    pub fn to_json(&self) -> Value {
+        match_json(self)
+    }
+}
+
 fn window_json(window: &Window) -> Value {
     let mut json = Map::new();
     json.insert("start".into(), window.start().to_string().into());

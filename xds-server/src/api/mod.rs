@@ -3,37 +3,58 @@
 
 mod calendar;
 mod certificates;
+mod door;
+mod guard;
 mod loads;
 mod metrics;
 mod page;
+mod plan;
+mod protection;
 mod proxies;
 mod raw;
 mod revisions;
+mod routes;
 mod services;
+mod tls;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Query, State as Extract},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use prometheus::Registry;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::{net::TcpListener, sync::watch};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 
+use self::{
+    door::{Door, Peer},
+    guard::{Guard, guard},
+    routes::Routes,
+};
+pub use self::{
+    protection::{Protection, TooOpen, anonymous},
+    routes::{Entry, Table},
+};
 use crate::{
+    access::{Need, Role},
     bootstrap::Member,
     catalog::{Catalog, Refusal, Revision},
     clock,
-    compile::FilterCode,
+    compile::{Encoder, FilterCode},
     explain::{self, Question},
     fleet::Fleet,
+    flood::Flood,
     health::owner::Health,
     load_reports::LoadReports,
+    mesh::{Defaults, MeshProblem},
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
@@ -59,6 +80,12 @@ pub struct State {
     pub authority: Arc<Authority>,
     /// Every metric of this process.
     pub registry: Registry,
+    /// What holds where a mesh file is silent.
+    pub defaults: Defaults,
+    /// Encodes resources.
+    pub encoder: Arc<Encoder>,
+    /// Places of those who ask for a plan.
+    pub plans: Arc<Semaphore>,
     /// The filter.
     pub code: Arc<FilterCode>,
     /// Takes secrets out of what is shown.
@@ -73,6 +100,49 @@ pub struct State {
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }
 
+/// Places of those who ask for a plan at once.
+pub fn places_for_plans() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(plan::PLANS_MAX))
+}
+
+/// Everything that is served, each with the role that it needs.
+fn routes() -> Routes {
+    let open = Need::Nothing;
+    let viewer = Need::Role(Role::Viewer);
+    let operator = Need::Role(Role::Operator);
+    Routes::default()
+        .get("/healthz", open, || async { "ok\n" })
+        // The ports open only after the first mesh is loaded: who can ask, finds it ready.
+        .get("/readyz", open, || async { "ready\n" })
+        .get("/filter/mumbai_mesh.wasm", viewer, filter)
+        .get("/services", viewer, services::services)
+        .get("/api/v1/services", viewer, services::services)
+        .get("/api/v1/revisions", viewer, revisions::revisions)
+        .get("/api/v1/revisions/{revision}", viewer, revisions::one)
+        .get("/api/v1/proxies", viewer, proxies::proxies)
+        .get("/api/v1/proxies/{node}/config", viewer, proxies::config)
+        .get("/api/v1/loads", viewer, loads::loads)
+        .get("/api/v1/certificates", viewer, certificates::certificates)
+        .get("/metrics", viewer, metrics::metrics)
+        .get("/api/v1/bootstrap/{name}", viewer, member)
+        .get("/api/v1/explain", viewer, explain_request)
+        .get("/api/v1/calendar/next", viewer, calendar::next)
+        .get("/api/v1/calendar/month", viewer, calendar::month)
+        .get("/api/v1/resources", viewer, raw::list)
+        .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
+        .write(
+            "/api/v1/resources:apply",
+            operator,
+            raw::apply,
+            raw::BODY_BYTES_MAX,
+        )
+}
+
+/// Everything that is served.
+pub fn table() -> Table {
+    routes().into_parts().1
+}
+
 /// Serves until `shutdown` completes.
 ///
 /// # Errors
@@ -80,30 +150,26 @@ pub struct State {
 pub async fn serve(
     listener: TcpListener,
     state: State,
+    protection: Arc<Protection>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        // The ports open only after the first mesh is loaded: who can ask, finds it ready.
-        .route("/readyz", get(|| async { "ready\n" }))
-        .route("/filter/mumbai_mesh.wasm", get(filter))
-        .route("/services", get(services::services))
-        .route("/api/v1/services", get(services::services))
-        .route("/api/v1/revisions", get(revisions::revisions))
-        .route("/api/v1/revisions/{revision}", get(revisions::one))
-        .route("/api/v1/proxies", get(proxies::proxies))
-        .route("/api/v1/proxies/{node}/config", get(proxies::config))
-        .route("/api/v1/loads", get(loads::loads))
-        .route("/api/v1/certificates", get(certificates::certificates))
-        .route("/metrics", get(metrics::metrics))
-        .route("/api/v1/bootstrap/{name}", get(member))
-        .route("/api/v1/explain", get(explain_request))
-        .route("/api/v1/calendar/next", get(calendar::next))
-        .route("/api/v1/calendar/month", get(calendar::month))
-        .merge(raw::routes())
+    let (router, table) = routes().into_parts();
+    let before = Guard {
+        access: Arc::clone(&protection.access),
+        audit: Arc::clone(&protection.audit),
+        table,
+        revisions: state.revisions.clone(),
+        raw: state.raw.clone(),
+        refused: protection.refused.clone(),
+        flood: Flood::default(),
+    };
+    let router = router
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
+        .layer(middleware::from_fn_with_state(Arc::new(before), guard))
         .with_state(state);
-    axum::serve(listener, router)
+    let door = Door::new(listener, protection.tls.as_ref().map(tls::ApiTls::config));
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    axum::serve(door, service)
         .with_graceful_shutdown(shutdown)
         .await?;
     Ok(())
@@ -157,6 +223,16 @@ async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
         (header::ETAG, format!("\"{}\"", state.code.sha256())),
     ];
     (headers, state.code.bytes().clone())
+}
+
+/// A problem of a mesh file.
+fn mesh_problem(MeshProblem { place, problem }: &MeshProblem) -> Value {
+    json!({
+        "place": place,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint,
+    })
 }
 
 async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {

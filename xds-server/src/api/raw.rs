@@ -1,20 +1,19 @@
 //! Raw resources: `POST /api/v1/resources:apply` and `GET /api/v1/resources`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, Query, State as Extract, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Query, State as Extract, rejection::BytesRejection},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{State, problem, unkept};
+use super::{State, guard::Wrote, problem, unkept};
 use crate::{
     raw::{Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source},
     redact::Redactor,
@@ -22,36 +21,21 @@ use crate::{
 };
 
 /// Of one call.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-pub(super) fn routes() -> Router<State> {
-    Router::new()
-        .route(
-            "/api/v1/resources:apply",
-            post(apply).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
-        )
-        .route("/api/v1/resources", get(list))
-}
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ApplyQuery {
+pub(super) struct ApplyQuery {
     #[serde(default)]
     dry_run: bool,
 }
 
-async fn apply(
+/// Sets and removes resources: all of a call, or nothing.
+pub(super) async fn apply(
     Extract(state): Extract<State>,
     query: Result<Query<ApplyQuery>, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    if is_from_elsewhere(&headers) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            &"a web page of another origin asks; call it by its loopback address",
-        );
-    }
     let mode = match query {
         Ok(Query(ApplyQuery { dry_run: true })) => Mode::DryRun,
         Ok(_) => Mode::Apply,
@@ -72,33 +56,31 @@ async fn apply(
     };
     // It waits for the disk.
     let resources = Arc::clone(&state.resources);
-    match tokio::task::spawn_blocking(move || resources.apply(&body, mode)).await {
-        Ok(Ok(Applied { revision, .. })) if mode == Mode::Apply => {
+    let applied = match tokio::task::spawn_blocking(move || resources.apply(&body, mode)).await {
+        Ok(applied) => applied,
+        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    };
+    let (mut response, wrote) = match applied {
+        Ok(Applied { revision, changes }) if mode == Mode::Apply => {
             // Who connects after the answer is sent what was applied. An error is the server's end.
             let mut published = state.published.clone();
             let _ = published.wait_for(|published| *published >= revision).await;
-            Json(json!({"revision": revision})).into_response()
+            let answer = Json(json!({"revision": revision}));
+            let wrote = Wrote::Done(format!("resources set or removed: {changes}"));
+            (answer.into_response(), wrote)
         }
-        Ok(Ok(Applied { revision, changes })) => {
-            Json(json!({"revision": revision, "dry_run": true, "changes": changes})).into_response()
+        Ok(Applied { revision, changes }) => {
+            let answer = json!({"revision": revision, "dry_run": true, "changes": changes});
+            (Json(answer).into_response(), Wrote::Nothing)
         }
-        Ok(Err(refusal)) => refused(refusal),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
-}
-
-/// Whether a browser sends this for a page that is not ours. Such a page reaches loopback as any program
-/// here does, by our address or by a name of its own that leads to it; only programs may write.
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-    let host = text(header::HOST).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let is_ours = name == "localhost"
-        || name
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    text(header::ORIGIN).is_some_and(|origin| !is_ours || origin != format!("http://{host}"))
+        Err(refusal) if mode == Mode::Apply => {
+            let wrote = Wrote::Done("nothing was applied".into());
+            (refused(refusal), wrote)
+        }
+        Err(refusal) => (refused(refusal), Wrote::Nothing),
+    };
+    response.extensions_mut().insert(wrote);
+    response
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -134,7 +116,7 @@ fn refused(refusal: Refusal) -> Response {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
     #[serde(rename = "type")]
     kind: Option<String>,
     name: Option<String>,
@@ -158,7 +140,8 @@ struct Listed<'s> {
     resource: Option<Value>,
 }
 
-async fn list(
+/// Those in force.
+pub(super) async fn list(
     Extract(state): Extract<State>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
@@ -223,29 +206,4 @@ fn shown(kind: ResourceType, entry: &Entry, redactor: &Redactor) -> Option<Value
     let members = shown.as_object_mut()?;
     members.extend(resource.as_object()?.clone());
     Some(shown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_other_origins_may_not_write() {
-        let asked = |host: &str, origin: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, host.parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert(header::ORIGIN, origin.parse().unwrap());
-            }
-            is_from_elsewhere(&headers)
-        };
-        assert!(!asked("127.0.0.1:8088", None));
-        assert!(!asked("127.0.0.1:8088", Some("http://127.0.0.1:8088")));
-        assert!(!asked("[::1]:8088", Some("http://[::1]:8088")));
-        assert!(!asked("localhost:8088", Some("http://localhost:8088")));
-        assert!(asked("127.0.0.1:8088", Some("http://evil.example")));
-        assert!(asked("127.0.0.1:8088", Some("http://127.0.0.1:3000")));
-        assert!(asked("127.0.0.1:8088", Some("null")));
-        assert!(asked("evil.example:8088", Some("http://evil.example:8088")));
-    }
 }

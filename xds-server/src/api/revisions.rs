@@ -13,11 +13,10 @@ use policy::time::CivilZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{State, made_apart, page, problem};
+use super::{State, made_apart, mesh_problem, page, problem};
 use crate::{
     catalog::Refusal,
     explain,
-    mesh::MeshProblem,
     store::{About, KEPT, StoreError},
 };
 
@@ -119,14 +118,6 @@ fn revision((number, about): &(u64, About), zone: &CivilZone) -> Value {
 }
 
 fn refusal_of(refusal: &Refusal, zone: &CivilZone) -> Value {
-    let problem = |MeshProblem { place, problem }: &MeshProblem| {
-        json!({
-            "place": place,
-            "path": problem.path,
-            "message": problem.message,
-            "hint": problem.hint,
-        })
-    };
-    let problems: Vec<Value> = refusal.problems.iter().map(problem).collect();
+    let problems: Vec<Value> = refusal.problems.iter().map(mesh_problem).collect();
     json!({"at": explain::rfc3339(zone, refusal.at), "problems": problems})
 }

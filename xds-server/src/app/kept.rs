@@ -85,7 +85,7 @@ pub(super) fn authority(
     metrics: Arc<Metrics>,
     now: WallTime,
 ) -> anyhow::Result<Arc<Authority>> {
-    let folder = Folder::of(&settings.state_dir);
+    let folder = Folder::of(&settings.state_dir, settings.ca_passphrase.clone());
     if let Some(access) = &settings.etcd {
         let life = settings.certificates.ca(said.ca);
         pki::share(store, &access.secret, &folder, life, now)?;

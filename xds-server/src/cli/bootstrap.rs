@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use policy::units::ServiceName;
 
-use super::{BadData, UsageError, from_five_seconds, remote};
+use super::{BadData, UsageError, from_five_seconds, passphrase, remote::Credentials};
 use crate::{
     bootstrap::{
         BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, NodeIdentity, bootstrap,
@@ -62,6 +62,8 @@ pub(super) struct Bootstrap {
     /// Ask this running server.
     #[arg(long, value_name = "URL", required_unless_present = "config", conflicts_with_all = ["config", "filter"])]
     server: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Read this mesh file instead.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,6 +71,9 @@ pub(super) struct Bootstrap {
     /// Envoy speaks plaintext, which a server beyond loopback refuses.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// File with the passphrase under which the server keeps its authority's keys, where it was given one.
+    #[arg(long, value_name = "FILE", requires = "state_dir")]
+    ca_passphrase_file: Option<PathBuf>,
     /// How long that certificate lives, from 5s on [default: SERVICE_CERT_VALIDITY_DAYS, else 90 days].
     #[arg(long, value_name = "DURATION", requires = "state_dir", value_parser = from_five_seconds)]
     service_cert_validity: Option<Duration>,
@@ -86,7 +91,7 @@ impl Bootstrap {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (xds_host, xds_port) = host_and_port(&self.xds)?;
         let (member, wasm) = match (&self.server, &self.config) {
-            (Some(server), _) => ask(server, &self.name)?,
+            (Some(server), _) => ask(&self.credentials, server, &self.name)?,
             (None, Some(config)) => read(config, self.filter.clone(), &self.name)?,
             (None, None) => return Err(UsageError("give --server or --config".into()).into()),
         };
@@ -141,7 +146,8 @@ impl Bootstrap {
         folder: &Path,
     ) -> anyhow::Result<NodeIdentity> {
         let now = clock::now();
-        let ca = Folder::of(state_dir)
+        let passphrase = passphrase(self.ca_passphrase_file.as_deref())?;
+        let ca = Folder::of(state_dir, passphrase)
             .load(now)
             .with_context(|| format!("--state-dir {}", state_dir.display()))?;
         let domain =
@@ -195,10 +201,10 @@ fn host_and_port(text: &str) -> Result<(String, u16), UsageError> {
     })
 }
 
-fn ask(server: &str, name: &str) -> anyhow::Result<(Member, Vec<u8>)> {
-    let member = remote::get(server, &format!("/api/v1/bootstrap/{name}"), &[])?;
+fn ask(credentials: &Credentials, server: &str, name: &str) -> anyhow::Result<(Member, Vec<u8>)> {
+    let member = credentials.get(server, &format!("/api/v1/bootstrap/{name}"), &[])?;
     let member = serde_json::from_slice(&member).context("the server's answer")?;
-    let wasm = remote::get(server, "/filter/mumbai_mesh.wasm", &[])?;
+    let wasm = credentials.get(server, "/filter/mumbai_mesh.wasm", &[])?;
     Ok((member, wasm))
 }
 

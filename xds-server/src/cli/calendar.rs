@@ -13,7 +13,7 @@ use super::{
     UsageError,
     bootstrap::mesh,
     output::{Output, show},
-    remote,
+    remote::Credentials,
 };
 use crate::{
     calendar::{self, MonthOf},
@@ -94,6 +94,8 @@ struct Source {
     /// Ask this running server.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 impl Calendar {
@@ -149,7 +151,7 @@ impl Source {
         let given: Vec<(&str, String)> = given
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
-        let answer = remote::get(server, path, &given)?;
+        let answer = self.credentials.get(server, path, &given)?;
         serde_json::from_slice(&answer).context("the server's answer")
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{Output, columns, show},
-    remote,
+    remote::Credentials,
 };
 
 /// The certificates that the mesh's authority has issued.
@@ -31,6 +31,8 @@ struct List {
     /// The server to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -45,7 +47,9 @@ impl Certs {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let answer = remote::get(&self.server, "/api/v1/certificates", &[])?;
+        let answer = self
+            .credentials
+            .get(&self.server, "/api/v1/certificates", &[])?;
         let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
         let Some(certificates) = answer["certificates"].as_array() else {
             bail!("{} answers something else than certificates", self.server);

@@ -11,7 +11,7 @@ use super::{
     admin::Admin,
     bootstrap::mesh,
     output::{Output, columns, printable, show},
-    remote,
+    remote::Credentials,
 };
 use crate::{
     clock,
@@ -41,6 +41,8 @@ pub(super) struct Explain {
     /// Ask this running server.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Ask the live Envoy with this admin interface.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "zone")]
     from_proxy: Option<String>,
@@ -95,13 +97,33 @@ impl Explain {
 
     fn of_mesh(&self, question: &Question) -> anyhow::Result<Value> {
         match (&self.server, &self.config) {
-            (Some(server), _) => ask(server, question),
+            (Some(server), _) => self.ask(server, question),
             (None, Some(config)) => {
                 let explanation = explain(&mesh(config)?, question, clock::now())?;
                 Ok(serde_json::to_value(explanation)?)
             }
             (None, None) => Err(UsageError("give --config or --server".into()).into()),
         }
+    }
+
+    fn ask(&self, server: &str, question: &Question) -> anyhow::Result<Value> {
+        let named = [
+            ("service", &question.service),
+            ("gateway", &question.gateway),
+            ("at", &question.at),
+            ("path", &question.path),
+            ("method", &question.method),
+            ("zone", &question.zone),
+        ];
+        let mut query: Vec<(&str, String)> = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect();
+        if !question.headers.is_empty() {
+            query.push(("header", question.headers.join("\n")));
+        }
+        let answer = self.credentials.get(server, "/api/v1/explain", &query)?;
+        serde_json::from_slice(&answer).context("the server's answer")
     }
 
     /// By what an Envoy says of itself; it is now what its own clock says.
@@ -173,26 +195,6 @@ fn push(list: &mut Value, value: Value) {
 /// `|` as a query holds it.
 fn encoded(text: &str) -> String {
     text.replace('|', "%7C")
-}
-
-fn ask(server: &str, question: &Question) -> anyhow::Result<Value> {
-    let named = [
-        ("service", &question.service),
-        ("gateway", &question.gateway),
-        ("at", &question.at),
-        ("path", &question.path),
-        ("method", &question.method),
-        ("zone", &question.zone),
-    ];
-    let mut query: Vec<(&str, String)> = named
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)))
-        .collect();
-    if !question.headers.is_empty() {
-        query.push(("header", question.headers.join("\n")));
-    }
-    let answer = remote::get(server, "/api/v1/explain", &query)?;
-    serde_json::from_slice(&answer).context("the server's answer")
 }
 
 /// One line for each field; lists below them.

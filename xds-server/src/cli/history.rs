@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{Output, columns, printable, show},
-    remote,
+    remote::Credentials,
 };
 
 /// The revisions of the mesh that a server keeps, the newest first: when, by whom, why.
@@ -23,6 +23,8 @@ pub(super) struct History {
     /// The server to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Revisions older than this one only.
     #[arg(long, value_name = "REVISION")]
     after: Option<u64>,
@@ -41,7 +43,9 @@ impl History {
         }
         let mut query = vec![("limit", self.limit.to_string())];
         query.extend(self.after.map(|after| ("after", after.to_string())));
-        let answer = remote::get(&self.server, "/api/v1/revisions", &query)?;
+        let answer = self
+            .credentials
+            .get(&self.server, "/api/v1/revisions", &query)?;
         let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
         if !answer["revisions"].is_array() {
             bail!("{} answers something else than revisions", self.server);
@@ -53,7 +57,9 @@ impl History {
     }
 
     fn one(&self, revision: u64) -> anyhow::Result<()> {
-        let answer = remote::get(&self.server, &format!("/api/v1/revisions/{revision}"), &[])?;
+        let answer =
+            self.credentials
+                .get(&self.server, &format!("/api/v1/revisions/{revision}"), &[])?;
         let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
         // What is shown may be served again.
         let file = serde_saphyr::to_string(&answer["document"])?;

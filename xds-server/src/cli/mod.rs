@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 bad data, 79 findings.
+//! The command line. Exit codes: 0 done, 1 failed, 2 changes, 64 wrong usage, 65 bad data, 79 findings.
 
 mod admin;
 mod analyze;
@@ -9,22 +9,26 @@ mod completion;
 mod explain;
 mod history;
 mod output;
+mod plan;
 mod proxy;
 mod remote;
 mod schema;
 mod serve;
+mod token;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
 use policy::time::parse_duration;
 
 use crate::{
+    api::TooOpen,
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
-    pki,
+    pki::{self, Passphrase},
 };
 
+const CHANGES: u8 = 2;
 const USAGE: u8 = 64;
 const BAD_DATA: u8 = 65;
 const FINDINGS: u8 = 79;
@@ -46,9 +50,11 @@ enum Command {
     Completion(completion::Completion),
     Explain(explain::Explain),
     History(history::History),
+    Plan(plan::Plan),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Schema(schema::Schema),
+    Token(token::Token),
 }
 
 /// A command line that cannot be carried out as it stands.
@@ -66,6 +72,11 @@ struct BadData(String);
 #[error("errors or warnings were found")]
 struct Findings;
 
+/// What `plan` found, which has been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("there are changes")]
+struct Changes;
+
 /// Life of a certificate.
 fn from_five_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|error| error.to_string())?;
@@ -74,6 +85,13 @@ fn from_five_seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("from 5s to 36500 days".into())
     }
+}
+
+/// What an authority's keys are sealed with.
+fn passphrase(file: Option<&Path>) -> Result<Option<Arc<Passphrase>>, UsageError> {
+    let read = |file| Passphrase::read(file).map(Arc::new);
+    let read = file.map(read).transpose();
+    read.map_err(|error| UsageError(error.to_string()))
 }
 
 /// Runs the process's own command line.
@@ -102,9 +120,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
         Command::History(history) => history.run(),
+        Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Token(token) => token.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -112,8 +132,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if error.is::<Findings>() {
         return ExitCode::from(FINDINGS);
     }
+    if error.is::<Changes>() {
+        return ExitCode::from(CHANGES);
+    }
     eprintln!("mumbai-mesh: {error:#}");
-    if error.is::<UsageError>() || error.is::<QuestionError>() || error.is::<NotLoopback>() {
+    let is_usage = error.is::<UsageError>()
+        || error.is::<QuestionError>()
+        || error.is::<NotLoopback>()
+        || error.is::<TooOpen>();
+    if is_usage {
         ExitCode::from(USAGE)
     } else if error.is::<BadData>() || error.is::<BadMesh>() {
         ExitCode::from(BAD_DATA)

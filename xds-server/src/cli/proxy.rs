@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{Output, show},
-    remote,
+    remote::Credentials,
 };
 
 /// What connected Envoys are, and what they made of what they were sent.
@@ -41,6 +41,8 @@ struct Status {
     /// The server to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -84,7 +86,9 @@ impl Status {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect();
-            let answer = remote::get(&self.server, "/api/v1/proxies", &query)?;
+            let answer = self
+                .credentials
+                .get(&self.server, "/api/v1/proxies", &query)?;
             let mut page: Value = serde_json::from_slice(&answer).context("the server's answer")?;
             let Value::Array(shown) = page["proxies"].take() else {
                 bail!("{} answers something else than proxies", self.server);

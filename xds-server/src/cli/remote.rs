@@ -1,41 +1,161 @@
 //! Questions to a running server.
 
-use anyhow::{Context, bail};
-use serde_json::Value;
+use std::{fs, path::PathBuf};
 
-/// `GET` of one path, as bytes.
-///
-/// # Errors
-/// No answer, or an answer that says no: the server's own sentence.
-pub(super) fn get(server: &str, path: &str, query: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
-    /// The filter is the largest thing that is asked for.
-    const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(std::time::Duration::from_secs(30)))
-        .build()
-        .into();
-    let mut request = agent.get(format!("{}{path}", server.trim_end_matches('/')));
-    for (name, value) in query {
-        request = request.query(*name, value);
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+use ureq::{
+    http,
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+use super::UsageError;
+use crate::pki;
+
+/// The filter is the largest thing that is asked for.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a server said.
+pub(super) struct Answer {
+    pub(super) status: http::StatusCode,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body of an answer that says yes.
+    ///
+    /// # Errors
+    /// The server's own sentence.
+    pub(super) fn success(self, server: &str) -> anyhow::Result<Vec<u8>> {
+        if self.status.is_success() {
+            return Ok(self.body);
+        }
+        let detail = serde_json::from_slice(&self.body)
+            .ok()
+            .and_then(|problem: Value| Some(problem.get("detail")?.as_str()?.to_string()));
+        bail!(
+            "{}",
+            detail.unwrap_or_else(|| format!("{server} answers {}", self.status))
+        );
     }
-    let mut response = request
-        .call()
+}
+
+/// What a server may want to be shown, and whom to trust.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Credentials {
+    /// A token for the server, where it needs one (`mumbai-mesh token create`).
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "MUMBAI_MESH_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Whose certificates to trust (PEM), where the server speaks https.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// `GET` of one path, as bytes.
+    ///
+    /// # Errors
+    /// No answer, or an answer that says no: the server's own sentence.
+    pub(super) fn get(
+        &self,
+        server: &str,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut request = self.agent(server)?.get(url(server, path));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        if let Some(shown) = self.shown() {
+            request = request.header("authorization", shown);
+        }
+        answer(server, request.call())?.success(server)
+    }
+
+    /// `POST` of a body to one path.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn post(
+        &self,
+        server: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.agent(server)?.post(url(server, path));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        if let Some(shown) = self.shown() {
+            request = request.header("authorization", shown);
+        }
+        answer(server, request.send(body))
+    }
+
+    fn shown(&self) -> Option<String> {
+        let token = self.token.as_deref().map(str::trim);
+        let token = token.filter(|token| !token.is_empty())?;
+        Some(format!("Bearer {token}"))
+    }
+
+    fn agent(&self, server: &str) -> anyhow::Result<ureq::Agent> {
+        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(pki::provider());
+        match &self.ca_file {
+            Some(file) => {
+                let pem =
+                    fs::read(file).with_context(|| format!("--ca-file {}", file.display()))?;
+                let roots: Vec<Certificate<'static>> = parse_pem(&pem)
+                    .filter_map(|item| match item {
+                        Ok(PemItem::Certificate(root)) => Some(root),
+                        _ => None,
+                    })
+                    .collect();
+                if roots.is_empty() {
+                    let said = format!("--ca-file {}: holds no certificate in PEM", file.display());
+                    return Err(UsageError(said).into());
+                }
+                tls = tls.root_certs(RootCerts::new_with_certs(&roots));
+            }
+            None if server.starts_with("https:") => {
+                let said = format!(
+                    "{server}: name the certificates to trust with --ca-file (the server's ca.crt)"
+                );
+                return Err(UsageError(said).into());
+            }
+            None => {}
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .tls_config(tls.build())
+            .timeout_global(Some(std::time::Duration::from_secs(30)));
+        Ok(config.build().into())
+    }
+}
+
+fn url(server: &str, path: &str) -> String {
+    format!("{}{path}", server.trim_end_matches('/'))
+}
+
+fn answer(
+    server: &str,
+    answered: Result<http::Response<ureq::Body>, ureq::Error>,
+) -> anyhow::Result<Answer> {
+    let mut response = answered
         .with_context(|| format!("the server {server} does not answer (is it running?)"))?;
-    let status = response.status();
     let body = response
         .body_mut()
         .with_config()
         .limit(ANSWER_BYTES_MAX)
         .read_to_vec()?;
-    if !status.is_success() {
-        let detail = serde_json::from_slice(&body)
-            .ok()
-            .and_then(|problem: Value| Some(problem.get("detail")?.as_str()?.to_string()));
-        bail!(
-            "{}",
-            detail.unwrap_or_else(|| format!("{server} answers {status}"))
-        );
-    }
-    Ok(body)
+    Ok(Answer {
+        status: response.status(),
+        body,
+    })
 }

@@ -13,10 +13,10 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
-use super::{UsageError, from_five_seconds};
+use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
     app, pki,
-    settings::{self, CertificateLives, ConfigPath, Settings, XdsTls},
+    settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
     store::{Access, Address, TlsFiles},
 };
 
@@ -33,7 +33,7 @@ const SECRET_BYTES_MIN: usize = 32;
 /// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  MUMBAI_MESH_STORE_PASSWORD  of the user in --store\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  MUMBAI_MESH_STORE_PASSWORD  of the user in --store\n  TLS_CERT_PATH     as --tls-cert-path\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
 )]
 pub(super) struct Serve {
     /// Mesh file (YAML), or a folder of them.
@@ -45,6 +45,17 @@ pub(super) struct Serve {
     /// Where people and tools connect (HTTP). Port 0 is any free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8088")]
     api_listen: SocketAddr,
+    /// What whoever shows the API no token may do: by default everything on loopback, nothing beyond it
+    /// (there at most `viewer`). /healthz and /readyz are open always.
+    #[arg(long, value_enum, value_name = "ROLE")]
+    anonymous_role: Option<Anonymous>,
+    /// A name of this server by which browsers may call the API without a token; may be given several
+    /// times. Addresses and localhost always are.
+    #[arg(long, value_name = "NAME")]
+    api_host: Vec<String>,
+    /// Folder with tls.crt and tls.key: the API is served by TLS 1.3. New files are taken up at once.
+    #[arg(long, value_name = "DIR")]
+    tls_cert_path: Option<PathBuf>,
     /// Folder of the store (revisions of the mesh, raw resources) and of the certificate authority. Of one
     /// server alone.
     #[arg(long, value_name = "DIR", default_value = ".mumbai-mesh")]
@@ -95,6 +106,10 @@ pub(super) struct Serve {
     /// [default: 3650].
     #[arg(long, value_name = "DAYS", value_parser = days())]
     ca_cert_validity_days: Option<u32>,
+    /// File with the passphrase under which the authority's keys are kept in the state dir. Keys that lie there open
+    /// are put under it. `bootstrap` needs it then too.
+    #[arg(long, value_name = "FILE")]
+    ca_passphrase_file: Option<PathBuf>,
     /// How long the certificates of services and gateways live: 1 to 36500 days [default: 90]. They are
     /// renewed after two thirds of it.
     #[arg(long, value_name = "DAYS", value_parser = days())]
@@ -189,7 +204,13 @@ impl Serve {
         let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
         let settings = Settings {
             certificates: certificates.map_err(UsageError)?,
+            ca_passphrase: passphrase(self.ca_passphrase_file.as_deref())?,
             xds_tls: self.xds_tls,
+            api: ApiAccess {
+                anonymous: self.anonymous_role,
+                hosts: self.api_host,
+                tls_cert_path: settings::tls_cert_path(self.tls_cert_path),
+            },
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
             xds_listen: self.xds_listen,

@@ -25,6 +25,8 @@ mod twice;
 mod write;
 
 #[cfg(test)]
+pub(crate) mod imagined;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::differences::{self, Lists, Step};
+
 /// One place in which an Envoy's answer is another than its mesh's.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
@@ -59,24 +61,21 @@ pub fn differences(proxy: &Value, mesh: &Value) -> Vec<Difference> {
     found
 }
 
-fn compare(path: &str, proxy: &Value, mesh: &Value, found: &mut Vec<Difference>) {
-    let (Value::Object(ours), Value::Object(theirs)) = (proxy, mesh) else {
-        if proxy != mesh {
-            found.push(Difference {
-                field: path.into(),
-                proxy: proxy.clone(),
-                mesh: mesh.clone(),
-            });
+fn compare(field: &str, proxy: &Value, mesh: &Value, found: &mut Vec<Difference>) {
+    let of_one_side =
+        |step: &Step| matches!(step, Step::Field(name) if OF_ONE_SIDE.contains(&name.as_str()));
+    let all = differences::differences(proxy, mesh, Lists::Whole);
+    let decide = all
+        .into_iter()
+        .filter(|one| !one.path.steps().iter().any(of_one_side));
+    found.extend(decide.map(|one| {
+        let dot = if one.path.steps().is_empty() { "" } else { "." };
+        Difference {
+            field: format!("{field}{dot}{}", one.path),
+            proxy: one.before,
+            mesh: one.after,
         }
-        return;
-    };
-    let more = theirs.keys().filter(|name| !ours.contains_key(*name));
-    let names = ours.keys().chain(more);
-    for name in names.filter(|name| !OF_ONE_SIDE.contains(&name.as_str())) {
-        let of =
-            |side: &serde_json::Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-        compare(&format!("{path}.{name}"), &of(ours), &of(theirs), found);
-    }
+    }));
 }
 
 #[cfg(test)]

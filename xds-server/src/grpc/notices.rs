@@ -2,10 +2,8 @@
 //! again at once and with many others, so of one reason only so many lines are written in a while.
 
 use std::{
-    collections::HashMap,
     fmt::{self, Display},
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,12 +13,9 @@ use tracing::warn;
 use super::Discovery;
 use crate::{
     fleet::StreamStatus,
+    flood::Flood,
     metrics::{Cut, Refused},
 };
-
-/// Lines of one reason within [`WHILE`].
-const LINES_MAX: u64 = 10;
-const WHILE: Duration = Duration::from_secs(10);
 
 /// What is known of a stream that is refused or ended.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,20 +69,13 @@ impl Display for Bound {
 
 /// How much was said of each reason.
 #[derive(Debug, Default)]
-pub(super) struct Notices(Mutex<HashMap<&'static str, Said>>);
-
-#[derive(Debug)]
-struct Said {
-    since: Instant,
-    lines: u64,
-    unsaid: u64,
-}
+pub(super) struct Notices(Flood);
 
 impl Notices {
     /// Writes the line, unless there were too many of its reason; the next one then says how many were not
     /// written.
     pub(super) fn say(&self, what: &str, reason: &'static str, about: &About<'_>) {
-        let Some(unsaid) = self.admit(reason, Instant::now()) else {
+        let Some(unsaid) = self.0.admit(reason, Instant::now()) else {
             return;
         };
         let (id, cluster) = about.node.unzip();
@@ -102,26 +90,6 @@ impl Notices {
             unsaid = Some(unsaid).filter(|unsaid| *unsaid > 0),
             "{what}"
         );
-    }
-
-    /// Whether a line may be written now: how many were not since the last one.
-    fn admit(&self, reason: &'static str, now: Instant) -> Option<u64> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Said {
-            since: now,
-            lines: 0,
-            unsaid: 0,
-        };
-        let said = said.entry(reason).or_insert(fresh);
-        if now.saturating_duration_since(said.since) >= WHILE {
-            (said.since, said.lines) = (now, 0);
-        }
-        if said.lines == LINES_MAX {
-            said.unsaid += 1;
-            return None;
-        }
-        said.lines += 1;
-        Some(std::mem::take(&mut said.unsaid))
     }
 }
 
@@ -145,23 +113,6 @@ pub(super) const REFUSED: &str = "stream refused";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_of_one_reason_is_some_lines_and_a_number_and_hides_no_other_reason() {
-        let notices = Notices::default();
-        let begin = Instant::now();
-        let flood = |at: u64| {
-            let at = begin + Duration::from_secs(at);
-            let lines = (0..1000).filter_map(|_| notices.admit("too_many", at));
-            lines.collect::<Vec<_>>()
-        };
-        assert_eq!(flood(0), [0; 10]);
-        assert!(flood(9).is_empty());
-        assert_eq!(notices.admit("bad_node", begin), Some(0));
-        let mut later = vec![1990];
-        later.extend([0; 9]);
-        assert_eq!(flood(10), later);
-    }
 
     #[test]
     fn bounds_are_told_with_their_units() {

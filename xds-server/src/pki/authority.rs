@@ -93,6 +93,9 @@ impl Authority {
         if is_new {
             info!("a new certificate authority was made");
         }
+        if folder.seal(&ca)? {
+            info!("the authority's keys lay open: they are under the passphrase now");
+        }
         let authority = Self {
             folder,
             state: Mutex::new(State {
@@ -344,7 +347,7 @@ mod tests {
                 ..CertificateLives::default()
             };
             let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-            let (folder, made_at) = (Folder::of(dir.path()), clock::now());
+            let (folder, made_at) = (Folder::of(dir.path(), None), clock::now());
             let said = CertificateDays::default();
             Self {
                 authority: Authority::open(folder, lives, said, metrics, made_at).unwrap(),
@@ -430,7 +433,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let (lives, said) = (CertificateLives::default(), CertificateDays::default());
-        let folder = Folder::of(dir.path());
+        let folder = Folder::of(dir.path(), None);
         let authority = Authority::open(folder, lives, said, metrics, clock::now()).unwrap();
         let life = |name: &str| {
             let name = ServiceName::new(name).unwrap();

@@ -26,6 +26,16 @@ pub enum Flaw {
     /// None, or one that cannot be read.
     #[error("it holds no private key in PKCS #8 form that can be read")]
     NoKey,
+    /// Under a passphrase that was not given.
+    #[error(
+        "its private key is under a passphrase: give the file that holds it, --ca-passphrase-file"
+    )]
+    Sealed,
+    /// Under another passphrase.
+    #[error(
+        "its private key is not opened by this passphrase: give the file with the right one, --ca-passphrase-file"
+    )]
+    WrongPassphrase,
     /// Of another certificate.
     #[error("the private key is not the certificate's")]
     WrongKey,

@@ -1,12 +1,13 @@
 //! The authority's folder: `STATE_DIR/ca`, mode 0700, with a file for each tier, mode 0600. A file holds
 //! certificate and key together, so that no crash can leave one without the other, and is replaced by
-//! rename, so that a full disk leaves the old one whole.
+//! rename, so that a full disk leaves the old one whole. Keys are under a passphrase where one is given.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,13 +17,13 @@ use zeroize::Zeroizing;
 use super::{
     IssueError,
     check::{self, Flaw, Which},
+    sealed::{self, Passphrase, SealError},
     tier::{Ca, Tier},
 };
+use crate::private_file::{self, Unusable};
 
 const ROOT: &str = "root.pem";
 const ISSUING: &str = "issuing.pem";
-/// What only its owner may do.
-const OTHERS: u32 = 0o077;
 
 /// Why the authority cannot be used: the file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,27 +37,6 @@ pub enum CaError {
          which no Envoy trusts before it has a new bootstrap", .0.display()
     )]
     Missing(PathBuf),
-    /// Others may read or write it.
-    #[error(
-        "{} may be used by others (mode {mode:04o}): look who did, then chmod {} {}",
-        path.display(), if *is_folder { "0700" } else { "0600" }, path.display()
-    )]
-    Wide {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// Which of both.
-        is_folder: bool,
-    },
-    /// Something else than it must be.
-    #[error("{} is a symbolic link or no {what}: put the {what} itself there", path.display())]
-    Kind {
-        /// The path.
-        path: PathBuf,
-        /// What it must be.
-        what: &'static str,
-    },
     /// A certificate that cannot be used.
     #[error("{}: {flaw}; bring the right file back from a backup", path.display())]
     Flawed {
@@ -71,27 +51,97 @@ pub enum CaError {
          certificate of the old one need a new bootstrap then", .0.display()
     )]
     Another(PathBuf),
+    /// A key that is not opened.
+    #[error("{}: {flaw}", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        flaw: Flaw,
+    },
     /// Nothing could be made.
     #[error("no certificate authority could be made: {0}")]
     Made(#[from] IssueError),
-    /// A disk that refuses.
-    #[error("{}: {error}", path.display())]
-    Disk {
-        /// The file or folder.
+    /// A file or folder that cannot be used as it stands.
+    #[error(transparent)]
+    File(#[from] Unusable),
+}
+
+/// Why a passphrase cannot be used: the file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PassphraseError {
+    /// It cannot be read.
+    #[error("--ca-passphrase-file {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
+    /// Everybody may read it.
+    #[error(
+        "--ca-passphrase-file {}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
+        path.display(), path.display()
+    )]
+    Wide {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is no passphrase.
+    #[error(
+        "--ca-passphrase-file {}: must hold one line of {min} or more characters, at most {max} bytes \
+         (such as `openssl rand -base64 32` makes), and holds {what}", path.display(), min = sealed::CHARACTERS_MIN, max = sealed::BYTES_MAX
+    )]
+    NoPassphrase {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+    },
+}
+
+impl Passphrase {
+    /// What a file holds, which may be a link, as mounted secrets are, but none that everybody may use.
+    ///
+    /// # Errors
+    /// See [`PassphraseError`].
+    pub fn read(path: &Path) -> Result<Self, PassphraseError> {
+        let unreadable = |error| PassphraseError::Unreadable {
+            path: path.into(),
+            error,
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            let path = path.into();
+            return Err(PassphraseError::Wide { path, mode });
+        }
+        let mut text = Zeroizing::new(String::new());
+        let mut few = file.take(sealed::BYTES_MAX as u64 + 1);
+        few.read_to_string(&mut text).map_err(unreadable)?;
+        Self::of_text(&text).map_err(|what| PassphraseError::NoPassphrase {
+            path: path.into(),
+            what,
+        })
+    }
 }
 
 /// The authority's folder.
-#[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+#[derive(Clone)]
+pub struct Folder {
+    path: PathBuf,
+    passphrase: Option<Arc<Passphrase>>,
+}
 
 impl Folder {
-    /// In a state dir.
-    pub fn of(state_dir: &Path) -> Self {
-        Self(state_dir.join("ca"))
+    /// In a state dir; keys are sealed with this passphrase, and opened by it.
+    pub fn of(state_dir: &Path, passphrase: Option<Arc<Passphrase>>) -> Self {
+        Self {
+            path: state_dir.join("ca"),
+            passphrase,
+        }
     }
 
     /// The authority that is there.
@@ -111,7 +161,7 @@ impl Folder {
                     Which::Root => ROOT,
                     Which::Issuing => ISSUING,
                 };
-                let path = self.0.join(name);
+                let path = self.path.join(name);
                 Err(CaError::Flawed { path, flaw })
             }
         }
@@ -133,7 +183,7 @@ impl Folder {
             Err(error) => match self.load(now) {
                 // Somebody else was faster.
                 Ok(ca) => Ok((ca, false)),
-                Err(CaError::None(path)) => Err(CaError::Disk { path, error }),
+                Err(CaError::None(path)) => Err(Unusable::Disk { path, error }.into()),
                 Err(other) => Err(other),
             },
         }
@@ -145,108 +195,86 @@ impl Folder {
         match self.load(now) {
             Err(CaError::None(_)) => {}
             Ok(there) if there.bundle() == ca.bundle() => return Ok(()),
-            Ok(_) => return Err(CaError::Another(self.0.clone())),
+            Ok(_) => return Err(CaError::Another(self.path.clone())),
             Err(error) => return Err(error),
         }
-        let path = self.0.clone();
-        self.place(ca)
-            .map_err(|error| CaError::Disk { path, error })
+        let placed = self.place(ca);
+        Ok(placed.map_err(|error| Unusable::disk(&self.path, error))?)
     }
 
     fn place(&self, ca: &Ca) -> io::Result<()> {
-        let state_dir = self.0.parent().unwrap_or(Path::new("."));
+        let state_dir = self.path.parent().unwrap_or(Path::new("."));
         let beside = tempfile::Builder::new()
             .prefix(".ca-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(state_dir)?;
-        write(&beside.path().join(ROOT), &ca.root.to_pem())?;
-        write(&beside.path().join(ISSUING), &ca.issuing.to_pem())?;
+        write(&beside.path().join(ROOT), &self.text(&ca.root)?)?;
+        write(&beside.path().join(ISSUING), &self.text(&ca.issuing)?)?;
         File::open(beside.path())?.sync_all()?;
-        fs::rename(beside.path(), &self.0)?;
+        fs::rename(beside.path(), &self.path)?;
         // There is nothing left to clean up.
         let _ = beside.keep();
         File::open(state_dir)?.sync_all()
     }
 
+    /// Seals keys that lie there open though there is a passphrase. Whether there were such.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub(super) fn seal(&self, ca: &Ca) -> Result<bool, CaError> {
+        if self.passphrase.is_none() {
+            return Ok(false);
+        }
+        let mut any = false;
+        for (name, tier) in [(ROOT, &ca.root), (ISSUING, &ca.issuing)] {
+            if sealed::block(&self.read(name)?).is_none() {
+                any = true;
+                let replaced = self.replace(name, tier);
+                replaced.map_err(|error| Unusable::disk(&self.path.join(name), error))?;
+            }
+        }
+        Ok(any)
+    }
+
     /// Replaces the issuing certificate.
     pub(super) fn keep_issuing(&self, issuing: &Tier) -> io::Result<()> {
-        let mut beside = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(&self.0)?;
-        beside.write_all(issuing.to_pem().as_bytes())?;
-        beside.as_file().sync_all()?;
-        beside.persist(self.0.join(ISSUING))?;
-        File::open(&self.0)?.sync_all()
+        self.replace(ISSUING, issuing)
+    }
+
+    fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
+        private_file::replace(&self.path.join(name), &self.text(tier)?)
     }
 
     fn check_folder(&self) -> Result<(), CaError> {
-        let path = self.0.clone();
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CaError::None(path));
-            }
-            Err(error) => return Err(CaError::Disk { path, error }),
-        };
-        let what = "folder";
-        if !metadata.is_dir() {
-            return Err(CaError::Kind { path, what });
+        match private_file::check_folder(&self.path)? {
+            true => Ok(()),
+            false => Err(CaError::None(self.path.clone())),
         }
-        narrow(path, &metadata)
+    }
+
+    fn read(&self, name: &str) -> Result<Zeroizing<String>, CaError> {
+        let path = self.path.join(name);
+        private_file::read(&path)?.ok_or(CaError::Missing(path))
     }
 
     fn tier(&self, name: &str) -> Result<Tier, CaError> {
-        let path = self.0.join(name);
-        let text = read(&path)?;
-        Tier::from_pem(&text).map_err(|flaw| CaError::Flawed { path, flaw })
-    }
-}
-
-fn narrow(path: PathBuf, metadata: &fs::Metadata) -> Result<(), CaError> {
-    let mode = metadata.permissions().mode() & 0o7777;
-    let is_folder = metadata.is_dir();
-    if mode & OTHERS == 0 {
-        Ok(())
-    } else {
-        Err(CaError::Wide {
-            path,
-            mode,
-            is_folder,
+        let text = self.read(name)?;
+        let tier = Tier::from_pem(&text, self.passphrase.as_deref());
+        let path = self.path.join(name);
+        tier.map_err(|flaw| match flaw {
+            Flaw::Sealed | Flaw::WrongPassphrase => CaError::Sealed { path, flaw },
+            flaw => CaError::Flawed { path, flaw },
         })
     }
-}
 
-/// A file that only its owner may use; what is checked is what is read.
-fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
-    let disk = |error| CaError::Disk {
-        path: path.into(),
-        error,
-    };
-    let kind = || CaError::Kind {
-        path: path.into(),
-        what: "file",
-    };
-    let mut options = OpenOptions::new();
-    let opened = options
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    let mut file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(CaError::Missing(path.into()));
-        }
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(kind()),
-        Err(error) => return Err(disk(error)),
-    };
-    let metadata = file.metadata().map_err(disk)?;
-    if !metadata.is_file() {
-        return Err(kind());
+    fn text(&self, tier: &Tier) -> io::Result<Zeroizing<String>> {
+        let text = tier.to_pem(self.passphrase.as_deref());
+        text.map_err(|error| match error {
+            SealError::Malformed | SealError::WrongPassphrase => {
+                io::Error::other("the key could not be put under the passphrase")
+            }
+        })
     }
-    narrow(path.into(), &metadata)?;
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(disk)?;
-    Ok(text)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Keys and certificates: a root, an issuing certificate below it, and one leaf for each service.
 //!
-//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder,
-//! `shared` what several servers have of it in their store, under the `seal`; `authority` owns all keys and certificates and decides when leaves are renewed.
+//! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder, whose
+//! keys `sealed` may keep under a passphrase, `shared` what several servers have of it in their store;
+//! `authority` owns all keys and certificates and decides when leaves are renewed.
 
 pub mod authority;
 mod check;
@@ -10,7 +11,7 @@ mod identity;
 mod leaf;
 mod peer;
 mod renewal;
-mod seal;
+mod sealed;
 mod shared;
 mod tier;
 
@@ -18,12 +19,12 @@ mod tier;
 mod tests;
 
 pub use check::Flaw;
-pub use files::{CaError, Folder};
+pub use files::{CaError, Folder, PassphraseError};
 pub use identity::Identity;
 pub use leaf::{Credentials, IssueError, Purpose};
 pub use peer::{Denied, Peer};
-pub use seal::SealError;
-pub use shared::{ShareError, share};
+pub use sealed::Passphrase;
+pub use shared::{OpenError, ShareError, share};
 pub use tier::Ca;
 
 use policy::time::WallTime;

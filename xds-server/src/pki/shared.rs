@@ -2,6 +2,8 @@
 //! the folder of each, where everything else finds it. Each renews the issuing certificate of its own; all
 //! stand below the same root.
 
+mod seal;
+
 use std::time::Duration;
 
 use policy::time::WallTime;
@@ -12,9 +14,10 @@ use zeroize::Zeroizing;
 
 use super::{
     CaError, Folder, check,
-    seal::{self, SealError},
     tier::{Ca, Tier},
 };
+pub use seal::OpenError;
+
 use crate::store::{Store, StoreError};
 
 const AUTHORITY: &str = "certificate-authority";
@@ -34,7 +37,7 @@ pub enum ShareError {
     #[error(
         "the certificate authority in the store: {0}; is --store-secret-file the one of the other servers?"
     )]
-    Sealed(#[from] SealError),
+    Sealed(#[from] OpenError),
     /// It is no authority.
     #[error("the certificate authority in the store is damaged; bring it back from a backup")]
     Damaged,
@@ -73,8 +76,8 @@ pub fn share(
             loaded => loaded?,
         };
         let pem = Pem {
-            root: ca.root.to_pem(),
-            issuing: ca.issuing.to_pem(),
+            root: open_pem(&ca.root)?,
+            issuing: open_pem(&ca.issuing)?,
         };
         let text = serde_json::to_vec(&pem).map_err(|_| ShareError::Damaged)?;
         let sealed = seal::seal(&secret, &Zeroizing::new(text))?;
@@ -87,8 +90,13 @@ pub fn share(
     }
 }
 
+/// Under no passphrase of a folder: all of it is sealed.
+fn open_pem(tier: &Tier) -> Result<Zeroizing<String>, ShareError> {
+    tier.to_pem(None).map_err(|_| ShareError::Damaged)
+}
+
 fn read(pem: &Pem, now: WallTime) -> Result<Ca, ShareError> {
-    let tier = |text: &str| Tier::from_pem(text).map_err(|_| ShareError::Damaged);
+    let tier = |text: &str| Tier::from_pem(text, None).map_err(|_| ShareError::Damaged);
     let ca = Ca {
         root: tier(&pem.root)?,
         issuing: tier(&pem.issuing)?,
@@ -111,7 +119,7 @@ fn own_secret(store: &dyn Store) -> Result<Zeroizing<Vec<u8>>, ShareError> {
         }
         let mut made = Zeroizing::new(vec![0; 32]);
         let filled = SystemRandom::new().fill(&mut made);
-        filled.map_err(|_| SealError::NoRandom)?;
+        filled.map_err(|_| OpenError::NoRandom)?;
         match store.keep_secret(OWN_SECRET, 0, &made) {
             Ok(_) => return Ok(made),
             Err(StoreError::Moved { .. } | StoreError::Uncertain { .. }) => {}
@@ -140,7 +148,7 @@ mod tests {
         fn folder(&self, server: &str) -> Folder {
             let state_dir = self.dir.path().join(server);
             std::fs::create_dir_all(&state_dir).unwrap();
-            Folder::of(&state_dir)
+            Folder::of(&state_dir, None)
         }
 
         fn share(&self, server: &str, secret: &[u8]) -> Result<String, ShareError> {

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use super::{
     renewal::{is_due, pause, renews_at, tick},
     tier::{date, pem_of},
 };
-use crate::mesh::TrustDomain;
+use crate::{mesh::TrustDomain, private_file::Unusable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -230,7 +231,7 @@ impl Disk {
 
     fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::of(dir.path());
+        let folder = Folder::of(dir.path(), None);
         Self { dir, folder }
     }
 
@@ -344,16 +345,18 @@ fn an_authority_that_cannot_issue_is_refused_with_its_name_and_the_reason() {
     assert!(refusal("root.pem", &split(root).0).contains("no private key"));
     let mixed = format!("{}{}", split(issuing).0, split(root).1);
     assert!(refusal("issuing.pem", &mixed).contains("not the certificate's"));
-    assert!(refusal("issuing.pem", &other.issuing.to_pem()).contains("does not verify"));
+    assert!(
+        refusal("issuing.pem", &other.issuing.to_pem(None).unwrap()).contains("does not verify")
+    );
     let no_ca = made(IsCa::ExplicitNoCa, vec![KeyUsagePurpose::KeyCertSign]);
     assert!(refusal("issuing.pem", &no_ca).contains("CA:TRUE"));
     let unconstrained = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let no_sign = made(unconstrained, vec![KeyUsagePurpose::DigitalSignature]);
     assert!(refusal("issuing.pem", &no_sign).contains("keyCertSign"));
     let expired = Ca::make(DAY, super::before(now(), 2 * DAY)).unwrap();
-    assert!(refusal("root.pem", &expired.root.to_pem()).contains("ended at"));
+    assert!(refusal("root.pem", &expired.root.to_pem(None).unwrap()).contains("ended at"));
     let early = Ca::make(DAY, later(DAY)).unwrap();
-    assert!(refusal("root.pem", &early.root.to_pem()).contains("clock"));
+    assert!(refusal("root.pem", &early.root.to_pem(None).unwrap()).contains("clock"));
     disk.folder.load(now()).unwrap();
 }
 
@@ -369,11 +372,74 @@ fn made(is_ca: IsCa, key_usages: Vec<KeyUsagePurpose>) -> String {
 }
 
 #[test]
+fn keys_lie_under_a_passphrase_where_one_is_given_and_open_ones_are_put_under_it() {
+    let disk = Disk::new();
+    let file = disk.dir.path().join("passphrase");
+    let sealed_by = |passphrase: &str| {
+        fs::write(&file, passphrase).unwrap();
+        chmod(&file, 0o600);
+        let passphrase = super::Passphrase::read(&file).unwrap();
+        Folder::of(disk.dir.path(), Some(Arc::new(passphrase)))
+    };
+    let open = |name: &str| {
+        let text = fs::read_to_string(disk.path(name)).unwrap();
+        text.contains("BEGIN PRIVATE KEY")
+    };
+    let sealed = sealed_by("correct horse battery");
+    let (ca, _) = sealed.load_or_make(days(1), now()).unwrap();
+    assert!(open("root.pem") && open("issuing.pem"));
+    assert!(sealed.seal(&ca).unwrap(), "they lay open");
+    assert!(!open("root.pem") && !open("issuing.pem"));
+    assert_eq!(mode(&disk.path("root.pem")), 0o600);
+    assert!(!sealed.seal(&ca).unwrap(), "once");
+
+    let again = sealed.load(now()).unwrap();
+    assert_eq!(again.bundle(), ca.bundle());
+    sealed.keep_issuing(&again.issuing).unwrap();
+    assert!(!open("issuing.pem"));
+
+    assert!(
+        disk.refusal()
+            .contains("root.pem: its private key is under a passphrase")
+    );
+    chmod(&file, 0o644);
+    let wide = super::Passphrase::read(&file).err().unwrap().to_string();
+    assert!(wide.contains("chmod 0600"), "{wide}");
+    fs::write(&file, "short").unwrap();
+    chmod(&file, 0o440);
+    let short = super::Passphrase::read(&file).err().unwrap().to_string();
+    assert!(
+        short.contains("12 or more characters, at most 4096 bytes"),
+        "{short}"
+    );
+    assert!(short.contains("holds 5 characters"), "{short}");
+
+    let other = sealed_by("battery horse correct");
+    let refused = other.load(now()).err().unwrap().to_string();
+    assert!(
+        refused.contains("is not opened by this passphrase"),
+        "{refused}"
+    );
+
+    let new = Disk::empty();
+    let folder = Folder::of(
+        new.dir.path(),
+        Some(Arc::new(super::Passphrase::read(&file).unwrap())),
+    );
+    folder.load_or_make(days(1), now()).unwrap();
+    let text = fs::read_to_string(new.path("root.pem")).unwrap();
+    assert!(text.contains("BEGIN ENCRYPTED PRIVATE KEY"));
+}
+
+#[test]
 fn a_disk_that_refuses_is_told() {
     let disk = Disk::empty();
     fs::write(disk.dir.path().join("ca"), "").unwrap();
     assert!(disk.refusal().contains("no folder"));
-    let nowhere = Folder::of(&disk.dir.path().join("none"));
+    let nowhere = Folder::of(&disk.dir.path().join("none"), None);
     let error = nowhere.load_or_make(days(1), now()).err().unwrap();
-    assert!(matches!(error, CaError::Disk { .. }), "{error}");
+    assert!(
+        matches!(error, CaError::File(Unusable::Disk { .. })),
+        "{error}"
+    );
 }

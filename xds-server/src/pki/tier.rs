@@ -16,7 +16,9 @@ use zeroize::Zeroizing;
 use super::{
     IssueError, before, between,
     check::{self, Flaw},
-    days, provider, seconds,
+    days, provider,
+    sealed::{self, Passphrase, SealError},
+    seconds,
 };
 
 /// Clocks of other machines may be behind by so much.
@@ -93,12 +95,11 @@ impl Tier {
     }
 
     /// Certificate and key of one PEM text. That both fit, and are what they must be, is checked.
-    pub(super) fn from_pem(text: &str) -> Result<Self, Flaw> {
+    pub(super) fn from_pem(text: &str, passphrase: Option<&Passphrase>) -> Result<Self, Flaw> {
         let certificate = CertificateDer::from_pem_slice(text.as_bytes())
             .map_err(|_| Flaw::NoCertificate)?
             .into_owned();
-        let key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|_| Flaw::NoKey)?;
-        let key = KeyPair::try_from(&key).map_err(|_| Flaw::NoKey)?;
+        let key = key_of(text, passphrase)?;
         let validity = check::tier(&certificate, &key)?;
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|_| Flaw::NoCertificate)?;
@@ -116,10 +117,31 @@ impl Tier {
     }
 
     /// As [`from_pem`](Self::from_pem) reads it.
-    pub(super) fn to_pem(&self) -> Zeroizing<String> {
-        let key = Zeroizing::new(self.issuer.key().serialize_pem());
-        Zeroizing::new(format!("{}{}", pem_of(&self.certificate), *key))
+    pub(super) fn to_pem(
+        &self,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Zeroizing<String>, SealError> {
+        let key = self.issuer.key();
+        let key = match passphrase {
+            Some(passphrase) => passphrase.seal(key.serialized_der())?,
+            None => Zeroizing::new(key.serialize_pem()),
+        };
+        let text = format!("{}{}", pem_of(&self.certificate), *key);
+        Ok(Zeroizing::new(text))
     }
+}
+
+fn key_of(text: &str, passphrase: Option<&Passphrase>) -> Result<KeyPair, Flaw> {
+    let Some(sealed) = sealed::block(text) else {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|_| Flaw::NoKey)?;
+        return KeyPair::try_from(&key).map_err(|_| Flaw::NoKey);
+    };
+    let opened = passphrase.ok_or(Flaw::Sealed)?.open(sealed);
+    let opened = opened.map_err(|error| match error {
+        SealError::WrongPassphrase => Flaw::WrongPassphrase,
+        SealError::Malformed => Flaw::NoKey,
+    })?;
+    KeyPair::try_from(opened.as_bytes()).map_err(|_| Flaw::NoKey)
 }
 
 /// Of a CA below which there may be `below` more.

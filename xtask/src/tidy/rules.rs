@@ -124,7 +124,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/pki/files",
-        may_use: Some(&["pki"]),
+        may_use: Some(&["pki", "private_file"]),
         never: &["tokio", "tonic", "axum", "hyper", "hyper_util", "ureq"],
         why: "the authority's folder and nothing else",
     },
@@ -186,6 +186,36 @@ pub const MODULES: &[ModuleRule] = &[
         why: "the mesh in force is owned here and told to those who ask; no door is known here",
     },
     ModuleRule {
+        module: "xds-server/src/private_file",
+        may_use: Some(&[]),
+        never: &["tokio", "tonic", "axum", "hyper", "hyper_util", "ureq"],
+        why: "files on disk and nothing else",
+    },
+    ModuleRule {
+        module: "xds-server/src/access/owner",
+        may_use: Some(&["access", "clock", "file_events"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "who may do what is owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/access/file",
+        may_use: Some(&["access", "private_file"]),
+        never: &["tokio", "tonic", "axum", "hyper", "hyper_util", "ureq"],
+        why: "the file of tokens and nothing else",
+    },
+    ModuleRule {
+        module: "xds-server/src/access/audit",
+        may_use: Some(&[]),
+        never: &["tokio", "tonic", "axum", "hyper", "hyper_util", "ureq"],
+        why: "the audit log and nothing else",
+    },
+    ModuleRule {
+        module: "xds-server/src/access",
+        may_use: Some(&["pki"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/discovery",
         may_use: Some(&["compile", "mesh", "resource"]),
         never: WORLD,
@@ -230,8 +260,20 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/differences",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/plan",
+        may_use: Some(&["compile", "differences", "mesh", "redact", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/explain",
-        may_use: Some(&["compile", "dump", "mesh", "resource"]),
+        may_use: Some(&["compile", "differences", "dump", "mesh", "resource"]),
         never: WORLD,
         why: PURE,
     },

@@ -14,7 +14,7 @@ use crate::{
         UsageError,
         admin::Admin,
         output::{Output, show},
-        remote,
+        remote::Credentials,
     },
     compile::Encoder,
     dump::{Dump, hosts},
@@ -46,6 +46,8 @@ pub(super) struct Config {
     /// The server to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
     server: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Ask the Envoy with this admin interface instead.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "server")]
     admin: Option<String>,
@@ -152,7 +154,7 @@ impl Config {
         let kind = what.kind().map(|kind| kind.api().to_string());
         let query: Vec<(&str, String)> = kind.map(|kind| ("type", kind)).into_iter().collect();
         let path = format!("/api/v1/proxies/{}/config", escaped(node));
-        let answer = remote::get(&self.server, &path, &query)?;
+        let answer = self.credentials.get(&self.server, &path, &query)?;
         let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
         if !answer["proxies"].is_array() {
             bail!("{} answers something else than a proxy", self.server);

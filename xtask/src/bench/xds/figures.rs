@@ -68,7 +68,7 @@ pub struct Pair<'r> {
     pub limit: &'r [Run],
 }
 
-fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> Result<f64> {
+fn median<R>(runs: &[R], of: impl Fn(&R) -> f64) -> Result<f64> {
     let mut values: Vec<f64> = runs.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -151,7 +151,7 @@ pub fn of_streams(sotw: Pair<'_>, delta: Pair<'_>) -> Result<Vec<Figure>> {
     Ok(all)
 }
 
-fn none_lost(what: &str, runs: &[Run], lost: impl Fn(&Run) -> f64) -> Figure {
+fn none_lost<R>(what: &str, runs: &[R], lost: impl Fn(&R) -> f64) -> Figure {
     Figure {
         what: what.into(),
         unit: "",
@@ -175,41 +175,43 @@ pub fn flatness(small: Pair<'_>, large: Pair<'_>, clusters: usize) -> Result<Fig
     })
 }
 
-/// Ours with every stream reading, ours with some that do not, and the limit with as many; each with
-/// what the witnesses saw.
-pub fn of_slow(turns: &[(Run, Run)]) -> Result<Vec<Figure>> {
-    let [(reading, undisturbed), (slow, seen), (limit, limit_seen)] = turns else {
-        anyhow::bail!("three turns, not {}", turns.len());
-    };
+/// A run, and what the witnesses saw meanwhile.
+type Churned = (Run, Run);
+
+/// Ours with every stream reading, ours with some that do not, and the limit with as many.
+pub fn of_slow(reading: &[Churned], slow: &[Churned], limit: &[Churned]) -> Result<Vec<Figure>> {
+    let peak = |runs: &[Churned]| median(runs, |(run, _)| run.churn.peak_mib);
+    let before = |runs: &[Churned]| median(runs, |(run, _)| run.cold.memory_mib);
+    let seen = |runs: &[Churned]| median(runs, |(_, seen)| seen.change.p99_ms);
     Ok(vec![
         Figure {
             what: "all reading, peak memory / before".into(),
             unit: "MiB",
-            ours: reading.churn.peak_mib,
-            base: Some(Base::Before(reading.cold.memory_mib)),
+            ours: peak(reading)?,
+            base: Some(Base::Before(before(reading)?)),
             limit: None,
             most: 1.1,
         },
         Figure {
             what: "a fifth not reading, peak memory / before".into(),
             unit: "MiB",
-            ours: slow.churn.peak_mib,
-            base: Some(Base::Before(slow.cold.memory_mib)),
-            limit: Some(limit.churn.peak_mib),
+            ours: peak(slow)?,
+            base: Some(Base::Before(before(slow)?)),
+            limit: Some(peak(limit)?),
             most: 1.1,
         },
         Figure {
             what: "a fifth not reading, p99 of the others / all reading".into(),
             unit: "ms",
-            ours: seen.change.p99_ms,
-            base: Some(Base::Before(undisturbed.change.p99_ms)),
-            limit: Some(limit_seen.change.p99_ms),
+            ours: seen(slow)?,
+            base: Some(Base::Before(seen(reading)?)),
+            limit: Some(seen(limit)?),
             most: 1.2,
         },
         none_lost(
             "a fifth not reading, streams not at the final state",
-            std::slice::from_ref(slow),
-            |run| run.churn.lost as f64,
+            slow,
+            |(run, _)| run.churn.lost as f64,
         ),
     ])
 }

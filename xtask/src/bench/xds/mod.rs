@@ -209,27 +209,38 @@ impl Bench<'_> {
     /// The same changes twice, once with streams that do not read; a second client measures meanwhile
     /// how soon one change more arrives at those that do.
     fn slow(&self) -> Result<Vec<Figure>> {
-        let streams = self.options.streams;
-        let slow = streams / SLOW_ONE_IN as u32;
-        let mut turns = Vec::new();
-        for (kind, slow) in [(Kind::Ours, 0), (Kind::Ours, slow), (Kind::Limit, slow)] {
-            self.progress.step(format!(
-                "{} for {} s, {slow} of {streams} streams not reading.",
-                kind.name(),
-                self.options.churn_secs
-            ));
-            let clusters = self.options.clusters as usize;
-            let served = self.start(kind, clusters)?;
-            let plan = Plan {
-                slow,
-                churn: Some((CHURN_RATE, self.options.churn_secs)),
-                // The last cluster is the witnesses'.
-                cycle: clusters - 1,
-                ..Plan::new(Mode::Delta, streams, clusters)
-            };
-            turns.push(self.load.run_with_witness(&served, &plan)?);
+        let few = self.options.streams / SLOW_ONE_IN as u32;
+        let mut turns = [
+            (Kind::Ours, 0, Vec::new()),
+            (Kind::Ours, few, Vec::new()),
+            (Kind::Limit, few, Vec::new()),
+        ];
+        for _ in 0..self.options.rounds {
+            for (kind, slow, runs) in &mut turns {
+                runs.push(self.churn(*kind, *slow)?);
+            }
         }
-        figures::of_slow(&turns)
+        let [reading, slow, limit] = turns.map(|(.., runs)| runs);
+        figures::of_slow(&reading, &slow, &limit)
+    }
+
+    fn churn(&self, kind: Kind, slow: u32) -> Result<(Run, Run)> {
+        let streams = self.options.streams;
+        self.progress.step(format!(
+            "{} for {} s, {slow} of {streams} streams not reading.",
+            kind.name(),
+            self.options.churn_secs
+        ));
+        let clusters = self.options.clusters as usize;
+        let served = self.start(kind, clusters)?;
+        let plan = Plan {
+            slow,
+            churn: Some((CHURN_RATE, self.options.churn_secs)),
+            // The last cluster is the witnesses'.
+            cycle: clusters - 1,
+            ..Plan::new(Mode::Delta, streams, clusters)
+        };
+        self.load.run_with_witness(&served, &plan)
     }
 
     fn print(&self, figures: &[Figure], load_core: usize) {

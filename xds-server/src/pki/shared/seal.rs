@@ -17,7 +17,7 @@ const NONCE_BYTES: usize = 12;
 
 /// A key cannot be made, or a text cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
+pub enum OpenError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     NoRandom,
@@ -30,16 +30,16 @@ pub enum SealError {
 ///
 /// # Errors
 /// Without randomness.
-pub(super) fn seal(secret: &[u8], text: &[u8]) -> Result<Vec<u8>, SealError> {
+pub fn seal(secret: &[u8], text: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut random = [0; SALT_BYTES + NONCE_BYTES];
     let filled = SystemRandom::new().fill(&mut random);
-    filled.map_err(|_| SealError::NoRandom)?;
+    filled.map_err(|_| OpenError::NoRandom)?;
     let (salt, nonce) = random.split_at(SALT_BYTES);
     let mut sealed = Zeroizing::new(text.to_vec());
-    let key = key(secret, salt).map_err(|_| SealError::Other)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Other)?;
+    let key = key(secret, salt).map_err(|_| OpenError::Other)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Other)?;
     let tag = key.seal_in_place_separate_tag(nonce, Aad::from(FORM), &mut sealed);
-    let tag = tag.map_err(|_| SealError::Other)?;
+    let tag = tag.map_err(|_| OpenError::Other)?;
     Ok([FORM, &random, &sealed, tag.as_ref()].concat())
 }
 
@@ -47,7 +47,7 @@ pub(super) fn seal(secret: &[u8], text: &[u8]) -> Result<Vec<u8>, SealError> {
 ///
 /// # Errors
 /// What this secret did not seal.
-pub(super) fn open(secret: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+pub fn open(secret: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let opened = || -> Option<Zeroizing<Vec<u8>>> {
         let rest = sealed.strip_prefix(FORM)?;
         let (salt, rest) = rest.split_at_checked(SALT_BYTES)?;
@@ -62,7 +62,7 @@ pub(super) fn open(secret: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, S
         text.truncate(length);
         Some(text)
     };
-    opened().ok_or(SealError::Other)
+    opened().ok_or(OpenError::Other)
 }
 
 fn key(secret: &[u8], salt: &[u8]) -> Result<LessSafeKey, Unspecified> {
@@ -82,14 +82,14 @@ mod tests {
         assert_eq!(**open(b"a secret", &sealed).unwrap(), *text);
         assert_ne!(sealed, seal(b"a secret", text).unwrap());
         assert!(!sealed.windows(text.len()).any(|window| window == text));
-        assert_eq!(open(b"another", &sealed), Err(SealError::Other));
+        assert_eq!(open(b"another", &sealed), Err(OpenError::Other));
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(open(b"a secret", &changed), Err(SealError::Other), "{at}");
+            assert_eq!(open(b"a secret", &changed), Err(OpenError::Other), "{at}");
             assert_eq!(
                 open(b"a secret", &sealed[..at]),
-                Err(SealError::Other),
+                Err(OpenError::Other),
                 "{at}"
             );
         }

@@ -1,0 +1,180 @@
+//! `POST /api/v1/plan`: what a mesh file would change, were it put in force now. Nothing is.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{
+        Query, State as Extract,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use policy::time::parse_instant;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{State, made_apart, mesh_problem, problem};
+use crate::{
+    clock,
+    fleet::Fleet as Connected,
+    mesh::{Document, Mesh, MeshFile, MeshProblem, include_problem, includes},
+    plan::{Fleet, plan},
+    resource::NodeKey,
+};
+
+/// The files of a mesh hold 16 MiB at most; as texts in JSON they are longer.
+pub(super) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Files of one mesh.
+const FILES_MAX: usize = 1_000;
+/// Each plan may compile two meshes; who comes later waits.
+pub(super) const PLANS_MAX: usize = 2;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    at: Option<String>,
+}
+
+/// Files as `mumbai-mesh plan` sends them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Files {
+    files: Vec<File>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    text: String,
+}
+
+/// What a mesh file would change.
+pub(super) async fn planned(
+    Extract(state): Extract<State>,
+    query: Result<Query<Asked>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let now = match query {
+        Ok(Query(Asked { at: None })) => clock::now(),
+        Ok(Query(Asked { at: Some(at) })) => match parse_instant(&at) {
+            Ok(at) => at,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("at: {error}")),
+        },
+        Err(error) => {
+            let said = format!("{}; known: at", error.body_text());
+            return problem(StatusCode::BAD_REQUEST, &said);
+        }
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return problem(error.status(), &error.body_text()),
+    };
+    let Ok(_place) = Arc::clone(&state.plans).acquire_owned().await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &"the server is stopping");
+    };
+    let reading = {
+        let defaults = state.defaults.clone();
+        tokio::task::spawn_blocking(move || {
+            let files = read_files(&body)?;
+            Document::new(&files, &[])
+                .mesh(&defaults)
+                .map_err(Refused::Mesh)
+        })
+    };
+    let offered = match reading.await {
+        Ok(Ok(mesh)) => Arc::new(mesh),
+        Ok(Err(refused)) => return refused.into_response(),
+        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    };
+    made_apart(move || {
+        let revision = Arc::clone(&state.revisions.borrow());
+        let raw = Arc::clone(&state.raw.borrow());
+        let fleet = Fleet {
+            nodes: connected(&state.fleet),
+            over: &|base, node| raw.over(base, &raw.layers(node)),
+        };
+        let in_force: &Arc<Mesh> = &revision.mesh;
+        let encoder = &state.encoder;
+        let mut plan = plan(
+            in_force,
+            &offered,
+            now,
+            encoder,
+            &state.redactor,
+            Some(&fleet),
+        );
+        plan.revision = Some(revision.number);
+        plan
+    })
+    .await
+}
+
+/// A mesh that cannot be used.
+enum Refused {
+    Body(String),
+    Mesh(Vec<MeshProblem>),
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let problems = match self {
+            Self::Body(why) => return problem(StatusCode::BAD_REQUEST, &why),
+            Self::Mesh(problems) => problems,
+        };
+        let status = StatusCode::BAD_REQUEST;
+        let first = problems.first().map(ToString::to_string);
+        let body = json!({
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": format!("{} problem(s); {}", problems.len(), first.unwrap_or_default()),
+            "problems": problems.iter().map(mesh_problem).collect::<Vec<_>>(),
+        });
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        (status, kind, body.to_string()).into_response()
+    }
+}
+
+/// One file as it stands, or `{"files": [{"name": …, "text": …}]}`, which no mesh file could be.
+fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
+    if let Ok(Files { files }) = serde_json::from_slice(body) {
+        if files.len() > FILES_MAX {
+            let said = format!("files: {} are more than {FILES_MAX}", files.len());
+            return Err(Refused::Body(said));
+        }
+        let file = |File { name, text }| MeshFile {
+            name,
+            text: text.into(),
+        };
+        return Ok(files.into_iter().map(file).collect());
+    }
+    let text = str::from_utf8(body).map_err(|_| Refused::Body("the body is no UTF-8".into()))?;
+    let file = MeshFile {
+        name: "mesh".into(),
+        text: text.into(),
+    };
+    if let Some(include) = includes(text).first() {
+        let message = format!("{include:?}: a file that is sent alone can include none");
+        let hint = "mumbai-mesh plan sends all files of a mesh";
+        let problem = include_problem(&file, 0, message, Some(hint.into()));
+        return Err(Refused::Mesh(vec![problem]));
+    }
+    Ok(vec![file])
+}
+
+/// Each node once, however many streams it has.
+fn connected(fleet: &Connected) -> Vec<NodeKey> {
+    let nodes: HashSet<NodeKey> = fleet
+        .streams()
+        .iter()
+        .map(|stream| NodeKey {
+            id: stream.node.id.clone(),
+            cluster: stream.node.cluster.clone(),
+            zone: stream.node.zone.clone(),
+            ..NodeKey::default()
+        })
+        .collect();
+    nodes.into_iter().collect()
+}
