@@ -285,6 +285,15 @@ fn whatever_a_node_asks_for_it_gets_its_own_secrets_and_no_others() -> Result<()
         wild.take(Kind::Cluster)?;
         ensure!(wild.has(Kind::Secret).is_empty());
     }
+    // It is told: once for each stream that asked for names.
+    let counted = world.metric("xds_withheld_secrets_total")?;
+    ensure!((counted - 4.0 * 1002.0).abs() < 0.5, "{counted}");
+    let log = world.server.log();
+    let audit = log.lines().find(|line| line.contains("asked for secrets"));
+    let audit = audit.context("no line for the audit")?;
+    for said in ["audit", ORDERS, "order-1", "payment-service", "more=992"] {
+        ensure!(audit.contains(said), "no {said}: {audit}");
+    }
     Ok(())
 }
 

@@ -67,6 +67,11 @@ fn a_change_is_told_before_it_is_done_and_nothing_is_done() -> Result<()> {
     );
 
     mesh.change(|file| file.weight = "25")?;
+    // What was foretold is what the gateway was sent.
+    let sent = mesh
+        .server
+        .api_get("/api/v1/proxies/edge/config?type=ECDS")?;
+    ensure!(sent.to_string().contains(r#"\"weight\":25"#), "{sent:#}");
     let (code, table, _) = plan(&[file, "--server", &server])?;
     ensure!(
         code == Some(0) && table == "nothing would change\n",

@@ -104,6 +104,8 @@ fn xds_cluster(spec: &BootstrapSpec) -> Value {
     let mut cluster = json!({
         "name": XDS_CLUSTER,
         "type": kind,
+        // `localhost` and the like: a server that listens on IPv4 alone is found.
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "5s",
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

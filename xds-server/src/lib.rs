@@ -3,6 +3,9 @@
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
 //! carries it; `store` keeps what outlives the process, `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
+// A reader that has enough is no error: `cli::output::print`.
+#![warn(clippy::print_stdout)]
+
 pub mod access;
 pub mod analyze;
 pub mod api;

@@ -167,6 +167,7 @@ pub struct Metrics {
     health_reports: IntCounter,
     endpoint_health: IntGaugeVec,
     failed_handshakes: IntCounter,
+    withheld_secrets: IntCounter,
     renewals: IntCounter,
     failed_renewals: IntCounter,
     /// Leaf, issuing, root.
@@ -241,6 +242,10 @@ impl Metrics {
                 "xds_tls_failures_total",
                 "TLS handshakes that failed: no certificate of this mesh, or not in time",
             )?,
+            withheld_secrets: define.counter(
+                "xds_withheld_secrets_total",
+                "Secrets that a node with a certificate asked for and was not sent: not its own, or not there",
+            )?,
             renewals: define.counter(
                 "mumbai_mesh_certificate_renewals_total",
                 "Leaf certificates renewed",
@@ -296,6 +301,11 @@ impl Metrics {
             // An error says that it is not there, as is wanted.
             None => drop(self.endpoint_health.remove_label_values(&labels)),
         }
+    }
+
+    /// So many secrets were asked for and not sent.
+    pub fn withheld_secrets(&self, count: usize) {
+        self.withheld_secrets.inc_by(count as u64);
     }
 
     /// A request came.

@@ -180,13 +180,7 @@ fn pick_some(from: &[(&'static str, &'static str)]) -> Option<(&'static str, &'s
 #[test]
 fn the_access_log_tells_all_but_paths_and_queries() -> Result<()> {
     let (world, _applications) = start()?;
-    let headers: [(&str, &[u8]); 2] = [
-        ("host", b"x.in"),
-        (
-            "traceparent",
-            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ),
-    ];
+    let headers: [(&str, &[u8]); 2] = [("host", b"x.in"), ("traceparent", b"/account-4711")];
     let answer = world.client().get("/api/account-4711?pin=1234", &headers)?;
     ensure!(answer.status == 200, "{}", answer.status);
     let line = wait_for("the line of the request", BOUND, || {
@@ -211,12 +205,6 @@ fn the_access_log_tells_all_but_paths_and_queries() -> Result<()> {
         ensure!(log[field] == expected, "{field}: {log:#}");
     }
     ensure!(log["status"] == 200 && log["attempts"] == 1, "{log:#}");
-    ensure!(
-        log["traceparent"]
-            .as_str()
-            .is_some_and(|id| id.contains("0af7651916cd43dd")),
-        "{log:#}"
-    );
     for field in [
         "start_time",
         "upstream_host",

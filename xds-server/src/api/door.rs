@@ -1,95 +1,160 @@
-//! Connections to the API, by TLS where there is a certificate: the handshake runs beside the accepting
-//! loop, bounded in number and time.
+//! Connections to the API, by TLS where there is a certificate. Strangers may open them, so they are bounded
+//! in number, and in the time that a handshake and the headers of a request may take.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+#[cfg(test)]
+mod tests;
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
+use std::{
+    convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
+
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::either::Either;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service as _;
 use tracing::{debug, error};
 
-/// Handshakes at once; further connections wait in the listener's backlog.
-const HANDSHAKES_MAX: usize = 256;
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// After the system refused a connection: there may be no file left for it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What strangers may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Connections at once; further ones wait in the listener's backlog.
+    pub(super) connections: usize,
+    /// For a handshake.
+    pub(super) handshake: Duration,
+    /// For the headers of a request, from the end of the one before it on.
+    pub(super) headers: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Where a caller comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-type Connection = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-/// Accepts connections.
+/// Where callers come in.
 pub(super) struct Door {
-    tcp: TcpListener,
-    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    handshakes: JoinSet<Option<(Connection, SocketAddr)>>,
+    pub(super) tcp: TcpListener,
+    pub(super) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    pub(super) limits: Limits,
+}
+
+/// One that was accepted, and nothing more.
+struct Accepted {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
 }
 
 impl Door {
-    pub(super) fn new(tcp: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>) -> Self {
-        Self {
-            tcp,
-            tls,
-            handshakes: JoinSet::new(),
-        }
-    }
-}
-
-impl Listener for Door {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+    /// Serves until `shutdown` completes, and then what is under way.
+    pub(super) async fn serve(self, router: Router, shutdown: impl Future<Output = ()>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let ending = GracefulShutdown::new();
+        let mut shutdown = pin!(shutdown);
         loop {
-            let has_room = self.handshakes.len() < HANDSHAKES_MAX;
-            tokio::select! {
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(connection)) = done {
-                        return connection;
-                    }
-                }
-                accepted = self.tcp.accept(), if has_room => match (accepted, &self.tls) {
-                    (Ok((tcp, peer)), None) => return (Either::Left(tcp), peer),
-                    (Ok((tcp, peer)), Some(tls)) => {
-                        let config = Arc::clone(&tls.borrow());
-                        self.handshakes.spawn(handshake(config, tcp, peer));
-                    }
-                    (Err(error), _) => recover(&error).await,
-                },
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.accept(&places) => accepted,
+            };
+            let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
+            let talk = Talk {
+                router: router.clone(),
+                limits: self.limits,
+                watcher: ending.watcher(),
+            };
+            tokio::spawn(talk.with(accepted, tls));
+        }
+        // Nobody is let in any more.
+        drop(self.tcp);
+        ending.shutdown().await;
+    }
+
+    async fn accept(&self, places: &Arc<Semaphore>) -> Accepted {
+        loop {
+            let Ok(place) = Arc::clone(places).acquire_owned().await else {
+                // Nobody closes it.
+                std::future::pending().await
+            };
+            match self.tcp.accept().await {
+                Ok((tcp, peer)) => return Accepted { tcp, peer, place },
+                Err(error) => recover(&error).await,
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.tcp.local_addr()
-    }
 }
 
-async fn handshake(
-    config: Arc<ServerConfig>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-) -> Option<(Connection, SocketAddr)> {
-    let accepting = TlsAcceptor::from(config).accept(tcp);
-    match timeout(HANDSHAKE_MAX, accepting).await {
-        Ok(Ok(stream)) => Some((Either::Right(Box::new(stream)), peer)),
-        Ok(Err(error)) => {
-            debug!(%peer, %error, "no TLS");
-            None
+/// One connection, from its first byte to its last.
+struct Talk {
+    router: Router,
+    limits: Limits,
+    watcher: Watcher,
+}
+
+impl Talk {
+    async fn with(self, accepted: Accepted, tls: Option<Arc<ServerConfig>>) {
+        let Accepted { tcp, peer, place } = accepted;
+        match tls {
+            None => self.serve(tcp, peer).await,
+            Some(config) => {
+                let accepting = TlsAcceptor::from(config).accept(tcp);
+                match timeout(self.limits.handshake, accepting).await {
+                    Ok(Ok(stream)) => self.serve(stream, peer).await,
+                    Ok(Err(error)) => debug!(%peer, %error, "no TLS"),
+                    Err(_) => debug!(%peer, "no TLS in time"),
+                }
+            }
         }
-        Err(_) => None,
+        drop(place);
+    }
+
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+    ) {
+        let router = self.router;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+            let mut router = router.clone();
+            async move {
+                Ok::<_, Infallible>(
+                    router
+                        .call(request)
+                        .await
+                        .unwrap_or_else(|never| match never {}),
+                )
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.headers)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = self.watcher.watch(connection).await {
+            debug!(%peer, %error, "a connection to the API ended");
+        }
     }
 }
 
@@ -102,11 +167,5 @@ async fn recover(error: &io::Error) {
     ) {
         error!(%error, "the API takes no connection");
         sleep(PAUSE).await;
-    }
-}
-
-impl Connected<IncomingStream<'_, Door>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        Self(*stream.remote_addr())
     }
 }

@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use self::{
-    door::{Door, Peer},
+    door::{Door, Limits},
     guard::{Guard, guard},
     routes::Routes,
 };
@@ -167,11 +167,12 @@ pub async fn serve(
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
         .layer(middleware::from_fn_with_state(Arc::new(before), guard))
         .with_state(state);
-    let door = Door::new(listener, protection.tls.as_ref().map(tls::ApiTls::config));
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    axum::serve(door, service)
-        .with_graceful_shutdown(shutdown)
-        .await?;
+    let door = Door {
+        tcp: listener,
+        tls: protection.tls.as_ref().map(tls::ApiTls::config),
+        limits: Limits::default(),
+    };
+    door.serve(router, shutdown).await;
     Ok(())
 }
 

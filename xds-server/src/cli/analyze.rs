@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     BadData, Findings, UsageError,
-    output::{Output, show},
+    output::{Output, print, show},
 };
 use crate::{
     analyze::{Finding, Severity, analyze},
@@ -57,7 +57,7 @@ struct Placed {
 impl Analyze {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if self.rules {
-            print!("{}", rule_reference());
+            print(&rule_reference())?;
             return Ok(());
         }
         let now = match &self.at {

@@ -11,7 +11,9 @@ use anyhow::Context;
 use clap::Args;
 use policy::units::ServiceName;
 
-use super::{BadData, UsageError, from_five_seconds, passphrase, remote::Credentials};
+use super::{
+    BadData, UsageError, from_five_seconds, output::print, passphrase, remote::Credentials,
+};
 use crate::{
     bootstrap::{
         BootstrapSpec, DEFAULT_ADMIN_ADDRESS, Member, MemberError, NodeIdentity, bootstrap,
@@ -133,7 +135,7 @@ impl Bootstrap {
         // Protobuf JSON is YAML as well.
         let text = format!("{:#}\n", bootstrap(&spec));
         write(&file, text.as_bytes(), READABLE)?;
-        println!("envoy -c {}", file.display());
+        print(&format!("envoy -c {}\n", file.display()))?;
         Ok(())
     }
 

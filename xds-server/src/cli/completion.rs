@@ -1,9 +1,9 @@
 //! `mumbai-mesh completion`.
 
-use std::io::Write as _;
-
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
+
+use super::output::print;
 
 /// Print a script that completes this program's commands in your shell.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ impl Completion {
         let mut command = super::Cli::command();
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "mumbai-mesh", &mut script);
-        std::io::stdout().write_all(&script)?;
+        print(&String::from_utf8(script)?)?;
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! Forms of an answer.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -20,11 +23,21 @@ pub(super) fn show(
     table: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{answer:#}"),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(answer)?),
-        Output::Table => print!("{}", table(answer)),
+        Output::Json => print(&format!("{answer:#}\n"))?,
+        Output::Yaml => print(&serde_saphyr::to_string(answer)?)?,
+        Output::Table => print(&table(answer))?,
     }
     Ok(())
+}
+
+/// Prints to stdout. Who reads it may have enough before its end (`| head`), which is no error.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes());
+    match printed.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Proxies say what they like of themselves; a terminal must not obey it.

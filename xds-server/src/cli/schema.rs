@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::output::print;
 use crate::reference::{json_schema, mesh_reference};
 
 /// Print the JSON Schema of mesh files, with which editors complete and check them.
@@ -18,8 +19,8 @@ pub(super) struct Schema {
 impl Schema {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.reference {
-            true => print!("{}", mesh_reference()),
-            false => println!("{:#}", json_schema()),
+            true => print(&mesh_reference())?,
+            false => print(&format!("{:#}\n", json_schema()))?,
         }
         Ok(())
     }

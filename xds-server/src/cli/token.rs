@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     UsageError,
-    output::{Output, columns, show},
+    output::{Output, columns, print, show},
 };
 use crate::{
     access::{FileError, Role, Secret, Token as Kept, TokenFile, TokenName, TokensError},
@@ -132,7 +132,7 @@ impl Create {
             self.name,
             self.role.as_str()
         );
-        println!("{}", secret.text());
+        print(&format!("{}\n", secret.text()))?;
         Ok(())
     }
 }

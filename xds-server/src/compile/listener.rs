@@ -22,7 +22,11 @@ pub(super) fn gateway(mesh: &Mesh, name: &str, gateway: &Gateway) -> Draft {
     manager["use_remote_address"] = tree!(true);
     manager["normalize_path"] = tree!(true);
     manager["merge_slashes"] = tree!(true);
-    manager["early_header_mutation_extensions"] = tree!([forget_our_headers(gateway)]);
+    // `x_mumbai_class` is `x-mumbai-class` to applications behind WSGI or CGI.
+    manager["common_http_protocol_options"]["headers_with_underscores_action"] =
+        tree!("DROP_HEADER");
+    let trusted = gateway.clients.trust_canary_header;
+    manager["early_header_mutation_extensions"] = tree!([forget_our_headers(trusted)]);
     let address = socket_address(gateway.listen.ip(), gateway.listen.port());
     listener(name, address, "OUTBOUND", manager, Inbound::Plain)
 }
@@ -90,11 +94,7 @@ fn listener(
     manager: Value,
     demanded: Inbound,
 ) -> Draft {
-    let filters = tree!([{
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": manager,
-    }]);
-    let (chains, inspectors) = demanded.chains(filters);
+    let (chains, inspectors) = demanded.chains(manager);
     let mut body = tree!({
         "name": name,
         "address": address,
@@ -156,16 +156,25 @@ fn connection_manager(
     manager
 }
 
-/// Removes client copies of our headers before anything reads them: also while the filter is not
-/// there (route-level removal would come too late to keep them from choosing a route).
-fn forget_our_headers(gateway: &Gateway) -> Value {
-    let canary = (!gateway.clients.trust_canary_header).then_some(names::HEADER_CANARY);
-    let removals: Vec<Value> = names::REQUEST_HEADERS
-        .iter()
-        .copied()
-        .chain(canary)
-        .map(|header| tree!({"remove": header}))
-        .collect();
+/// The network filter around a connection manager.
+pub(super) fn filters(manager: Value) -> Value {
+    tree!([{
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": manager,
+    }])
+}
+
+/// Removes whatever clients say in headers that begin like ours, before anything reads them: also while the
+/// filter is not there (route-level removal would come too late to keep them from choosing a route).
+pub(super) fn forget_our_headers(but_canary: bool) -> Value {
+    let prefix = names::HEADER_PREFIX;
+    let ours = match (but_canary, names::HEADER_CANARY.strip_prefix(prefix)) {
+        (true, Some(canary)) => {
+            tree!({"safe_regex": {"regex": format!("{prefix}({})", not(canary))}})
+        }
+        _ => tree!({"prefix": prefix}),
+    };
+    let removals = tree!([{"remove_on_match": {"key_matcher": ours}}]);
     tree!({
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
@@ -173,4 +182,26 @@ fn forget_our_headers(gateway: &Gateway) -> Value {
             "mutations": removals,
         },
     })
+}
+
+/// A regular expression for every text but this one, of letters; Envoy's have no word for that.
+fn not(word: &str) -> String {
+    let mut others = Vec::new();
+    for (at, letter) in word.char_indices() {
+        let same = &word[..at];
+        others.push(same.to_string());
+        others.push(format!("{same}[^{letter}].*"));
+    }
+    others.push(format!("{word}.+"));
+    others.join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::not;
+
+    #[test]
+    fn every_text_but_one_is_matched() {
+        assert_eq!(not("ab"), "|[^a].*|a|a[^b].*|ab.+");
+    }
 }

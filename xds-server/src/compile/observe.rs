@@ -40,12 +40,14 @@ pub(super) fn access_log(listener: &str) -> Value {
                 "bytes_received": "%BYTES_RECEIVED%",
                 "bytes_sent": "%BYTES_SENT%",
                 "request_id": header("x-request-id"),
-                "traceparent": header("traceparent"),
+                // A client's own `traceparent` may hold anything.
+                "trace_id": "%TRACE_ID%",
                 "traffic_state": header(names::HEADER_TRAFFIC_STATE),
                 "window": header(names::HEADER_WINDOW),
                 "class": header(names::HEADER_CLASS),
                 "version": header(names::HEADER_VERSION),
-                "peer_address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+                // Who is connected, whatever `x-forwarded-for` says.
+                "peer_address": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
                 "peer_identity": "%DOWNSTREAM_PEER_URI_SAN%",
                 "peer_serial": "%DOWNSTREAM_PEER_SERIAL%",
                 "upstream_identity": "%UPSTREAM_PEER_URI_SAN%",

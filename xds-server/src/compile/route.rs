@@ -131,11 +131,11 @@ fn configuration(name: &str, hosts: Vec<Value>) -> Draft {
     Draft::new(ResourceType::RouteConfiguration, name, body)
 }
 
-/// Gateways answer health checks themselves, and no policy counts them.
+/// Gateways answer `GET /health` themselves, and no policy counts it.
 fn health() -> Value {
     tree!({
         "name": "/health",
-        "match": {"path": "/health"},
+        "match": {"path": "/health", "headers": [exactly(":method", "GET")]},
         "direct_response": {"status": 200, "body": {"inline_string": "ok\n"}},
         "typed_per_filter_config": without_policy(),
     })

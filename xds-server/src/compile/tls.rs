@@ -4,7 +4,10 @@
 use policy::units::ServiceName;
 use serde_json::Value;
 
-use super::{OWN, TRUSTED, ads};
+use super::{
+    OWN, TRUSTED, ads,
+    listener::{filters, forget_our_headers},
+};
 use crate::mesh::{MutualTls, Service, TrustDomain};
 
 /// What a listener demands of callers. Both rules of `match` stand beside `filters`.
@@ -27,23 +30,26 @@ impl Inbound {
         }
     }
 
-    /// A listener's filter chains around these filters, and its listener filters.
-    pub(super) fn chains(self, filters: Value) -> (Value, Option<Value>) {
+    /// A listener's filter chains around this connection manager, and its listener filters.
+    pub(super) fn chains(self, manager: Value) -> (Value, Option<Value>) {
         match self {
-            Self::Plain => (tree!([{"filters": filters}]), None),
+            Self::Plain => (tree!([{"filters": filters(manager)}]), None),
             Self::Strict(socket) => {
-                let chain = tree!({"filters": filters, "transport_socket": socket});
+                let chain = tree!({"filters": filters(manager), "transport_socket": socket});
                 (tree!([chain]), None)
             }
             Self::Permissive(socket) => {
+                // Who shows no certificate is none of the mesh's, and is no one to decide for it.
+                let mut stranger = manager.clone();
+                stranger["early_header_mutation_extensions"] = tree!([forget_our_headers(false)]);
                 let tls = tree!({
                     "filter_chain_match": {"transport_protocol": "tls"},
-                    "filters": filters.clone(),
+                    "filters": filters(manager),
                     "transport_socket": socket,
                 });
                 let plain = tree!({
                     "filter_chain_match": {"transport_protocol": "raw_buffer"},
-                    "filters": filters,
+                    "filters": filters(stranger),
                 });
                 (tree!([tls, plain]), Some(tree!([inspector()])))
             }

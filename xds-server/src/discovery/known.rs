@@ -23,6 +23,13 @@ pub enum Has<'p> {
     Nothing,
 }
 
+impl Has<'_> {
+    /// Whether it has something.
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Sent(_) | Self::Kept(_))
+    }
+}
+
 /// What is known between the client and us of one name.
 #[derive(Debug, Clone)]
 pub(super) enum Known {

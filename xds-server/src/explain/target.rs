@@ -78,8 +78,8 @@ fn through<'m>(
         Some(first) => first.example(),
         None => String::new(),
     });
-    if path.split('?').next() == Some("/health") {
-        let reason = format!("gateway {name} answers /health itself with 200");
+    if method == "GET" && path.split('?').next() == Some("/health") {
+        let reason = format!("gateway {name} answers GET /health itself with 200");
         return (None, reason);
     }
     let request = format!("{method} {path} for host {host}");

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{
     Discovery, client_status,
     connection::ConnectionInfo,
-    load_stats,
+    health_discovery, load_stats,
     notices::{About, Bound},
     stream::Stream,
 };
@@ -81,11 +81,12 @@ pub(super) async fn not_served(path: Uri) -> Response {
     let path: String = path.path().chars().take(PATH_SHOWN_MAX).collect();
     let names: Vec<&str> = service_names().collect();
     let text = format!(
-        "{path} is not served here. Served are the methods Stream… and Delta… of {}; and {}, {}, \
+        "{path} is not served here. Served are the methods Stream… and Delta… of {}; and {}, {}, {}, \
          grpc.health.v1.Health and reflection, which tells it all: grpcurl HOST:PORT list",
         names.join(", "),
         client_status::NAME,
         load_stats::NAME,
+        health_discovery::NAME,
     );
     Status::unimplemented(text).into_http()
 }

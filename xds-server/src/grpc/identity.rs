@@ -14,6 +14,8 @@ use tracing::warn;
 use super::{Discovery, connection::ConnectionInfo};
 use crate::{
     clock,
+    discovery::Name,
+    fleet::StreamStatus,
     metrics::Refused,
     pki::{Denied, Peer},
     resource::NodeKey,
@@ -98,6 +100,37 @@ impl Discovery {
             "denied"
         );
         Status::permission_denied(reason)
+    }
+}
+
+/// Names told in one line.
+const NAMES_TOLD: usize = 10;
+
+impl Discovery {
+    /// A node asked for secrets that it is not sent. Where nobody knows who it is, nothing is wrong with that.
+    pub(super) fn withheld(
+        &self,
+        connection: Option<&ConnectionInfo>,
+        stream: &StreamStatus,
+        names: &[Name],
+    ) {
+        let Some(connection) = connection.filter(|_| !names.is_empty()) else {
+            return;
+        };
+        let Some(member) = connection.who.member() else {
+            return;
+        };
+        self.fleet.metrics().withheld_secrets(names.len());
+        let told = names.get(..NAMES_TOLD).unwrap_or(names);
+        warn!(
+            target: "audit",
+            peer = connection.peer.map(tracing::field::display),
+            identity = member.spiffe_id(),
+            node = stream.node.id,
+            secrets = told.join(", "),
+            more = names.len() - told.len(),
+            "asked for secrets that are not its own or not there: it is not sent them"
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::{Discovery, connection::ConnectionInfo, peers::Peer, slow::Reader};
 use crate::{
     clock,
-    discovery::{Answer, Response, Session},
+    discovery::{Answer, Name, Response, Session},
     fleet::{Caller, Event, Place, StreamStatus},
     metrics::Service,
     publish::{Subscription, Update},
@@ -33,6 +33,8 @@ pub(super) struct Open {
     /// On a stream of one type.
     peer: Option<Peer>,
     node: NodeKey,
+    /// Names of secrets that it asked for and is not sent, as far as that was noted.
+    withheld: Vec<Name>,
     subscription: Subscription,
 }
 
@@ -77,6 +79,7 @@ impl Open {
             since: update.since,
             converging: Vec::new(),
             node,
+            withheld: Vec::new(),
             subscription,
         }
     }
@@ -153,6 +156,23 @@ impl Open {
         }
         self.session.on_patience_over(responses);
         self.report();
+    }
+
+    /// Secrets that it asks for and is not sent, since this was asked last: there are none of these names, or not for
+    /// this node.
+    pub(super) fn newly_withheld(&mut self) -> Vec<Name> {
+        let kind = ResourceType::Secret;
+        let view = self.session.view();
+        let status = self.session.status_of(kind).into_iter();
+        let names = status.flat_map(|status| status.position.each());
+        let withheld = names
+            .filter(|(name, has)| !has.is_there() && view.get(kind, name).is_none())
+            .map(|(name, _)| Name::from(name));
+        let withheld: Vec<Name> = withheld.collect();
+        let before = std::mem::replace(&mut self.withheld, withheld);
+        let now = self.withheld.iter();
+        let new = now.filter(|name| before.binary_search(name).is_err());
+        new.cloned().collect()
     }
 
     pub(super) fn answered(

@@ -178,6 +178,11 @@ impl Stream {
         match took {
             Ok((answer, nonce)) => {
                 open.answered(kind, answer, &nonce, &self.discovery);
+                if kind == ResourceType::Secret {
+                    let names = open.newly_withheld();
+                    self.discovery
+                        .withheld(self.connection.as_ref(), open.status(), &names);
+                }
                 self.set_deadline();
                 Ok(())
             }
