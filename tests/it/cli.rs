@@ -216,6 +216,60 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
 }
 
 #[test]
+fn a_store_that_is_none_is_told_with_what_is_wrong_before_anything_is_opened() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let short = dir.path().join("short.secret");
+    std::fs::write(&short, "too short\n")?;
+    let short = short.to_str().context("path")?;
+    let near = "etcd://127.0.0.1:1/mesh";
+    let cases: [(&[&str], i32, &str); 7] = [
+        (
+            &["--store", "http://etcd"],
+            64,
+            "does not begin with etcd://",
+        ),
+        (
+            &["--store", "etcd://root:secret@etcd"],
+            64,
+            "--store-password-file",
+        ),
+        (
+            &["--store", "etcd://root@127.0.0.1"],
+            64,
+            "MUMBAI_MESH_STORE_PASSWORD",
+        ),
+        (
+            &["--store", "etcd://etcd-0,etcd-1"],
+            64,
+            "--store-secret-file FILE",
+        ),
+        (
+            &["--store", near, "--store-secret-file", short],
+            64,
+            "at least 32",
+        ),
+        (&["--store-ca", "ca.pem"], 64, "--store"),
+        (
+            &["--store", near, "--store-ca", "no-such.pem"],
+            1,
+            "no-such.pem",
+        ),
+    ];
+    let mesh = dir.path().join("mesh.yaml");
+    std::fs::write(&mesh, "{}")?;
+    let (mesh, state_dir) = (mesh.to_str().context("path")?, dir.path().join("state"));
+    let state_dir = state_dir.to_str().context("path")?;
+    for (arguments, code, words) in cases {
+        let common = ["serve", "--config", mesh, "--state-dir", state_dir];
+        let output = run(&[&common, arguments].concat())?;
+        let told = stderr(&output);
+        let is_expected = output.status.code() == Some(code) && told.contains(words);
+        ensure!(is_expected, "{arguments:?}: {:?} {told}", output.status);
+    }
+    Ok(())
+}
+
+#[test]
 fn an_invalid_file_at_start_is_served_from_the_last_good_revision_or_refused() -> Result<()> {
     let mut mesh = Mesh::start(|_| {})?;
     let good = mesh.file.text();

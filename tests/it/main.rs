@@ -33,6 +33,7 @@ mod robustness;
 mod server;
 mod sidecar;
 mod simulation;
+mod store;
 mod traffic;
 mod transactions;
 mod wasm_host;

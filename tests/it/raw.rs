@@ -89,11 +89,21 @@ fn wait_problem(server: &Server, words: &str) -> Result<Value> {
     })
 }
 
+/// What `/metrics` says of it.
+pub fn store_serves(server: &Server) -> Result<bool> {
+    let page = harness::http::Client::new(server.api).get("/metrics", &[])?;
+    let page = String::from_utf8(page.body)?;
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("mumbai_mesh_store_serves "));
+    Ok(line.context("no such metric")? == "1")
+}
+
 /// A node's stream, subscribed to all clusters.
-struct Clusters(Stream);
+pub struct Clusters(Stream);
 
 impl Clusters {
-    fn subscribe(xds: SocketAddr, id: &str, cluster: &str) -> Result<Self> {
+    pub fn subscribe(xds: SocketAddr, id: &str, cluster: &str) -> Result<Self> {
         let connection = Connection::open(xds)?;
         let mut stream = Stream::open(&connection, Variant::Sotw, Service::Ads, id);
         stream.send_plain(Request::of(Kind::Cluster).whole_node(Node {
@@ -118,7 +128,7 @@ fn known(stream: &Stream) -> BTreeMap<String, i64> {
 }
 
 /// Waits until a node knows exactly these clusters.
-fn wait_known(node: &mut Clusters, expected: &[(&str, i64)]) -> Result<()> {
+pub fn wait_known(node: &mut Clusters, expected: &[(&str, i64)]) -> Result<()> {
     let expected: BTreeMap<String, i64> = expected
         .iter()
         .map(|(name, timeout)| ((*name).into(), *timeout))
@@ -294,6 +304,71 @@ fn kill_9_loses_nothing_that_was_answered_and_versions_stay() -> Result<()> {
 }
 
 #[test]
+fn kill_9_amid_calls_loses_nothing_that_was_answered() -> Result<()> {
+    const CALLERS: usize = 3;
+    let dir = tempfile::tempdir()?;
+    for round in 0..3 {
+        let mut server = start(dir.path(), "{}", &Options::default())?;
+        let before = server.api_get(RESOURCES)?["revision"].as_u64();
+        let before = before.context("no revision")?;
+        let (api, answered) = (server.api, std::sync::atomic::AtomicU64::new(0));
+        let last: Vec<Option<u64>> = std::thread::scope(|scope| -> Result<_> {
+            let call = |caller: usize| {
+                let answered = &answered;
+                // Until nobody answers any more: the timeout of the last call that was answered.
+                scope.spawn(move || {
+                    let mut last = None;
+                    for timeout in 1.. {
+                        let call = json!({"set": [cluster(&format!("{round}-{caller}"), timeout)]});
+                        let mut client = harness::http::Client::new(api);
+                        match client.post(APPLY, call.to_string().as_bytes()) {
+                            Ok(answer) if answer.status == 200 => last = Some(u64::from(timeout)),
+                            _ => break,
+                        }
+                        answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    last
+                })
+            };
+            let callers: Vec<_> = (0..CALLERS).map(call).collect();
+            wait_for("some calls to be answered", BOUND, || {
+                match answered.load(std::sync::atomic::Ordering::Relaxed) {
+                    count if count >= 20 => Ok(()),
+                    count => Err(count.to_string()),
+                }
+            })?;
+            server.process().kill()?;
+            let joined = callers
+                .into_iter()
+                .map(|caller| caller.join().ok().flatten());
+            Ok(joined.collect())
+        })?;
+        let server = start(dir.path(), "{}", &Options::default())?;
+        let listed = server.api_get(&format!("{RESOURCES}?full=true"))?;
+        let all = last.iter().flatten().sum::<u64>();
+        let revision = listed["revision"].as_u64().context("no revision")?;
+        // Each may have had one more call that was carried out and not answered.
+        let more = revision - before - all;
+        ensure!(
+            more <= CALLERS as u64,
+            "{revision} after {before} and {all} calls"
+        );
+        for (caller, last) in last.iter().enumerate() {
+            let name = format!("{round}-{caller}");
+            let resources = listed["resources"].as_array().context("no resources")?;
+            let found = resources.iter().find(|one| one["name"] == *name);
+            let timeout = found.and_then(|one| one["resource"]["connect_timeout"].as_str());
+            let timeout = timeout.and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
+            ensure!(
+                timeout >= *last,
+                "{name}: {timeout:?} after {last:?} was answered"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_full_disk_refuses_the_call_and_nothing_else() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut server = start(dir.path(), "{}", &Options::default())?;
@@ -309,10 +384,12 @@ fn a_full_disk_refuses_the_call_and_nothing_else() -> Result<()> {
         );
         assert_eq!(server.api_get(RESOURCES)?, before);
     }
+    ensure!(!store_serves(&server)?);
     server.process().limit_files(None)?;
     let mut node = Clusters::subscribe(server.xds, "node-1", "node")?;
     wait_known(&mut node, &[("a", 1)])?;
     ensure!(apply(&server, &json!({"set": [cluster("b", 1)]}))? == 2);
+    ensure!(store_serves(&server)?);
     wait_known(&mut node, &[("a", 1), ("b", 1)])?;
     server.process().kill()?;
     let server = start(dir.path(), "{}", &Options::default())?;

@@ -48,6 +48,14 @@ pub fn rotel() -> Result<PathBuf> {
     variable("ROTEL_BIN")
 }
 
+/// A stock etcd.
+///
+/// # Errors
+/// As [`Artifacts::from_env`].
+pub fn etcd() -> Result<PathBuf> {
+    variable("ETCD_BIN")
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
 fn variable(name: &str) -> Result<PathBuf> {
     const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";

@@ -156,6 +156,27 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A certificate of 127.0.0.1 and localhost, for either side of TLS.
+    ///
+    /// # Errors
+    /// What no certificate can hold.
+    pub fn issue_to_this_host(&self) -> Result<Certificate> {
+        let hosts = ["127.0.0.1", "localhost"].map(String::from);
+        let params = CertificateParams::new(hosts)?;
+        let key = KeyPair::generate()?;
+        Ok(Certificate {
+            chain: params.signed_by(&key, &self.issuer)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
 /// Sends bytes by TLS, and gives what comes back until the other side closes: also that it refused.
 ///
 /// # Errors

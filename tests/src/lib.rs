@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod clock;
 pub mod demo_services;
 pub mod envoy;
+pub mod etcd;
 pub mod http;
 pub mod load;
 pub mod ports;

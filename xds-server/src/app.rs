@@ -1,5 +1,7 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
+mod kept;
+
 use std::{
     future::Future,
     net::SocketAddr,
@@ -18,21 +20,21 @@ use tracing::{info, warn};
 
 use crate::{
     api,
-    catalog::{Catalog, Refusal, Revision},
+    catalog::{Catalog, Revision},
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
     grpc,
     health::owner::Health,
-    last_good::LastGood,
     load_reports::{Limits, LoadReports},
     metrics::Metrics,
-    pki::{Folder, authority::Authority},
+    pki::authority::Authority,
     publish::{self, Publisher},
-    raw::{self, RawResources},
+    raw,
     redact::Redactor,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
+    store::StoreMetrics,
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -57,6 +59,7 @@ pub struct Bound {
     publisher: Arc<Publisher>,
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
+    catalog: Arc<Catalog>,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -84,42 +87,24 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let with_tls = is_with_tls(settings.xds_listen, settings.xds_tls)?;
     let anonymous = api::anonymous(settings.api_listen, settings.api.anonymous)?;
     let code = Arc::new(read_filter(&settings.filter)?);
-    let last_good = LastGood::in_dir(&settings.state_dir)
-        .with_context(|| format!("--state-dir {}", settings.state_dir.display()))?;
-    let path = settings.config.path();
-    let start =
-        source::start(&settings.config, &settings.defaults, &last_good).map_err(|problems| {
-            source::report_fatal(path, &problems);
-            BadMesh
-        })?;
+    let store = kept::store(settings)?;
     let now = clock::now();
-    let refused = start.refused.clone();
-    let refusal = refused.map(|problems| Refusal { at: now, problems });
-    let catalog = Catalog::new(start.mesh.clone(), refusal, now);
+    let start = kept::mesh(settings, &store)?;
+    let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
     let revisions = catalog.revisions();
-    let resources = Arc::new(open_resources(settings, &encoder, revisions.clone())?);
+    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
+    registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
     let protection = Arc::new(api::Protection::open(settings, anonymous, &registry)?);
     let config_metrics = ConfigMetrics::new(&registry).context("the metrics")?;
     let said = revisions.borrow().mesh.certificates;
-    let authority = Arc::new(Authority::open(
-        Folder::of(&settings.state_dir, settings.ca_passphrase.clone()),
-        settings.certificates,
-        said,
-        Arc::clone(&metrics),
-        now,
-    )?);
-    let tls = match with_tls {
-        true => Some(Arc::new(grpc::Tls::new(
-            Arc::clone(&authority),
-            revisions.clone(),
-        )?)),
-        false => None,
-    };
+    let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;
+    let tls = tls(with_tls, &authority, &revisions)?;
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         Arc::clone(&resources.states().borrow()),
@@ -135,6 +120,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
+        catalog: Arc::clone(&catalog),
         authority: Arc::clone(&authority),
         registry,
         loads: Arc::new(LoadReports::new(
@@ -166,7 +152,8 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         publisher,
         encoder,
         redactor,
-        follower: source::Follower::new(path, defaults, catalog, last_good, config_metrics, start),
+        catalog,
+        follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
 }
@@ -190,6 +177,15 @@ fn is_with_tls(xds: SocketAddr, xds_tls: XdsTls) -> Result<bool, NotLoopback> {
     Ok(with_tls)
 }
 
+fn tls(
+    is_on: bool,
+    authority: &Arc<Authority>,
+    revisions: &watch::Receiver<Arc<Revision>>,
+) -> anyhow::Result<Option<Arc<grpc::Tls>>> {
+    let made = is_on.then(|| grpc::Tls::new(Arc::clone(authority), revisions.clone()));
+    Ok(made.transpose()?.map(Arc::new))
+}
+
 fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
     let code = std::fs::read(path).with_context(|| {
         format!(
@@ -198,27 +194,6 @@ fn read_filter(path: &Path) -> anyhow::Result<FilterCode> {
         )
     })?;
     Ok(FilterCode::new(code.into()))
-}
-
-fn open_resources(
-    settings: &Settings,
-    encoder: &Arc<Encoder>,
-    revisions: watch::Receiver<Arc<Revision>>,
-) -> anyhow::Result<RawResources> {
-    let first_look = match &settings.resources {
-        Some(folder) => Some(
-            raw::folder::look(folder)
-                .map_err(|error| anyhow::anyhow!("--resources {}: {error}", folder.display()))?,
-        ),
-        None => None,
-    };
-    RawResources::open(
-        &settings.state_dir,
-        first_look,
-        Arc::clone(encoder),
-        revisions,
-    )
-    .with_context(|| format!("--state-dir {}", settings.state_dir.display()))
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -258,6 +233,8 @@ impl Bound {
                 None => std::future::pending().await,
             }
         };
+        let (catalog, raw) = (self.catalog, Arc::clone(&self.state.resources));
+        let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
         let renewed = self.authority.renewed();
@@ -295,6 +272,7 @@ impl Bound {
             result = &mut servers => return result.map(|_| ()),
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
+            _ = following_store => {}
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}

@@ -1,7 +1,7 @@
 //! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
 //!
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
-//! carries it; `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
+//! carries it; `store` keeps what outlives the process, `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
 // A reader that has enough is no error: `cli::output::print`.
 #![warn(clippy::print_stdout)]
@@ -25,7 +25,6 @@ pub mod fleet;
 pub mod flood;
 pub mod grpc;
 pub mod health;
-pub mod last_good;
 pub mod load_reports;
 pub mod mesh;
 pub mod metrics;
@@ -40,3 +39,4 @@ pub mod reference;
 pub mod resource;
 pub mod settings;
 pub mod source;
+pub mod store;

@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
     mesh::Defaults,
     pki::{self, Passphrase},
+    store,
 };
 
 /// Where the mesh is looked for when no flag says so (`MESH_CONFIG_PATH`).
@@ -27,8 +30,10 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// HTTP API; port 0 is any free port.
     pub api_listen: SocketAddr,
-    /// Where the last good revision and the raw resources are kept.
+    /// Where the embedded store and the certificate authority are kept.
     pub state_dir: PathBuf,
+    /// The etcd that is the store in place of the embedded one.
+    pub etcd: Option<store::Access>,
     /// Folder of raw resources.
     pub resources: Option<PathBuf>,
     /// The filter's `.wasm`.
@@ -156,6 +161,21 @@ impl ConfigPath {
             Self::Named(path) | Self::Default(path) => path,
         }
     }
+}
+
+/// The password of the store's user: the file's first line, else `MUMBAI_MESH_STORE_PASSWORD`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn store_password(file: Option<&Path>) -> std::io::Result<Zeroizing<String>> {
+    let Some(file) = file else {
+        let said = variable("MUMBAI_MESH_STORE_PASSWORD");
+        return Ok(Zeroizing::new(said.unwrap_or_default()));
+    };
+    let text = Zeroizing::new(std::fs::read_to_string(file)?);
+    Ok(Zeroizing::new(
+        text.lines().next().unwrap_or_default().to_string(),
+    ))
 }
 
 /// `REGION`, `TIMEZONE` and `PEAK_HOURS`.

@@ -1,6 +1,6 @@
 //! Debian packages that a step cannot do without.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -59,4 +59,42 @@ fn apt_get() -> Result<Command> {
     };
     command.args(["apt-get", "-o", "DPkg::Lock::Timeout=300"]);
     Ok(command)
+}
+
+/// Unpacks the newest version of a package into a folder, without what it depends on, and without installing anything.
+pub fn unpack(package: &str, folder: &Path, purpose: &str, progress: &Progress) -> Result<()> {
+    let by_hand = || format!("to {purpose}: apt-get install {package}");
+    for program in ["apt-get", "dpkg-deb"] {
+        if run::on_path(program).is_none() {
+            bail!("this machine has no {program}, needed to {purpose}");
+        }
+    }
+    let download = || {
+        // Its user for downloads may not be let into the folder; then it says so and goes on as who we are.
+        run::silent(Command::new("apt-get").current_dir(folder).args([
+            "-qq",
+            "-o",
+            "APT::Sandbox::User=root",
+            "download",
+            package,
+        ]))
+    };
+    if download().is_err() {
+        progress.step("apt-get knows no such package yet: updating its lists.");
+        run::silent(apt_get()?.args(["update", "-qq"])).with_context(by_hand)?;
+        download().with_context(by_hand)?;
+    }
+    let mut archives = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "deb") {
+            archives.push(path);
+        }
+    }
+    let [archive] = archives.as_slice() else {
+        bail!("apt-get put no single package into {}", folder.display());
+    };
+    run::loud(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder))?;
+    fs::remove_file(archive)?;
+    Ok(())
 }

@@ -12,6 +12,7 @@ mod artifacts;
 mod bench;
 mod demo;
 mod envoy;
+mod etcd;
 mod grpcurl;
 mod progress;
 mod rotel;
@@ -77,6 +78,14 @@ enum Command {
         after_help = "Examples:\n  cargo xtask grpcurl\n  $(cargo xtask grpcurl) -plaintext 127.0.0.1:18000 list"
     )]
     Grpcurl,
+    /// Find or fetch a stock etcd
+    ///
+    /// Looks at $ETCD_BIN (taken as it is), then at `etcd` on PATH (3.4 or later), then downloads the package etcd-server of
+    /// Debian or Ubuntu with apt-get and keeps the program in it under target/tools/. Nothing is installed.
+    #[command(
+        after_help = "Examples:\n  cargo xtask etcd\n  $(cargo xtask etcd) --data-dir /tmp/etcd    # for `mumbai-mesh serve --store etcd://127.0.0.1:2379`"
+    )]
+    Etcd,
     /// Find or fetch the pinned stock rotel, an OTLP collector
     ///
     /// Looks at $ROTEL_BIN (taken as it is), then at `rotel-agent` on PATH (only the pinned version), then fetches the Python
@@ -105,8 +114,8 @@ enum Command {
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
-    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE, GRPCURL_BIN and
-    /// ROTEL_BIN.
+    /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE, GRPCURL_BIN,
+    /// ROTEL_BIN and ETCD_BIN.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test it            # only the integration tests\n  \
                             cargo xtask test -- -- breaker --nocapture   # only tests whose name has `breaker`"
@@ -203,13 +212,16 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Envoy => show(&ENVOY.find_or_fetch(&workspace, &progress)?),
         Command::Grpcurl => show(&GRPCURL.find_or_fetch(&workspace, &progress)?),
         Command::Rotel => show(&ROTEL.find_or_fetch(&workspace, &progress)?),
+        Command::Etcd => show(&etcd::find_or_fetch(&workspace, &progress)?),
         Command::Build => {
             let artifacts = artifacts::all(&workspace, &progress)?;
             let grpcurl = GRPCURL.find_or_fetch(&workspace, &progress)?;
             let grpcurl = (GRPCURL.variable, grpcurl.as_path());
             let rotel = ROTEL.find_or_fetch(&workspace, &progress)?;
             let rotel = (ROTEL.variable, rotel.as_path());
-            for (name, path) in artifacts.environment().into_iter().chain([grpcurl, rotel]) {
+            let etcd = etcd::find_or_fetch(&workspace, &progress)?;
+            let tools = [grpcurl, rotel, (etcd::VARIABLE, etcd.as_path())];
+            for (name, path) in artifacts.environment().into_iter().chain(tools) {
                 println!("export {name}='{}'", path.display());
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    artifacts, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, run, workspace::Workspace,
+    artifacts, etcd, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, run, workspace::Workspace,
 };
 
 /// The exit code is that of `cargo test`; 1 when it was ended by a signal.
@@ -16,6 +16,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
     let artifacts = artifacts::all_with_tests(workspace, progress)?;
     let grpcurl = GRPCURL.find_or_fetch(workspace, progress)?;
     let rotel = ROTEL.find_or_fetch(workspace, progress)?;
+    let etcd = etcd::find_or_fetch(workspace, progress)?;
     progress.step("Running the tests.");
     let mut cargo = run::cargo();
     cargo
@@ -24,7 +25,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
         .args(args)
         .envs(artifacts.environment())
         .env(GRPCURL.variable, &grpcurl)
-        .env(ROTEL.variable, &rotel);
+        .env(ROTEL.variable, &rotel)
+        .env(etcd::VARIABLE, &etcd);
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()

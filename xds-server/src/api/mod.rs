@@ -12,6 +12,7 @@ mod plan;
 mod protection;
 mod proxies;
 mod raw;
+mod revisions;
 mod routes;
 mod services;
 mod tls;
@@ -45,7 +46,7 @@ pub use self::{
 use crate::{
     access::{Need, Role},
     bootstrap::Member,
-    catalog::{Refusal, Revision},
+    catalog::{Catalog, Refusal, Revision},
     clock,
     compile::{Encoder, FilterCode},
     explain::{self, Question},
@@ -57,6 +58,7 @@ use crate::{
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
+    store::StoreError,
 };
 
 /// What handlers may read.
@@ -66,6 +68,8 @@ pub struct State {
     pub revisions: watch::Receiver<Arc<Revision>>,
     /// The refusal outstanding.
     pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
+    /// Its history.
+    pub catalog: Arc<Catalog>,
     /// What connected Envoys said.
     pub fleet: Arc<Fleet>,
     /// What load they reported.
@@ -113,7 +117,8 @@ fn routes() -> Routes {
         .get("/filter/mumbai_mesh.wasm", viewer, filter)
         .get("/services", viewer, services::services)
         .get("/api/v1/services", viewer, services::services)
-        .get("/api/v1/revisions", viewer, revisions)
+        .get("/api/v1/revisions", viewer, revisions::revisions)
+        .get("/api/v1/revisions/{revision}", viewer, revisions::one)
         .get("/api/v1/proxies", viewer, proxies::proxies)
         .get("/api/v1/proxies/{node}/config", viewer, proxies::config)
         .get("/api/v1/loads", viewer, loads::loads)
@@ -200,6 +205,19 @@ fn problem(status: StatusCode, detail: &dyn ToString) -> Response {
     (status, kind, body.to_string()).into_response()
 }
 
+/// A write that the store did not take.
+fn unkept(error: &StoreError) -> Response {
+    let (status, what) = match error {
+        StoreError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "nothing was applied: "),
+        StoreError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was applied: "),
+        StoreError::Uncertain { .. } => (StatusCode::SERVICE_UNAVAILABLE, ""),
+        StoreError::Moved { .. } | StoreError::InUse(_) | StoreError::Broken { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: ")
+        }
+    };
+    problem(status, &format!("{what}{error}"))
+}
+
 async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "application/wasm".to_string()),
@@ -216,24 +234,6 @@ fn mesh_problem(MeshProblem { place, problem }: &MeshProblem) -> Value {
         "message": problem.message,
         "hint": problem.hint,
     })
-}
-
-/// The revision in force and, when the file says something else, why that was refused.
-async fn revisions(Extract(state): Extract<State>) -> Json<Value> {
-    let current = Arc::clone(&state.revisions.borrow());
-    let zone = current.mesh.timetable.zone().clone();
-    let refused = state.refusal.borrow().as_ref().map(|refusal| {
-        let problems: Vec<Value> = refusal.problems.iter().map(mesh_problem).collect();
-        json!({"at": explain::rfc3339(&zone, refusal.at), "problems": problems})
-    });
-    Json(json!({
-        "current": {
-            "revision": current.number,
-            "accepted_at": explain::rfc3339(&zone, current.accepted_at),
-            "mesh": current.mesh.name,
-        },
-        "refused": refused,
-    }))
 }
 
 async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {

@@ -35,7 +35,7 @@ pub(super) async fn page<W: Send + 'static, T: Serialize>(
 ///
 /// # Errors
 /// The answer that says what is wrong.
-fn read<W>(
+pub(super) fn read<W>(
     query: Result<Query<W>, QueryRejection>,
     limit_max: usize,
     limit: impl Fn(&W) -> Option<usize>,

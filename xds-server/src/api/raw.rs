@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{State, guard::Wrote, problem};
+use super::{State, guard::Wrote, problem, unkept};
 use crate::{
-    raw::{Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source, StoreError},
+    raw::{Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source},
     redact::Redactor,
     resource::ResourceType,
 };
@@ -97,11 +97,7 @@ fn refused(refusal: Refusal) -> Response {
         ),
         Refusal::Store(error) => {
             warn!(%error, "resources were not applied");
-            let status = match error {
-                StoreError::Full(..) => StatusCode::INSUFFICIENT_STORAGE,
-                StoreError::InUse(_) | StoreError::Broken(..) => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            return problem(status, &format!("nothing was applied: {error}"));
+            return unkept(&error);
         }
     };
     let first = problems

@@ -7,6 +7,7 @@ mod calendar;
 mod certs;
 mod completion;
 mod explain;
+mod history;
 mod output;
 mod plan;
 mod proxy;
@@ -48,6 +49,7 @@ enum Command {
     Calendar(calendar::Calendar),
     Completion(completion::Completion),
     Explain(explain::Explain),
+    History(history::History),
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
@@ -117,6 +119,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
+        Command::History(history) => history.run(),
         Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),

@@ -11,15 +11,20 @@ use tokio::{
 };
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
 
 use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
     app, pki,
     settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
+    store::{Access, Address, TlsFiles},
 };
 
 /// Files beside those of streams: listeners, the state dir, the API's connections.
 const SPARE_DESCRIPTORS: u64 = 512;
+
+/// Fewer could be guessed.
+const SECRET_BYTES_MIN: usize = 32;
 
 /// Serve a mesh file to Envoys over xDS, and follow its changes.
 ///
@@ -28,7 +33,7 @@ const SPARE_DESCRIPTORS: u64 = 512;
 /// line on stdout says when it serves: `ready xds=ADDR api=ADDR`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  TLS_CERT_PATH     as --tls-cert-path\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
+    after_help = "Example:\n  mumbai-mesh serve --config mesh.yaml\n\nEnvironment, where neither flag nor file says anything:\n  MESH_CONFIG_PATH  the mesh file or folder (default /etc/mesh/config)\n  REGION            default mumbai\n  TIMEZONE          default Asia/Kolkata\n  PEAK_HOURS        such as 7-11,17-22; none by default\n  MUMBAI_MESH_WASM  the filter\n  MUMBAI_MESH_STORE_PASSWORD  of the user in --store\n  TLS_CERT_PATH     as --tls-cert-path\n  CA_CERT_VALIDITY_DAYS, SERVICE_CERT_VALIDITY_DAYS  as the flags"
 )]
 pub(super) struct Serve {
     /// Mesh file (YAML), or a folder of them.
@@ -51,9 +56,36 @@ pub(super) struct Serve {
     /// Folder with tls.crt and tls.key: the API is served by TLS 1.3. New files are taken up at once.
     #[arg(long, value_name = "DIR")]
     tls_cert_path: Option<PathBuf>,
-    /// Folder in which the last good mesh and raw resources are kept. Of one server alone.
+    /// Folder of the store (revisions of the mesh, raw resources) and of the certificate authority. Of one
+    /// server alone.
     #[arg(long, value_name = "DIR", default_value = ".mumbai-mesh")]
     state_dir: PathBuf,
+    /// An etcd that several servers share, in place of the store in the state dir:
+    /// etcd://[USER@]HOST[:PORT][,HOST[:PORT]…][/PREFIX]. Each server has a --state-dir of its own all the
+    /// same; what is in the first one's store moves into an etcd that holds nothing yet.
+    #[arg(long, value_name = "URL")]
+    store: Option<Address>,
+    /// Whom to trust as that etcd (PEM): it is reached by TLS 1.3 then.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_ca: Option<PathBuf>,
+    /// Certificate to show to that etcd (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "store_ca",
+        requires = "store_key"
+    )]
+    store_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", requires = "store_cert")]
+    store_key: Option<PathBuf>,
+    /// File with the password of the URL's user, on its first line.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_password_file: Option<PathBuf>,
+    /// File with a secret of at least 32 bytes, the same for all servers of that etcd: it seals the keys of
+    /// the certificate authority there. It may be left out where the etcd is on this machine.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_secret_file: Option<PathBuf>,
     /// Folder of raw resources: any Envoy resource as protobuf JSON or YAML, one or an apply body a file.
     #[arg(long, value_name = "DIR")]
     resources: Option<PathBuf>,
@@ -108,7 +140,58 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 impl Serve {
+    fn etcd(&self) -> anyhow::Result<Option<Access>> {
+        let Some(address) = self.store.clone() else {
+            return Ok(None);
+        };
+        let file = self.store_password_file.as_deref();
+        let password = settings::store_password(file).context("--store-password-file")?;
+        if address.user.is_some() && password.is_empty() {
+            let said = "--store names a user: give its password by --store-password-file or \
+                        MUMBAI_MESH_STORE_PASSWORD";
+            return Err(UsageError(said.into()).into());
+        }
+        let secret = self.store_secret(&address)?;
+        let identity = self.store_cert.clone().zip(self.store_key.clone());
+        Ok(Some(Access {
+            address,
+            tls: TlsFiles {
+                ca: self.store_ca.clone(),
+                identity,
+            },
+            password,
+            secret,
+        }))
+    }
+
+    fn store_secret(&self, address: &Address) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+        let wrong = |said: String| Err(UsageError(said).into());
+        let Some(file) = &self.store_secret_file else {
+            if address.is_loopback() {
+                return Ok(Zeroizing::default());
+            }
+            return wrong(
+                "--store names an etcd on other machines: give --store-secret-file FILE, the same for all \
+                 servers (head -c 32 /dev/urandom | base64 > FILE)"
+                    .into(),
+            );
+        };
+        let read = std::fs::read(file);
+        let secret = read.with_context(|| format!("--store-secret-file {}", file.display()))?;
+        let secret = Zeroizing::new(secret);
+        // An editor's line end is no part of it.
+        let secret = Zeroizing::new(secret.trim_ascii_end().to_vec());
+        match secret.len() {
+            SECRET_BYTES_MIN.. => Ok(secret),
+            length => wrong(format!(
+                "--store-secret-file {}: {length} bytes are too few for a secret; at least {SECRET_BYTES_MIN}",
+                file.display()
+            )),
+        }
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let etcd = self.etcd()?;
         let filter = settings::filter_path(self.filter).ok_or_else(|| {
             UsageError(
                 "the filter mumbai_mesh.wasm is not beside this program; build it with \
@@ -133,6 +216,7 @@ impl Serve {
             xds_listen: self.xds_listen,
             api_listen: self.api_listen,
             state_dir: self.state_dir,
+            etcd,
             resources: self.resources,
             filter,
             max_streams: self.max_streams,

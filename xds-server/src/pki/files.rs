@@ -45,6 +45,12 @@ pub enum CaError {
         /// What is wrong.
         flaw: Flaw,
     },
+    /// Another one than the servers share.
+    #[error(
+        "{} holds another authority than the store: move it away to take the store's; Envoys with a \
+         certificate of the old one need a new bootstrap then", .0.display()
+    )]
+    Another(PathBuf),
     /// A key that is not opened.
     #[error("{}: {flaw}", path.display())]
     Sealed {
@@ -181,6 +187,19 @@ impl Folder {
                 Err(other) => Err(other),
             },
         }
+    }
+
+    /// Takes up the authority that is kept elsewhere too. Where it is there already, its newest issuing
+    /// certificate stays.
+    pub(super) fn mirror(&self, ca: &Ca, now: WallTime) -> Result<(), CaError> {
+        match self.load(now) {
+            Err(CaError::None(_)) => {}
+            Ok(there) if there.bundle() == ca.bundle() => return Ok(()),
+            Ok(_) => return Err(CaError::Another(self.path.clone())),
+            Err(error) => return Err(error),
+        }
+        let placed = self.place(ca);
+        Ok(placed.map_err(|error| Unusable::disk(&self.path, error))?)
     }
 
     fn place(&self, ca: &Ca) -> io::Result<()> {

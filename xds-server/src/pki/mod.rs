@@ -1,7 +1,8 @@
 //! Keys and certificates: a root, an issuing certificate below it, and one leaf for each service.
 //!
 //! `tier`, `leaf`, `check`, `peer` and `renewal` are pure: time comes in. `files` is the CA's folder, whose
-//! keys `sealed` may keep under a passphrase; `authority` owns all keys and certificates and decides when leaves are renewed.
+//! keys `sealed` may keep under a passphrase, `shared` what several servers have of it in their store;
+//! `authority` owns all keys and certificates and decides when leaves are renewed.
 
 pub mod authority;
 mod check;
@@ -11,6 +12,7 @@ mod leaf;
 mod peer;
 mod renewal;
 mod sealed;
+mod shared;
 mod tier;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ pub use identity::Identity;
 pub use leaf::{Credentials, IssueError, Purpose};
 pub use peer::{Denied, Peer};
 pub use sealed::Passphrase;
+pub use shared::{OpenError, ShareError, share};
 pub use tier::Ca;
 
 use policy::time::WallTime;

@@ -7,9 +7,8 @@ use super::{
     problem::{PROBLEMS_MAX, Problem},
     request::Request,
     state::{Changes, RawState},
-    store::StoreError,
 };
-use crate::{compile::Encoder, resource::ResourceType};
+use crate::{compile::Encoder, resource::ResourceType, store::StoreError};
 
 /// What the mesh produces.
 pub type Names = BTreeSet<(ResourceType, String)>;

@@ -1,8 +1,12 @@
 //! What the files of `--resources` hold: each file's last good content, whatever became of it since.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
+use tracing::error;
 
 use super::{
     document::Strict,
@@ -44,66 +48,114 @@ type Entries = BTreeMap<Key, Arc<Entry>>;
 /// One file.
 #[derive(Default)]
 struct File {
-    /// As it was read last.
+    /// As the folder had it last; none while it is not in this server's folder.
     seen: Option<Result<Arc<str>, String>>,
-    /// The text that holds.
-    good: Option<Arc<str>>,
+    /// The text that holds: the store has it.
+    kept: Option<Arc<str>>,
     /// What that says.
     entries: Entries,
     /// What is wrong with what was read last.
     problems: Vec<Problem>,
-    /// The store has another text.
-    unsaved: bool,
+    /// What was read last, if it is good and the store does not have it yet.
+    next: Option<(Arc<str>, Entries)>,
 }
 
 /// All files, by name. A resource that several name is the first one's.
 #[derive(Default)]
 pub struct Files {
     files: BTreeMap<Arc<str>, File>,
-    /// Names of files that are gone while the store still has them.
-    gone: Vec<Arc<str>>,
+    /// Names of files that are gone from the folder while the store still has them.
+    leaving: BTreeSet<Arc<str>>,
     /// Resources that somebody else holds, with the file that names them too.
     shadowed: Vec<(Key, Arc<str>, Source)>,
+    has_looked: bool,
 }
 
 impl Files {
-    /// What the store kept of files, before the folder is looked at.
-    pub fn restore(&mut self, kept: Vec<(String, String)>, encoder: &Encoder) {
-        for (name, text) in kept {
-            let (name, text): (Arc<str>, Arc<str>) = (name.into(), text.into());
-            let file = self.files.entry(Arc::clone(&name)).or_default();
-            // Good when it was kept. What an older or newer program would not take is read again.
-            if let Ok(entries) = read(&name, &text, &Entries::new(), encoder) {
-                file.entries = entries;
-                file.good = Some(text);
+    /// Takes a look into this server's folder. What holds does not change by that: the store has to have it
+    /// first ([`Self::offers`], then [`Self::keep`]).
+    pub fn look(&mut self, look: &Look, encoder: &Encoder) {
+        // The first look decides about everything that was kept; later ones about what was seen here.
+        let has_looked = std::mem::replace(&mut self.has_looked, true);
+        let leaving = &mut self.leaving;
+        self.files.retain(|name, file| {
+            if look.contains_key(name) || (has_looked && file.seen.is_none()) {
+                return true;
+            }
+            file.seen = None;
+            file.next = None;
+            file.problems.clear();
+            if file.kept.is_some() {
+                leaving.insert(Arc::clone(name));
+            }
+            file.kept.is_some()
+        });
+        for (name, found) in look {
+            self.leaving.remove(name);
+            let file = self.files.entry(Arc::clone(name)).or_default();
+            if file.seen.as_ref() != Some(found) {
+                file.read(name, found, encoder);
+                file.seen = Some(found.clone());
             }
         }
     }
 
-    /// Takes a look. True when what the files hold may be another than before.
-    pub fn take(&mut self, look: &Look, encoder: &Encoder) -> bool {
-        let mut is_changed = false;
-        let gone: Vec<Arc<str>> = self
-            .files
-            .keys()
-            .filter(|name| !look.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in gone {
-            is_changed |= self
-                .files
-                .remove(&name)
-                .is_some_and(|file| !file.entries.is_empty());
-            self.gone.push(name);
+    /// What the store is to have: names with good texts, or gone.
+    pub fn offers(&self) -> Vec<(&str, Option<&Arc<str>>)> {
+        let gone = self.leaving.iter().map(|name| (&**name, None));
+        let changed = self.files.iter().filter_map(|(name, file)| {
+            let (text, _) = file.next.as_ref()?;
+            Some((&**name, Some(text)))
+        });
+        gone.chain(changed).collect()
+    }
+
+    /// The store has this text of a file, or the file no longer: that holds.
+    pub fn keep(&mut self, name: &Arc<str>, text: Option<&Arc<str>>, encoder: &Encoder) {
+        let Some(text) = text else {
+            self.leaving.remove(name);
+            if let Some(file) = self.files.get_mut(name) {
+                file.entries.clear();
+                file.kept = None;
+            }
+            let is_nothing = |file: &File| file.seen.is_none() && file.kept.is_none();
+            if self.files.get(name).is_some_and(is_nothing) {
+                self.files.remove(name);
+            }
+            return;
+        };
+        let file = self.files.entry(Arc::clone(name)).or_default();
+        let entries = match file.next.take_if(|next| next.0 == *text) {
+            Some((_, entries)) => Ok(entries),
+            None => read(name, text, &file.entries, encoder),
+        };
+        match entries {
+            Ok(entries) => {
+                file.entries = entries;
+                file.kept = Some(Arc::clone(text));
+            }
+            // Good when it was kept. What an older or newer program would not take is left as it was.
+            Err(problems) => error!(%name, problem = ?problems.first(), "a kept file is left out"),
         }
-        for (name, found) in look {
-            let file = self.files.entry(Arc::clone(name)).or_default();
-            if file.seen.as_ref() != Some(found) {
-                is_changed |= file.take(name, found, encoder);
-                file.seen = Some(found.clone());
+    }
+
+    /// Nothing is kept any more; what was seen stays seen.
+    pub fn forget_kept(&mut self) {
+        self.leaving.clear();
+        for file in self.files.values_mut() {
+            file.kept = None;
+        }
+    }
+
+    /// After [`Self::forget_kept`] and all that is kept: what was kept before and is not now holds no longer.
+    pub fn drop_unkept(&mut self) {
+        for file in self.files.values_mut() {
+            if file.kept.is_none() {
+                file.entries.clear();
             }
         }
-        is_changed
+        self.files
+            .retain(|_, file| file.kept.is_some() || file.seen.is_some());
     }
 
     /// What has to change for `state` to hold what the files say. The API's resources stay.
@@ -154,33 +206,6 @@ impl Files {
         changes
     }
 
-    /// What the store does not have yet: last good texts, and files that are gone.
-    pub fn unsaved(&self) -> Vec<(&str, Option<&str>)> {
-        let gone = self.gone.iter().map(|name| (&**name, None));
-        let changed = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.unsaved)
-            .map(|(name, file)| (&**name, file.good.as_deref()));
-        gone.chain(changed).collect()
-    }
-
-    /// The store has everything.
-    pub fn saved(&mut self) {
-        self.gone.clear();
-        for file in self.files.values_mut() {
-            file.unsaved = false;
-        }
-    }
-
-    /// Every last good text, for a store that has to be written anew.
-    pub fn all_good(&self) -> Vec<(String, String)> {
-        let good = |(name, file): (&Arc<str>, &File)| {
-            Some((name.to_string(), file.good.as_ref()?.to_string()))
-        };
-        self.files.iter().filter_map(good).collect()
-    }
-
     /// What is wrong with files, by name.
     pub fn problems(&self) -> Vec<FileProblem> {
         let of = |name: &Arc<str>, problem: Problem| FileProblem {
@@ -212,35 +237,17 @@ impl Files {
 }
 
 impl File {
-    /// True when what holds is another than before.
-    fn take(
-        &mut self,
-        name: &Arc<str>,
-        found: &Result<Arc<str>, String>,
-        encoder: &Encoder,
-    ) -> bool {
-        let text = match found {
-            Ok(text) if self.good.as_ref() == Some(text) => {
-                self.problems.clear();
-                return false;
-            }
-            Ok(text) => text,
+    fn read(&mut self, name: &Arc<str>, found: &Result<Arc<str>, String>, encoder: &Encoder) {
+        self.problems.clear();
+        self.next = None;
+        match found {
+            Ok(text) if self.kept.as_ref() == Some(text) => {}
+            Ok(text) => match read(name, text, &self.entries, encoder) {
+                Ok(entries) => self.next = Some((Arc::clone(text), entries)),
+                Err(problems) => self.problems = problems,
+            },
             Err(error) => {
                 self.problems = vec![Problem::new(format!("cannot be read: {error}"))];
-                return false;
-            }
-        };
-        match read(name, text, &self.entries, encoder) {
-            Ok(entries) => {
-                self.entries = entries;
-                self.good = Some(Arc::clone(text));
-                self.problems.clear();
-                self.unsaved = true;
-                true
-            }
-            Err(problems) => {
-                self.problems = problems;
-                false
             }
         }
     }

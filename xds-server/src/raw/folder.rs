@@ -58,11 +58,11 @@ pub async fn follow(folder: PathBuf, resources: Arc<RawResources>) {
         let taking = move || match taken {
             Some(Ok(look)) => resources.take_files(Ok(&look)),
             Some(Err(error)) => resources.take_files(Err(error)),
-            None => {}
+            None => true,
         };
         // It fails only when the runtime is gone.
-        let _ = tokio::task::spawn_blocking(taking).await;
-        known = found;
+        let is_kept = tokio::task::spawn_blocking(taking).await;
+        known = if is_kept.unwrap_or(true) { found } else { None };
     }
 }
 

@@ -2,8 +2,8 @@
 //! xDS server.
 //!
 //! `request` reads a call and `offer` each of its resources (`document` finds the place of what is wrong), `changes` says what a call changes,
-//! `files` what the folder holds; `store` keeps it, `state` is what is in force, `owner` lets one change
-//! in after the other. `folder` follows `--resources`.
+//! `files` what the folder holds; `rows` is how the store keeps it, `state` is what is in force, `owner` lets
+//! one change in after the other. `folder` follows `--resources`.
 
 mod changes;
 mod document;
@@ -11,12 +11,13 @@ mod files;
 pub mod folder;
 mod key;
 mod merge;
+mod names;
 mod offer;
 mod owner;
 mod problem;
 mod request;
+mod rows;
 mod state;
-mod store;
 
 #[cfg(test)]
 mod file_tests;
@@ -33,4 +34,3 @@ pub use key::{Entry, Key, Nodes, Source};
 pub use owner::{Applied, Mode, RawResources};
 pub use problem::Problem;
 pub use state::{LayersKey, RawState};
-pub use store::StoreError;

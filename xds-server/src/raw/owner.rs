@@ -1,9 +1,9 @@
-//! Owner of the raw resources: everything that changes them passes here, one after the other, and is on
-//! disk before anybody sees it.
+//! Owner of the raw resources: everything that changes them passes here, one after the other, and is in the
+//! store before anybody sees it.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -16,13 +16,18 @@ use super::{
     key::{Entry, Key, Source},
     problem::Problem,
     request,
+    rows::{self, Row},
     state::{Changes, RawState},
-    store::{Batch, Kept, Store, StoreError},
 };
 use crate::{
     catalog::Revision,
-    compile::{self, Encoder},
+    clock,
+    compile::Encoder,
+    store::{self, About, Change, Draft, Log, Since, Store, StoreError},
 };
+
+/// Between two looks at a store that does not answer.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,63 +48,56 @@ pub enum Mode {
 }
 
 struct Writer {
-    store: Store,
     files: Files,
     /// Problems that were told last.
     told: Arc<Vec<FileProblem>>,
 }
 
-/// The owner.
+/// The owner. It never applies what it was asked for: that goes into the store, and what comes back from there
+/// is applied, whoever wrote it.
 pub struct RawResources {
+    store: Arc<dyn Store>,
     writer: Mutex<Writer>,
     states: watch::Sender<Arc<RawState>>,
     problems: watch::Sender<Arc<Vec<FileProblem>>>,
     encoder: Arc<Encoder>,
-    revisions: watch::Receiver<Arc<Revision>>,
+    pub(super) revisions: watch::Receiver<Arc<Revision>>,
+    /// Whether files count.
+    has_folder: bool,
     /// What the mesh's revision with this number produces.
-    names: Mutex<(u64, Arc<Names>)>,
+    pub(super) names: Mutex<Option<(u64, Arc<Names>)>>,
 }
 
+/// What this server has just written: its revision, read already.
+type Written<'w> = (u64, &'w Changes);
+
 impl RawResources {
-    /// What `state_dir` kept, and what a first look into the folder of `--resources` finds.
+    /// What the store kept, and what a first look into the folder of `--resources` finds.
     ///
     /// # Errors
-    /// A store that cannot be opened or read.
+    /// A store that cannot be read.
     pub fn open(
-        state_dir: &Path,
+        store: Arc<dyn Store>,
         first_look: Option<Look>,
         encoder: Arc<Encoder>,
         revisions: watch::Receiver<Arc<Revision>>,
     ) -> Result<Self, StoreError> {
-        let mut store = Store::open(state_dir)?;
-        let kept = store.load()?;
-        let mut changes = Changes::new();
-        for (key, overrides, body) in &kept.resources {
-            let entry = request::read_one(body, &encoder)
-                .and_then(|offer| offer.entry(*overrides, &Source::Api, None, &encoder));
-            match entry {
-                Ok(entry) => _ = changes.insert(key.clone(), Some(entry)),
-                Err(problem) => error!(%problem, "a kept resource is left out"),
-            }
-        }
-        let mut state = RawState::empty().with(&changes, kept.revision);
-        let mut files = Files::default();
-        if first_look.is_some() {
-            files.restore(kept.files, &encoder);
-            state = state.with(&files.changes(&state), kept.revision);
-        }
+        let kept = store.load(Log::Resources)?;
         let resources = Self {
+            store,
             writer: Mutex::new(Writer {
-                store,
-                files,
+                files: Files::default(),
                 told: Arc::default(),
             }),
-            states: watch::Sender::new(Arc::new(state)),
+            states: watch::Sender::new(Arc::new(RawState::empty())),
             problems: watch::Sender::default(),
             encoder,
             revisions,
+            has_folder: first_look.is_some(),
             names: Mutex::default(),
         };
+        let state = resources.anew(&mut resources.writer(), &kept);
+        resources.states.send_replace(Arc::new(state));
         if let Some(look) = first_look {
             resources.take_files(Ok(&look));
         }
@@ -116,91 +114,231 @@ impl RawResources {
         self.problems.subscribe()
     }
 
-    /// Carries out a call: all of it or nothing. Blocks until the disk has it.
+    /// Carries out a call: all of it or nothing. Blocks until the store has it.
     ///
     /// # Errors
     /// Why nothing was changed.
     pub fn apply(&self, body: &[u8], mode: Mode) -> Result<Applied, Refusal> {
         let invalid = |problem| Refusal::Invalid(vec![problem]);
         let mut writer = self.writer();
-        let request = text(body).and_then(|text| request::read(text, &self.encoder));
-        let request = request.map_err(invalid)?;
-        let state = Arc::clone(&self.states.borrow());
-        let changes = changes::of(request, &state, &self.names(), &self.encoder)?;
-        let mut applied = Applied {
-            revision: state.revision(),
-            changes: changes.len(),
-        };
-        if mode == Mode::DryRun || changes.is_empty() {
-            return Ok(applied);
+        loop {
+            self.catch_up(&mut writer, None).map_err(Refusal::Store)?;
+            let request = text(body).and_then(|text| request::read(text, &self.encoder));
+            let request = request.map_err(invalid)?;
+            let state = Arc::clone(&self.states.borrow());
+            let changes = changes::of(request, &state, &self.names(), &self.encoder)?;
+            let mut applied = Applied {
+                revision: state.revision(),
+                changes: changes.len(),
+            };
+            if mode == Mode::DryRun || changes.is_empty() {
+                return Ok(applied);
+            }
+            let draft = Draft {
+                about: About::of_api(clock::now()),
+                changes: changes.iter().map(row).collect(),
+            };
+            match self.store.append(Log::Resources, state.revision(), draft) {
+                Ok(revision) => {
+                    applied.revision = revision;
+                    let caught_up = self.catch_up(&mut writer, Some((revision, &changes)));
+                    caught_up.map_err(Refusal::Store)?;
+                    self.tell_problems(&mut writer, None);
+                    let changes = applied.changes;
+                    info!(revision, changes, "resources applied");
+                    return Ok(applied);
+                }
+                // What the call means is decided anew.
+                Err(StoreError::Moved { newest }) => info!(newest, "another call came first"),
+                Err(error) => return Err(Refusal::Store(error)),
+            }
         }
-        applied.revision += 1;
-        let batch = Batch {
-            revision: applied.revision,
-            resources: changes
-                .iter()
-                .map(|(key, entry)| (key, entry.as_deref()))
-                .collect(),
-            files: Vec::new(),
-        };
-        let Writer { store, files, .. } = &mut *writer;
-        store
-            .commit(&batch, state.revision(), || everything(&state, files))
-            .map_err(Refusal::Store)?;
-        let changes = files.uncovered(changes);
-        self.states
-            .send_replace(Arc::new(state.with(&changes, applied.revision)));
-        self.tell_problems(&mut writer, None);
-        info!(
-            revision = applied.revision,
-            changes = applied.changes,
-            "resources applied"
-        );
-        Ok(applied)
     }
 
     /// Takes a look into the folder, or why there is none: then everything stays as it is. All that
-    /// changed is one revision.
-    pub fn take_files(&self, look: Result<&Look, String>) {
+    /// changed is one revision. False when the store did not take it: then it has to be said again.
+    pub fn take_files(&self, look: Result<&Look, String>) -> bool {
         let mut writer = self.writer();
         let look = match look {
             Ok(look) => look,
             Err(error) => {
                 let problem = Problem::new(format!("the folder cannot be read: {error}"));
-                return self.tell_problems(&mut writer, Some(problem));
+                self.tell_problems(&mut writer, Some(problem));
+                return true;
             }
         };
-        let state = Arc::clone(&self.states.borrow());
-        let changes = match writer.files.take(look, &self.encoder) {
-            true => writer.files.changes(&state),
-            false => Changes::new(),
-        };
-        let revision = state.revision() + u64::from(!changes.is_empty());
-        let Writer { store, files, .. } = &mut *writer;
-        let unsaved = files.unsaved();
-        if revision > state.revision() || !unsaved.is_empty() {
-            let batch = Batch {
-                revision,
-                resources: Vec::new(),
-                files: unsaved,
+        writer.files.look(look, &self.encoder);
+        let kept = self.keep_files(&mut writer);
+        let problem = kept.as_ref().err().map(|error| {
+            Problem::new(format!(
+                "changed files are good, but cannot be kept: {error}"
+            ))
+        });
+        self.tell_problems(&mut writer, problem);
+        kept.is_ok()
+    }
+
+    fn keep_files(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        loop {
+            self.catch_up(writer, None)?;
+            let row = |(name, text): (&str, Option<&Arc<str>>)| Change {
+                key: rows::of_file(name),
+                value: text.cloned(),
             };
-            // The folder itself has them; what is missing is their last good text, should a file be
-            // broken when the server starts again. The next look tries again.
-            match store.commit(&batch, state.revision(), || everything(&state, files)) {
-                Ok(()) => files.saved(),
-                Err(error) => warn!(%error, "the files of --resources could not be kept"),
+            let changes: Vec<Change> = writer.files.offers().into_iter().map(row).collect();
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let draft = Draft {
+                about: About::of_files(clock::now(), "--resources"),
+                changes,
+            };
+            let after = self.states.borrow().revision();
+            match self.store.append(Log::Resources, after, draft) {
+                Ok(revision) => info!(revision, "files of --resources taken"),
+                Err(StoreError::Moved { newest }) => info!(newest, "another change came first"),
+                Err(error) => return Err(error),
             }
         }
-        if !changes.is_empty() {
-            info!(
-                revision,
-                changes = changes.len(),
-                "files of --resources taken"
-            );
-            self.states
-                .send_replace(Arc::new(state.with(&changes, revision)));
+    }
+
+    /// Applies what the store yields, for ever; end it by dropping it.
+    pub async fn follow(self: Arc<Self>) {
+        let mut newest = self.store.feed(Log::Resources).newest();
+        loop {
+            newest.mark_unchanged();
+            let resources = Arc::clone(&self);
+            let taking = tokio::task::spawn_blocking(move || {
+                let mut writer = resources.writer();
+                resources.catch_up(&mut writer, None)?;
+                let folder = resources.folder_problem(&writer);
+                resources.tell_problems(&mut writer, folder);
+                Ok::<(), StoreError>(())
+            });
+            match taking.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    warn!(%error, "the store's newest resources cannot be had yet");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+                // The runtime is going.
+                Err(_) => return,
+            }
+            if newest.changed().await.is_err() {
+                return;
+            }
         }
-        self.tell_problems(&mut writer, None);
+    }
+
+    /// Takes up what the store has beyond the state in force.
+    fn catch_up(
+        &self,
+        writer: &mut Writer,
+        written: Option<Written<'_>>,
+    ) -> Result<(), StoreError> {
+        let before = Arc::clone(&self.states.borrow());
+        let state = match self.store.feed(Log::Resources).since(before.revision()) {
+            Since::Entries(entries) if entries.is_empty() => return Ok(()),
+            Since::Entries(entries) => {
+                let mut state = RawState::clone(&before);
+                for entry in entries {
+                    state = self.after(writer, &state, &entry, written);
+                }
+                state
+            }
+            Since::Unknown => {
+                let kept = self.store.load(Log::Resources)?;
+                self.anew(writer, &kept)
+            }
+        };
+        self.states.send_replace(Arc::new(state));
+        Ok(())
+    }
+
+    /// The state after a revision of the store.
+    fn after(
+        &self,
+        writer: &mut Writer,
+        state: &RawState,
+        entry: &store::Entry,
+        written: Option<Written<'_>>,
+    ) -> RawState {
+        let revision = entry.revision;
+        if let Some((_, changes)) = written.filter(|(number, _)| *number == revision) {
+            let changes = writer.files.uncovered(changes.clone());
+            return state.with(&changes, revision);
+        }
+        let mut changes = Changes::new();
+        let mut has_files = false;
+        for Change { key, value } in &entry.changes {
+            match rows::read(key) {
+                Some(Row::Resource(key)) => match value {
+                    None => _ = changes.insert(key, None),
+                    Some(value) => {
+                        if let Some(entry) = self.entry(value, state.get(&key)) {
+                            changes.insert(key, Some(entry));
+                        }
+                    }
+                },
+                Some(Row::File(name)) if self.has_folder => {
+                    writer.files.keep(&name, value.as_ref(), &self.encoder);
+                    has_files = true;
+                }
+                Some(Row::File(_)) => {}
+                None => error!(%key, "a row that is of no known kind is left out"),
+            }
+        }
+        let changes = writer.files.uncovered(changes);
+        let mut state = state.with(&changes, revision);
+        if has_files {
+            state = state.with(&writer.files.changes(&state), revision);
+        }
+        state
+    }
+
+    /// All that the store holds.
+    fn anew(&self, writer: &mut Writer, kept: &store::State) -> RawState {
+        let before = Arc::clone(&self.states.borrow());
+        let mut changes = Changes::new();
+        writer.files.forget_kept();
+        for (key, value) in &kept.values {
+            match rows::read(key) {
+                Some(Row::Resource(key)) => {
+                    if let Some(entry) = self.entry(value, before.get(&key)) {
+                        changes.insert(key, Some(entry));
+                    }
+                }
+                Some(Row::File(name)) if self.has_folder => {
+                    writer.files.keep(&name, Some(value), &self.encoder);
+                }
+                Some(Row::File(_)) => {}
+                None => error!(%key, "a row that is of no known kind is left out"),
+            }
+        }
+        writer.files.drop_unkept();
+        let state = RawState::empty().with(&changes, kept.revision);
+        state.with(&writer.files.changes(&state), kept.revision)
+    }
+
+    /// A resource of the store; none when it cannot be read: it was good when it was kept.
+    fn entry(&self, value: &str, known: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        let Some((overrides, body)) = rows::read_value(value) else {
+            error!("a kept resource of no known form is left out");
+            return None;
+        };
+        let offer = request::read_one(body, &self.encoder);
+        let entry =
+            offer.and_then(|offer| offer.entry(overrides, &Source::Api, known, &self.encoder));
+        entry
+            .inspect_err(|problem| error!(%problem, "a kept resource is left out"))
+            .ok()
+    }
+
+    /// What is wrong with the folder itself, as it was told last.
+    fn folder_problem(&self, writer: &Writer) -> Option<Problem> {
+        let of_folder = writer.told.iter().find(|problem| problem.file.is_none());
+        of_folder.map(|problem| problem.problem.clone())
     }
 
     /// Problems become state; each is said once, on stderr and in the log.
@@ -221,41 +359,6 @@ impl RawResources {
         self.problems.send_replace(Arc::clone(&writer.told));
     }
 
-    /// Everything that the mesh in force produces.
-    fn names(&self) -> Arc<Names> {
-        let revision = Arc::clone(&self.revisions.borrow());
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        // Revisions count from 1.
-        if names.0 != revision.number {
-            *names = (revision.number, Arc::new(compile::names(&revision.mesh)));
-        }
-        Arc::clone(&names.1)
-    }
-
-    /// Resources of a revision that are not in force, since the mesh came to produce one of their name.
-    pub fn hidden_by_the_mesh(&self, state: &RawState) -> Vec<FileProblem> {
-        let names = self.names();
-        let is_hidden = |(key, entry): &(&Key, &Arc<Entry>)| {
-            !entry.overrides && names.contains(&(key.kind, key.name.to_string()))
-        };
-        let problem = |(key, entry): (&Key, &Arc<Entry>)| FileProblem {
-            file: match &entry.source {
-                Source::Api => None,
-                Source::File(file) => Some(file.to_string()),
-            },
-            problem: Problem {
-                kind: Some(key.kind.url().into()),
-                name: Some((&*key.name).into()),
-                ..Problem::new(format!(
-                    "not in force for {} where the mesh produces a resource of this name; say \
-                     \"override\": true to replace it",
-                    key.nodes
-                ))
-            },
-        };
-        state.iter().filter(is_hidden).map(problem).collect()
-    }
-
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,15 +372,10 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// All that the store has to hold.
-fn everything(state: &RawState, files: &Files) -> Kept {
-    let of_the_api = state
-        .iter()
-        .filter(|(_, entry)| entry.source == Source::Api)
-        .map(|(key, entry)| (key.clone(), entry.overrides, entry.body.to_string()));
-    Kept {
-        revision: state.revision(),
-        resources: of_the_api.collect(),
-        files: files.all_good(),
+/// A change as the store keeps it.
+fn row((key, entry): (&Key, &Option<Arc<Entry>>)) -> Change {
+    Change {
+        key: rows::of_resource(key),
+        value: entry.as_deref().map(rows::value),
     }
 }

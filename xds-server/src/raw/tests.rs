@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    Applied, Key, Mode, Nodes, Problem, RawResources, RawState, Refusal, Source, StoreError,
-    files::Look,
+    Applied, Key, Mode, Nodes, Problem, RawResources, RawState, Refusal, Source, files::Look,
 };
 use crate::{
     catalog::Revision,
@@ -19,6 +18,7 @@ use crate::{
     mesh::{self, Defaults},
     redact::Redactor,
     resource::ResourceType,
+    store::{Embedded, StoreError},
 };
 
 static ENCODER: LazyLock<Arc<Encoder>> = LazyLock::new(|| Arc::new(Encoder::new().unwrap()));
@@ -44,7 +44,8 @@ fn revisions(mesh: &str) -> watch::Receiver<Arc<Revision>> {
 }
 
 pub(super) fn open_with(folder: &Path, look: Option<Look>) -> Result<RawResources, StoreError> {
-    RawResources::open(folder, look, Arc::clone(&ENCODER), revisions(MESH))
+    let store = Arc::new(Embedded::open(folder)?);
+    RawResources::open(store, look, Arc::clone(&ENCODER), revisions(MESH))
 }
 
 pub(super) fn open(folder: &Path) -> RawResources {

@@ -8,8 +8,12 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use policy::reader::Problem;
 use tracing::{error, info, warn};
 
 pub use load::{Loaded, Loader};
@@ -17,12 +21,12 @@ pub use metrics::ConfigMetrics;
 
 use crate::{
     analyze::{Severity, analyze},
-    catalog::{Catalog, Outcome},
+    catalog::{self, Catalog, Kept, Offer, Outcome},
     clock,
     file_events::{FileEvents, settled},
-    last_good::LastGood,
-    mesh::{self, Defaults, Document, Mesh, MeshFile, MeshProblem},
+    mesh::{Defaults, Document, Mesh, MeshProblem},
     settings::ConfigPath,
+    store::{About, Store, StoreError},
 };
 
 /// A mesh, and the tree that says the same in one file.
@@ -74,53 +78,86 @@ fn warn_of_findings(mesh: &Mesh) {
 
 /// What is read as the server starts.
 pub struct Start {
-    /// What to serve.
-    pub mesh: Mesh,
+    /// The mesh to serve is in force there.
+    pub catalog: Arc<Catalog>,
     /// Problems of the files, when that is not what is served.
-    pub refused: Option<Vec<MeshProblem>>,
+    refused: usize,
     loader: Loader,
-    loaded: Loaded,
+    known: Loaded,
+    /// The store did not take what the files say.
+    is_unkept: bool,
 }
 
-/// The mesh to start with: the files'; the last good one where they are wrong; an empty one where the
-/// default place holds none.
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The files' problems, when no earlier good revision is known.
+    #[error("the mesh files are refused and no earlier good revision is known")]
+    Mesh(Vec<MeshProblem>),
+    /// No store, no start.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The mesh to start with: the files', which becomes the newest revision of the store; where they are wrong,
+/// or the default place holds none, that which is the newest there; where there is none either, an empty one.
 ///
 /// # Errors
-/// The files' problems, when no earlier good revision is known.
+/// Why there is none.
 pub fn start(
     config: &ConfigPath,
     defaults: &Defaults,
-    last_good: &LastGood,
-) -> Result<Start, Vec<MeshProblem>> {
+    store: &Arc<dyn Store>,
+) -> Result<Start, StartError> {
     let mut loader = Loader::new(config.path());
-    let loaded = loader.look();
-    let started = |mesh, refused| Start {
-        mesh,
+    let known = loader.look();
+    let kept = catalog::kept(&**store, defaults)?;
+    let has_good = matches!(kept, Kept::Mesh(_));
+    let open = |kept| {
+        let catalog = Catalog::new(Arc::clone(store), defaults, kept);
+        catalog.map(Arc::new).map_err(StartError::Mesh)
+    };
+    let started = |catalog: Arc<Catalog>, refused, is_unkept| Start {
+        catalog,
         refused,
         loader,
-        loaded: loaded.clone(),
+        known: known.clone(),
+        is_unkept,
     };
     if let ConfigPath::Default(path) = config
         && is_nothing(path)
     {
-        warn!(path = %path.display(), "no mesh file: starting with an empty mesh");
-        let problems = |problems: Vec<_>| problems.into_iter().map(Into::into).collect::<Vec<_>>();
-        return Ok(started(mesh::empty(defaults).map_err(problems)?, None));
+        match kept {
+            Kept::Nothing => {
+                warn!(path = %path.display(), "no mesh file: starting with an empty mesh");
+            }
+            Kept::Mesh(ref kept) => {
+                info!(path = %path.display(), revision = kept.number, "no mesh file: the store says what is served");
+            }
+            Kept::Unreadable(_, problems) => return Err(StartError::Mesh(problems)),
+        }
+        return Ok(started(open(kept)?, 0, false));
     }
-    match read(&loaded, defaults) {
-        Ok((mesh, text)) => {
-            last_good.keep(&text);
-            warn_of_findings(&mesh);
-            Ok(started(mesh, None))
-        }
+    let (mesh, document) = match read(&known, defaults) {
+        Ok(good) => good,
+        Err(problems) if !has_good => return Err(StartError::Mesh(problems)),
         Err(problems) => {
-            let kept = last_good.text().and_then(|text| read_kept(&text, defaults));
-            let Some(mesh) = kept else {
-                return Err(problems);
-            };
             report(config.path(), &problems);
-            Ok(started(mesh, Some(problems)))
+            let catalog = open(kept)?;
+            let count = problems.len();
+            catalog.refuse(problems, clock::now());
+            return Ok(started(catalog, count, false));
         }
+    };
+    warn_of_findings(&mesh);
+    let catalog = open(kept)?;
+    match catalog.offer(&offer(config.path(), mesh, document)) {
+        Ok(_) => Ok(started(catalog, 0, false)),
+        Err(error) if has_good => {
+            refuse_unkept(config.path(), &catalog, &error);
+            Ok(started(catalog, 1, true))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -130,44 +167,52 @@ fn is_nothing(path: &Path) -> bool {
     !path.exists() || is_empty()
 }
 
-fn read_kept(text: &str, defaults: &Defaults) -> Option<Mesh> {
-    let file = MeshFile {
-        name: "the last good mesh".into(),
-        text: text.into(),
-    };
-    Document::new(&[file], &[]).mesh(defaults).ok()
+fn offer(path: &Path, mesh: Mesh, document: String) -> Offer {
+    Offer {
+        mesh,
+        document: document.into(),
+        about: About::of_files(clock::now(), path.display().to_string()),
+    }
 }
 
-/// The task that owns the catalog and feeds it from the files.
+/// Nothing is served that a restart would not find again: a good mesh that cannot be kept waits.
+fn refuse_unkept(path: &Path, catalog: &Catalog, error: &StoreError) {
+    let problem = Problem {
+        path: path.display().to_string(),
+        message: format!("is good, but cannot be kept: {error}"),
+        hint: Some("it is tried again every 2 s".into()),
+    };
+    let problems = vec![problem.into()];
+    let known = catalog.refusal().borrow().clone();
+    if known.is_none_or(|known| known.problems != problems) {
+        report(path, &problems);
+    }
+    catalog.refuse(problems, clock::now());
+}
+
+/// The task that feeds the catalog from the files.
 pub struct Follower {
     path: PathBuf,
     defaults: Defaults,
-    catalog: Catalog,
-    last_good: LastGood,
+    catalog: Arc<Catalog>,
     metrics: ConfigMetrics,
     loader: Option<Loader>,
     known: Loaded,
+    is_unkept: bool,
 }
 
 impl Follower {
-    /// Follows `path`; `catalog` already holds what [`start`] read.
-    pub fn new(
-        path: &Path,
-        defaults: Defaults,
-        catalog: Catalog,
-        last_good: LastGood,
-        metrics: ConfigMetrics,
-        start: Start,
-    ) -> Self {
-        metrics.set(start.refused.as_ref().map_or(0, Vec::len));
+    /// Follows `path`; the catalog already holds what [`start`] read.
+    pub fn new(path: &Path, defaults: Defaults, metrics: ConfigMetrics, start: Start) -> Self {
+        metrics.set(start.refused);
         Self {
             path: path.to_path_buf(),
             defaults,
-            catalog,
-            last_good,
+            catalog: start.catalog,
             metrics,
             loader: Some(start.loader),
-            known: start.loaded,
+            known: start.known,
+            is_unkept: start.is_unkept,
         }
     }
 
@@ -180,7 +225,7 @@ impl Follower {
             let (path, loader) = (&self.path, &mut self.loader);
             let found = settled(&self.known, async || look(path, loader).await).await;
             // A trigger carries no data: whatever woke us, the files were read and are compared.
-            if found == self.known {
+            if found == self.known && !self.is_unkept {
                 continue;
             }
             events.watch(&found.folders);
@@ -189,32 +234,49 @@ impl Follower {
         }
     }
 
-    /// Offers what is known now. Reading a large mesh takes long, so it is done away from the threads that
-    /// serve.
+    /// Offers what is known now. Reading a large mesh takes long, and the store waits for its disk, so it is
+    /// done away from the threads that serve.
     async fn take(&mut self) {
         let (known, defaults) = (self.known.clone(), self.defaults.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&known, &defaults));
-        let Ok(found) = reading.await else {
-            return;
-        };
-        let now = clock::now();
-        let offered = match found {
-            Ok((mesh, text)) => {
-                self.last_good.keep(&text);
-                warn_of_findings(&mesh);
-                Ok(mesh)
-            }
-            Err(problems) => {
-                report(&self.path, &problems);
-                Err(problems)
-            }
-        };
-        self.metrics.set(offered.as_ref().err().map_or(0, Vec::len));
-        match self.catalog.offer(offered, now) {
-            Outcome::Accepted(revision) => info!(revision, "mesh file accepted"),
-            Outcome::Unchanged => info!("mesh file says nothing new"),
-            Outcome::Refused => {}
+        let (path, catalog) = (self.path.clone(), Arc::clone(&self.catalog));
+        let taking = tokio::task::spawn_blocking(move || take(&path, &known, &defaults, &catalog));
+        // It fails only when the runtime is going.
+        if let Ok(taken) = taking.await {
+            self.metrics.set(taken.problems);
+            self.is_unkept = taken.is_unkept;
         }
+    }
+}
+
+struct Taken {
+    problems: usize,
+    is_unkept: bool,
+}
+
+fn take(path: &Path, known: &Loaded, defaults: &Defaults, catalog: &Catalog) -> Taken {
+    let (mesh, document) = match read(known, defaults) {
+        Ok(good) => good,
+        Err(problems) => {
+            report(path, &problems);
+            let count = problems.len();
+            catalog.refuse(problems, clock::now());
+            return Taken {
+                problems: count,
+                is_unkept: false,
+            };
+        }
+    };
+    warn_of_findings(&mesh);
+    let outcome = catalog.offer(&offer(path, mesh, document));
+    let is_unkept = outcome.is_err();
+    match outcome {
+        Ok(Outcome::Accepted(revision)) => info!(revision, "mesh file accepted"),
+        Ok(Outcome::Unchanged) => info!("mesh file says nothing new"),
+        Err(error) => refuse_unkept(path, catalog, &error),
+    }
+    Taken {
+        problems: usize::from(is_unkept),
+        is_unkept,
     }
 }
 

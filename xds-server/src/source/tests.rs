@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use super::*;
+use crate::store::Embedded;
 
 fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
@@ -268,13 +269,20 @@ fn the_last_good_mesh_is_all_files_in_one() {
             ),
         ],
     );
-    let last_good = LastGood::in_dir(&dir.path().join("state")).unwrap();
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&dir.path().join("state")).unwrap());
     let named = ConfigPath::Named(config.clone());
     let defaults = Defaults::default();
-    let first = start(&named, &defaults, &last_good).ok().unwrap();
-    assert!(first.refused.is_none());
+    let in_force = |start: &Start| Arc::clone(&start.catalog.revisions().borrow());
+    let first = start(&named, &defaults, &store).ok().unwrap();
+    assert_eq!((first.refused, in_force(&first).number), (0, 1));
     write(&config, &[("a.yaml", "services: [")]);
-    let second = start(&named, &defaults, &last_good).ok().unwrap();
-    assert_eq!(second.mesh, first.mesh);
-    assert!(second.refused.is_some());
+    let second = start(&named, &defaults, &store).ok().unwrap();
+    assert_eq!(in_force(&second).mesh, in_force(&first).mesh);
+    assert_eq!((second.refused > 0, in_force(&second).number), (true, 1));
+    assert!(second.catalog.refusal().borrow().is_some());
+
+    // Without files, the store says what is served.
+    let none = ConfigPath::Default(dir.path().join("nowhere"));
+    let third = start(&none, &defaults, &store).ok().unwrap();
+    assert_eq!((third.refused, in_force(&third).number), (0, 1));
 }

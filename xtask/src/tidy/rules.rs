@@ -129,6 +129,12 @@ pub const MODULES: &[ModuleRule] = &[
         why: "the authority's folder and nothing else",
     },
     ModuleRule {
+        module: "xds-server/src/pki/shared",
+        may_use: Some(&["pki", "store"]),
+        never: WORLD,
+        why: "the authority is sealed and opened here; the store and the folder are somebody else's",
+    },
+    ModuleRule {
         module: "xds-server/src/pki",
         may_use: Some(&["mesh"]),
         never: WORLD,
@@ -142,13 +148,21 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/raw/changes",
-        may_use: Some(&["compile", "raw", "resource"]),
+        may_use: Some(&["compile", "raw", "resource", "store"]),
         never: WORLD,
         why: PURE,
     },
     ModuleRule {
         module: "xds-server/src/raw",
-        may_use: Some(&["catalog", "compile", "file_events", "mesh", "resource"]),
+        may_use: Some(&[
+            "catalog",
+            "clock",
+            "compile",
+            "file_events",
+            "mesh",
+            "resource",
+            "store",
+        ]),
         never: &[
             "tonic",
             "axum",
@@ -158,6 +172,18 @@ pub const MODULES: &[ModuleRule] = &[
             "std::process",
         ],
         why: "raw resources are offered to doors and publishers; they know neither",
+    },
+    ModuleRule {
+        module: "xds-server/src/store",
+        may_use: Some(&[]),
+        never: &["axum", "ureq", "std::process"],
+        why: "what is kept means nothing to the store; who keeps something gives it its form",
+    },
+    ModuleRule {
+        module: "xds-server/src/catalog",
+        may_use: Some(&["clock", "mesh", "store"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "the mesh in force is owned here and told to those who ask; no door is known here",
     },
     ModuleRule {
         module: "xds-server/src/private_file",

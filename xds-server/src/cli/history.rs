@@ -1,0 +1,148 @@
+//! `mumbai-mesh history`.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    output::{Output, columns, printable, show},
+    remote::Credentials,
+};
+
+/// The revisions of the mesh that a server keeps, the newest first: when, by whom, why.
+///
+/// The newest 100 are kept. What is in force is marked by *; what was refused since is told below.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mumbai-mesh history --limit 5\n  mumbai-mesh history 7 > mesh.yaml    # the mesh as it was then"
+)]
+pub(super) struct History {
+    /// Shows all that this revision said, as one mesh file.
+    #[arg(value_name = "REVISION", conflicts_with_all = ["after", "limit"])]
+    revision: Option<u64>,
+    /// The server to ask.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088")]
+    server: String,
+    #[command(flatten)]
+    credentials: Credentials,
+    /// Revisions older than this one only.
+    #[arg(long, value_name = "REVISION")]
+    after: Option<u64>,
+    /// How many, from 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
+    limit: u64,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+impl History {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if let Some(revision) = self.revision {
+            return self.one(revision);
+        }
+        let mut query = vec![("limit", self.limit.to_string())];
+        query.extend(self.after.map(|after| ("after", after.to_string())));
+        let answer = self
+            .credentials
+            .get(&self.server, "/api/v1/revisions", &query)?;
+        let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
+        if !answer["revisions"].is_array() {
+            bail!("{} answers something else than revisions", self.server);
+        }
+        if let Some(problem) = answer["problem"].as_str() {
+            bail!("the server's store: {problem}");
+        }
+        show(&answer, self.output, table)
+    }
+
+    fn one(&self, revision: u64) -> anyhow::Result<()> {
+        let answer =
+            self.credentials
+                .get(&self.server, &format!("/api/v1/revisions/{revision}"), &[])?;
+        let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
+        // What is shown may be served again.
+        let file = serde_saphyr::to_string(&answer["document"])?;
+        show(&answer, self.output, |answer| {
+            let told =
+                ["accepted_at", "origin", "author", "message"].map(|field| cell(&answer[field]));
+            format!("# revision {revision}: {}\n{file}", told.join(", "))
+        })
+    }
+}
+
+fn table(answer: &Value) -> String {
+    const COLUMNS: [(&str, &str); 5] = [
+        ("REVISION", "revision"),
+        ("ACCEPTED AT", "accepted_at"),
+        ("ORIGIN", "origin"),
+        ("AUTHOR", "author"),
+        ("MESSAGE", "message"),
+    ];
+    let mut titles = vec![" ".to_string()];
+    titles.extend(COLUMNS.map(|(title, _)| title.to_string()));
+    let mut rows = vec![titles];
+    let current = &answer["current"]["revision"];
+    for one in answer["revisions"].as_array().into_iter().flatten() {
+        let mark = if one["revision"] == *current {
+            "*"
+        } else {
+            " "
+        };
+        let mut row = vec![mark.to_string()];
+        row.extend(COLUMNS.map(|(_, field)| cell(&one[field])));
+        rows.push(row);
+    }
+    let mut text = columns(&rows);
+    if let Some(next) = answer["next"].as_u64() {
+        text += &format!("\nolder ones: --after {next}\n");
+    }
+    for problem in answer["refused"]["problems"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let told = json!([problem["path"], problem["message"]]);
+        let [path, message] = [0, 1].map(|at: usize| cell(&told[at]));
+        text += &format!("\nrefused since: {path}: {message}\n");
+    }
+    text
+}
+
+/// People and files say what they like; a terminal must not obey it.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => printable(text),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_in_force_is_marked_and_a_terminal_obeys_nobody() {
+        let answer = json!({
+            "current": {"revision": 2},
+            "refused": {"problems": [{"path": "services", "message": "wrong"}]},
+            "revisions": [
+                {"revision": 3, "accepted_at": "b", "origin": "api", "author": "\u{1b}[2J", "message": null},
+                {"revision": 2, "accepted_at": "a", "origin": "file", "author": null, "message": "mesh.yaml"},
+            ],
+            "next": 2,
+        });
+        let shown = table(&answer);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(
+            lines[1].starts_with("   3") && lines[2].starts_with("*  2"),
+            "{shown}"
+        );
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        assert!(
+            shown.contains("--after 2") && shown.contains("services: wrong"),
+            "{shown}"
+        );
+    }
+}

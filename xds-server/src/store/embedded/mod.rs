@@ -1,0 +1,255 @@
+//! The store of a server alone: one redb file in its state dir. A revision is one transaction, synced to
+//! disk, so its cost is that of what it changes. A disk that refuses changes nothing: the database is opened
+//! anew with the next call, and until then everybody goes on with what they have.
+
+mod earlier;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
+use tracing::warn;
+
+use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
+
+const FILE: &str = "mumbai-mesh.redb";
+/// What it holds is in memory already; the default is 1 GiB.
+const CACHE_BYTES: usize = 1024 * 1024;
+
+/// One file that this process alone has open.
+pub struct Embedded {
+    path: PathBuf,
+    /// None after a failure, until the next call.
+    database: Mutex<Option<Database>>,
+    feeds: [Feed; Log::ALL.len()],
+    /// Of the newest call, if it failed.
+    problem: Mutex<Option<String>>,
+    /// Who holds a lease, and until when. The file is this process's alone, and so are they.
+    leases: Mutex<BTreeMap<String, (String, Instant)>>,
+}
+
+impl Embedded {
+    /// Opens the file in a folder, or makes both. What an earlier version kept there is taken in. Only its
+    /// owner may read it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another server runs there; a disk that refuses.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        fs::create_dir_all(folder).map_err(|error| broken(folder, &redb::Error::Io(error)))?;
+        let made = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        made.map_err(|error| broken(&path, &redb::Error::Io(error)))?;
+        let database = open(&path)?;
+        let newest = earlier::take_in(&database, folder).map_err(|error| broken(&path, &error))?;
+        Ok(Self {
+            path,
+            database: Mutex::new(Some(database)),
+            feeds: newest.map(Feed::at),
+            problem: Mutex::default(),
+            leases: Mutex::default(),
+        })
+    }
+
+    /// Whether a folder has one, of this version or an earlier one.
+    pub fn is_there(folder: &Path) -> bool {
+        folder.join(FILE).exists() || earlier::is_there(folder)
+    }
+
+    /// Renames the file of a folder: it is not used any more.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn set_aside(folder: &Path) -> io::Result<()> {
+        fs::rename(folder.join(FILE), folder.join(format!("{FILE}.moved")))
+    }
+
+    /// Something that is read.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut held = self.lock();
+        let found = self.opened(&mut held).and_then(|database| {
+            let transaction = database.begin_read().map_err(redb::Error::from);
+            let found = transaction.and_then(|transaction| read(&transaction));
+            found.map_err(|error| broken(&self.path, &error))
+        });
+        if found.is_err() {
+            *held = None;
+        }
+        found
+    }
+
+    /// The database, opened anew after a failure. What is on disk then is what holds: a failed write may have
+    /// reached it.
+    fn opened<'d>(&self, held: &'d mut Option<Database>) -> Result<&'d Database, StoreError> {
+        let database = match held.take() {
+            Some(database) => database,
+            None => {
+                let database = open(&self.path)?;
+                let newest =
+                    tables::newest(&database).map_err(|error| broken(&self.path, &error))?;
+                for (feed, on_disk) in self.feeds.iter().zip(newest) {
+                    if feed.revision() != on_disk {
+                        warn!(on_disk, known = feed.revision(), "the store is read anew");
+                        feed.jump(on_disk);
+                    }
+                }
+                database
+            }
+        };
+        Ok(held.insert(database))
+    }
+
+    fn opened_to_write<'d>(
+        &self,
+        held: &'d mut Option<Database>,
+    ) -> Result<&'d Database, StoreError> {
+        let opened = self.opened(held);
+        opened.inspect_err(|error| self.note(Some(error)))
+    }
+
+    /// What became of a write. After an I/O error the database refuses everything, and its pages in memory are
+    /// not to be trusted: what is on disk is.
+    fn written(
+        &self,
+        held: &mut Option<Database>,
+        written: Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let written = written.map_err(|error| broken(&self.path, &error));
+        if written.is_err() {
+            *held = None;
+        }
+        self.note(written.as_ref().err());
+        written
+    }
+
+    fn note(&self, problem: Option<&StoreError>) {
+        let mut noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = problem.map(ToString::to_string);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Embedded {
+    fn append(&self, log: Log, after: u64, draft: Draft) -> Result<u64, StoreError> {
+        let mut held = self.lock();
+        let database = self.opened_to_write(&mut held)?;
+        let newest = self.feed(log).revision();
+        if newest != after {
+            return Err(StoreError::Moved { newest });
+        }
+        let entry = Entry {
+            revision: after + 1,
+            about: draft.about,
+            changes: draft.changes,
+        };
+        let written = tables::write(database, log, &entry);
+        self.written(&mut held, written)?;
+        self.feed(log).push(Arc::new(entry));
+        Ok(after + 1)
+    }
+
+    fn load(&self, log: Log) -> Result<State, StoreError> {
+        self.read(|transaction| tables::state(transaction, log))
+    }
+
+    fn kept(&self, log: Log, revision: u64) -> Result<Option<State>, StoreError> {
+        self.read(|transaction| tables::whole(transaction, log, revision))
+    }
+
+    fn history(
+        &self,
+        log: Log,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, About)>, StoreError> {
+        self.read(|transaction| tables::history(transaction, log, before, limit))
+    }
+
+    fn feed(&self, log: Log) -> &Feed {
+        match log {
+            Log::Mesh => &self.feeds[0],
+            Log::Resources => &self.feeds[1],
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.clone()
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<Secret>, StoreError> {
+        self.read(|transaction| tables::secret(transaction, name))
+    }
+
+    fn keep_secret(&self, name: &str, after: u64, bytes: &[u8]) -> Result<u64, StoreError> {
+        let newest = self.secret(name)?.map_or(0, |secret| secret.version);
+        if newest != after {
+            return Err(StoreError::Moved { newest });
+        }
+        let mut held = self.lock();
+        let database = self.opened_to_write(&mut held)?;
+        let written = tables::keep_secret(database, name, after + 1, bytes);
+        self.written(&mut held, written)?;
+        Ok(after + 1)
+    }
+
+    fn hold(&self, name: &str, holder: &str, span: Duration) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = leases.get(name);
+        let is_free = held.is_none_or(|(by, until)| by == holder || *until <= now);
+        if is_free {
+            leases.insert(name.into(), (holder.into(), now + span));
+        }
+        Ok(is_free)
+    }
+
+    fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if leases.get(name).is_some_and(|(by, _)| by == holder) {
+            leases.remove(name);
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+            other => broken(path, &other.into()),
+        })
+}
+
+fn broken(path: &Path, error: &redb::Error) -> StoreError {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let (place, why) = (path.display().to_string(), error.to_string());
+    match error {
+        redb::Error::Io(io) if matches!(io.kind(), StorageFull | FileTooLarge | QuotaExceeded) => {
+            StoreError::Full { place, why }
+        }
+        _ => StoreError::Broken { place, why },
+    }
+}

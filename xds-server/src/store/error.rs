@@ -1,0 +1,46 @@
+//! Why a store does not do what it is asked.
+
+use std::path::PathBuf;
+
+/// Why a store does not do what it is asked. Nothing was written, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another revision than the one named is the newest: look again, and decide again.
+    #[error("another change came first: revision {newest} is the newest")]
+    Moved {
+        /// The newest revision.
+        newest: u64,
+    },
+    /// Another process has the file.
+    #[error("{0} is in use by another server; give each server a --state-dir of its own")]
+    InUse(PathBuf),
+    /// No space left.
+    #[error("{place} cannot grow: {why}; make space, then try again")]
+    Full {
+        /// The file, or the etcd.
+        place: String,
+        /// In its own words.
+        why: String,
+    },
+    /// It cannot be read or written.
+    #[error("{place} does not serve: {why}")]
+    Broken {
+        /// The file, or the etcd.
+        place: String,
+        /// In its own words.
+        why: String,
+    },
+    /// The answer was lost: it may have been written, and shows as a revision then.
+    #[error(
+        "{place} was lost while it wrote: {why}; look whether the change is there, then try again"
+    )]
+    Uncertain {
+        /// The etcd.
+        place: String,
+        /// In its own words.
+        why: String,
+    },
+    /// More than it takes at once.
+    #[error("{0}")]
+    TooLarge(String),
+}
