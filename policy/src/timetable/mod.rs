@@ -136,6 +136,18 @@ impl Timetable {
         self
     }
 
+    /// What decides: where its dates come from is for people.
+    #[must_use]
+    pub fn without_sources(mut self) -> Self {
+        for festival in &mut self.festivals {
+            festival.source = None;
+        }
+        for holiday in &mut self.holidays {
+            holiday.source = None;
+        }
+        self
+    }
+
     /// The zone whose civil time counts.
     pub fn zone(&self) -> &CivilZone {
         &self.zone

@@ -218,6 +218,18 @@ fn every_draft_is_what_envoys_api_describes_and_equal_ones_share_their_bytes() {
 }
 
 #[test]
+fn where_a_date_comes_from_is_nothing_that_an_envoy_is_sent() {
+    let drafts = |source: &str| {
+        let calendar = format!(
+            "festivals: [{{name: Diwali, date: 2026-11-08, factor: 2, source: {source}}}]\n\
+             holidays: [{{name: Republic Day, date: 2027-01-26, source: {source}}}]\n{MESH}"
+        );
+        drafts_of(&calendar, "edge", "edge")
+    };
+    assert_eq!(drafts("almanac"), drafts("gazette"));
+}
+
+#[test]
 fn the_meshs_names_are_those_of_everything_that_some_node_is_sent() {
     let nodes = [
         ("edge", "edge"),

@@ -100,7 +100,8 @@ impl Mesh {
         FilterConfig {
             zone: None,
             region: self.region.clone(),
-            timetable: self.timetable.clone(),
+            // A better source of a date is no change for any Envoy.
+            timetable: self.timetable.clone().without_sources(),
             traffic_classes: self.traffic_classes.clone(),
             services,
             trust_canary_header: clients.trust_canary_header,
