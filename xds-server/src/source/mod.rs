@@ -24,7 +24,7 @@ use crate::{
     catalog::{self, Catalog, Kept, Offer, Outcome},
     clock,
     file_events::{FileEvents, settled},
-    mesh::{Defaults, Document, Mesh, MeshProblem},
+    mesh::{Defaults, Mesh, MeshProblem},
     settings::ConfigPath,
     store::{About, Store, StoreError},
 };
