@@ -1,28 +1,18 @@
 //! `mumbai-mesh explain --from-proxy`: by what a live Envoy has in force.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
-use harness::{artifacts::Artifacts, clock::Clock, http::Response, wait::wait_for};
+use harness::{clock::Clock, http::Response, wait::wait_for};
 use serde_json::{Value, json};
 
 use crate::{
+    command,
     door1::{BOUND, Door1, filter_config, version},
     mesh::{Mesh, Variant},
     traffic::{World, application},
 };
 
 fn run(arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = Command::new(Artifacts::from_env()?.server)
-        .arg("explain")
-        .args(arguments)
-        .output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    ))
+    command::run(&["explain"], arguments)
 }
 
 fn told(arguments: &[&str]) -> Result<Value> {

@@ -11,6 +11,7 @@ mod canary;
 mod classes;
 mod cli;
 mod clock;
+mod command;
 mod door1;
 mod fleet;
 mod gateway;

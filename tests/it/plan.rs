@@ -1,26 +1,16 @@
 //! `mumbai-mesh plan`: what a change would do is told before it is done, by a real server with a real Envoy
 //! connected, and it is what then happens.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use harness::artifacts::Artifacts;
 use serde_json::{Value, json};
 
-use crate::mesh::Mesh;
+use crate::{command, mesh::Mesh};
 
 /// Exit code, standard output and standard error.
 fn plan(arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = Command::new(Artifacts::from_env()?.server)
-        .arg("plan")
-        .args(arguments)
-        .output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    ))
+    command::run(&["plan"], arguments)
 }
 
 fn written(mesh: &Mesh, name: &str, text: &str) -> Result<PathBuf> {

@@ -1,12 +1,13 @@
 //! `mumbai-mesh proxy config`: what the server says that it sent, and what the Envoy says that it has.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use harness::{artifacts::Artifacts, http::Client, wait::wait_for};
+use harness::{http::Client, wait::wait_for};
 use serde_json::{Value, json};
 
 use crate::{
+    command,
     door1::BOUND,
     grpcurl::{ADS, Conversation},
     mesh::Mesh,
@@ -19,16 +20,7 @@ fn told(arguments: &[&str]) -> Result<Value> {
 }
 
 fn run(arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = Command::new(Artifacts::from_env()?.server)
-        .args(["proxy", "config"])
-        .args(arguments)
-        .output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    ))
+    command::run(&["proxy", "config"], arguments)
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {

@@ -4,23 +4,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy::{reader::Problem, time::WallTime};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     clock,
     mesh::{self, Defaults, Document, Mesh, MeshFile, MeshProblem},
     store::{About, Change, Draft, Log, MESH_KEY, Since, State, Store, StoreError},
 };
-
-/// Between two looks at a store that does not answer.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A mesh that was accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,25 +212,9 @@ impl Catalog {
 
     /// Applies what the store yields, for ever; end it by dropping it.
     pub async fn follow(self: Arc<Self>) {
-        let mut newest = self.store.feed(Log::Mesh).newest();
-        loop {
-            newest.mark_unchanged();
-            let catalog = Arc::clone(&self);
-            let taking = move || catalog.take(&mut catalog.seen(), None);
-            match tokio::task::spawn_blocking(taking).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    warn!(%error, "the store's newest mesh cannot be had yet");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    continue;
-                }
-                // The runtime is going.
-                Err(_) => return,
-            }
-            if newest.changed().await.is_err() {
-                return;
-            }
-        }
+        let catalog = Arc::clone(&self);
+        let take = move || catalog.take(&mut catalog.seen(), None);
+        self.store.feed(Log::Mesh).follow("mesh", take).await;
     }
 
     /// Takes up what the store has beyond what was seen. `offered` need not be read again.

@@ -57,13 +57,7 @@ impl Routes {
         handler: H,
         bytes_max: usize,
     ) -> Self {
-        let entry = Entry {
-            method: "POST",
-            path,
-            needs,
-            writes: false,
-        };
-        self.add(entry, MethodFilter::POST, handler, Some(bytes_max))
+        self.post(path, (needs, false), handler, bytes_max)
     }
 
     /// `POST` of a change, which is audited.
@@ -74,11 +68,21 @@ impl Routes {
         handler: H,
         bytes_max: usize,
     ) -> Self {
+        self.post(path, (needs, true), handler, bytes_max)
+    }
+
+    fn post<H: Handler<T, State>, T: 'static>(
+        self,
+        path: &'static str,
+        (needs, writes): (Need, bool),
+        handler: H,
+        bytes_max: usize,
+    ) -> Self {
         let entry = Entry {
             method: "POST",
             path,
             needs,
-            writes: true,
+            writes,
         };
         self.add(entry, MethodFilter::POST, handler, Some(bytes_max))
     }

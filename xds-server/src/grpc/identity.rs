@@ -1,7 +1,7 @@
 //! What an identity allows: every call on a connection with certificates passes here, whatever service
 //! it is for.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -107,24 +107,22 @@ impl Discovery {
 const NAMES_TOLD: usize = 10;
 
 impl Discovery {
-    /// A node asked for secrets that it is not sent. Where nobody knows who it is, nothing is wrong with that.
+    /// A member asked for secrets that it is not sent. (Of one whom nobody knows nothing is wrong with that.)
     pub(super) fn withheld(
         &self,
-        connection: Option<&ConnectionInfo>,
+        member: &Peer,
+        peer: Option<SocketAddr>,
         stream: &StreamStatus,
         names: &[Name],
     ) {
-        let Some(connection) = connection.filter(|_| !names.is_empty()) else {
+        if names.is_empty() {
             return;
-        };
-        let Some(member) = connection.who.member() else {
-            return;
-        };
+        }
         self.fleet.metrics().withheld_secrets(names.len());
         let told = names.get(..NAMES_TOLD).unwrap_or(names);
         warn!(
             target: "audit",
-            peer = connection.peer.map(tracing::field::display),
+            peer = peer.map(tracing::field::display),
             identity = member.spiffe_id(),
             node = stream.node.id,
             secrets = told.join(", "),

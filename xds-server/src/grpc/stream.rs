@@ -178,10 +178,13 @@ impl Stream {
         match took {
             Ok((answer, nonce)) => {
                 open.answered(kind, answer, &nonce, &self.discovery);
-                if kind == ResourceType::Secret {
+                if kind == ResourceType::Secret
+                    && let Some(connection) = &self.connection
+                    && let Some(member) = connection.who.member()
+                {
                     let names = open.newly_withheld();
-                    self.discovery
-                        .withheld(self.connection.as_ref(), open.status(), &names);
+                    let (peer, status) = (connection.peer, open.status());
+                    self.discovery.withheld(member, peer, status, &names);
                 }
                 self.set_deadline();
                 Ok(())

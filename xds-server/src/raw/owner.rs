@@ -1,13 +1,10 @@
 //! Owner of the raw resources: everything that changes them passes here, one after the other, and is in the
 //! store before anybody sees it.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     changes::{self, Names, Refusal},
@@ -25,9 +22,6 @@ use crate::{
     compile::Encoder,
     store::{self, About, Change, Draft, Log, Since, Store, StoreError},
 };
-
-/// Between two looks at a store that does not answer.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,31 +198,16 @@ impl RawResources {
 
     /// Applies what the store yields, for ever; end it by dropping it.
     pub async fn follow(self: Arc<Self>) {
-        let mut newest = self.store.feed(Log::Resources).newest();
-        loop {
-            newest.mark_unchanged();
-            let resources = Arc::clone(&self);
-            let taking = tokio::task::spawn_blocking(move || {
-                let mut writer = resources.writer();
-                resources.catch_up(&mut writer, None)?;
-                let folder = resources.folder_problem(&writer);
-                resources.tell_problems(&mut writer, folder);
-                Ok::<(), StoreError>(())
-            });
-            match taking.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    warn!(%error, "the store's newest resources cannot be had yet");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    continue;
-                }
-                // The runtime is going.
-                Err(_) => return,
-            }
-            if newest.changed().await.is_err() {
-                return;
-            }
-        }
+        let resources = Arc::clone(&self);
+        let take = move || {
+            let mut writer = resources.writer();
+            resources.catch_up(&mut writer, None)?;
+            let folder = resources.folder_problem(&writer);
+            resources.tell_problems(&mut writer, folder);
+            Ok(())
+        };
+        let feed = self.store.feed(Log::Resources);
+        feed.follow("resources", take).await;
     }
 
     /// Takes up what the store has beyond the state in force.

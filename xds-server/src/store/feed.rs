@@ -3,16 +3,21 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
+use tracing::warn;
 
-use super::Entry;
+use super::{Entry, StoreError};
 
 /// Entries held for those who follow; who is further behind reads everything anew.
 const ENTRIES_MAX: usize = 64;
 /// The same in bytes; the newest entry is held whatever its size.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Between two looks at a store that does not answer.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What came after a revision.
 #[derive(Debug)]
@@ -49,6 +54,32 @@ impl Feed {
     /// The newest revision. It carries no data: look with [`Self::since`].
     pub fn newest(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// Has what comes taken up, for ever, where it may wait for the store; end it by dropping it. `what` is what the
+    /// log is of, in words.
+    pub async fn follow(
+        &self,
+        what: &'static str,
+        take: impl Fn() -> Result<(), StoreError> + Clone + Send + 'static,
+    ) {
+        let mut newest = self.newest();
+        loop {
+            newest.mark_unchanged();
+            match tokio::task::spawn_blocking(take.clone()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    warn!(%error, "the store's newest {what} cannot be had yet");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+                // The runtime is going.
+                Err(_) => return,
+            }
+            if newest.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The newest revision, now.

@@ -69,6 +69,15 @@ fn value_of(response: Option<Response>) -> Option<Vec<u8>> {
 }
 
 impl EtcdLog {
+    /// Revisions before this one go, with their contents.
+    pub(super) fn drop_before(&self, first_kept: u64) -> [RequestOp; 2] {
+        let keys = &self.keys;
+        [
+            delete(keys.revision(0), keys.revision(first_kept)),
+            delete(keys.contents_from(0), keys.contents_from(first_kept)),
+        ]
+    }
+
     pub fn new(prefix: &str, log: Log, client: Arc<Client>) -> Self {
         Self {
             log,
@@ -162,15 +171,7 @@ impl EtcdLog {
         success.push(put(self.keys.revision(revision), kept));
         if self.log.is_of_wholes() && revision > KEPT {
             let first_kept = revision - KEPT + 1;
-            success.push(delete(
-                self.keys.revision(0),
-                self.keys.revision(first_kept),
-            ));
-            let contents = (
-                self.keys.contents_from(0),
-                self.keys.contents_from(first_kept),
-            );
-            success.push(delete(contents.0, contents.1));
+            success.extend(self.drop_before(first_kept));
         }
         let request = TxnRequest {
             compare: vec![self.is_newest(after)],

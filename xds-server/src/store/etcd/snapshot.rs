@@ -131,15 +131,7 @@ impl EtcdLog {
         ));
         // Who follows may still be reading the newest of those that are in the snapshot now.
         let first_kept = revision.saturating_sub(KEPT - 1);
-        success.push(delete(
-            self.keys.revision(0),
-            self.keys.revision(first_kept),
-        ));
-        let contents = (
-            self.keys.contents_from(0),
-            self.keys.contents_from(first_kept),
-        );
-        success.push(delete(contents.0, contents.1));
+        success.extend(self.drop_before(first_kept));
         let compare = Compare {
             target: CompareTarget::Mod.into(),
             key: self.keys.snapshot(),
