@@ -3,7 +3,7 @@
 
 mod abuse;
 mod grpc;
-mod world;
+pub mod world;
 
 use anyhow::{Context, Result, ensure};
 use harness::{
@@ -79,10 +79,28 @@ fn an_endpoint_that_vanishes_with_its_sidecar_leaves_by_two_failed_checks() -> R
         .wait_stats(&[healthy, failures], |stats| stats[0] == 1)?;
     ensure!(gone[1] - before <= 2, "{} failed checks", gone[1] - before);
     fleet.world.answers("/orders", &["2"])?;
-    // Nobody is left who could tell, and silence is no proof.
-    fleet.world.becomes("order-1", "unknown")?;
-    ensure!(!fleet.world.endpoint("order-1")?["last_heard"].is_null());
-    Ok(())
+    // Its own sidecar can tell nobody any more, so the gateway is asked whether anybody is there.
+    fleet.world.becomes("order-1", "unhealthy")?;
+    let shown = fleet.world.endpoint("order-1")?;
+    ensure!(
+        shown["reported_by"] == serde_json::json!(["edge"]),
+        "{shown}"
+    );
+    let port = fleet.world.callers_port("order-1")?;
+    let is_told = |flags: &str| flags.contains("/failed_eds_health");
+    fleet.world.flags(port, is_told)?;
+    // It comes back, and its own word counts again.
+    fleet.start_again("order-1")?;
+    fleet.start_sidecar_again("order-1")?;
+    fleet.world.becomes("order-1", "healthy")?;
+    let shown = fleet.world.endpoint("order-1")?;
+    ensure!(
+        shown["reported_by"]
+            .as_array()
+            .is_some_and(|by| by.contains(&"order-1".into())),
+        "{shown}"
+    );
+    fleet.world.answers("/orders", &["1", "2"])
 }
 
 #[test]

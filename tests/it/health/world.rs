@@ -259,9 +259,7 @@ services:
         let world = World::start(dir, &services, routes)?;
         let mut sidecars = BTreeMap::new();
         for id in ["order-1", "order-2"] {
-            let outbound = free_port().to_string();
-            let extra = ["--node-id", id, "--outbound-port", &outbound];
-            sidecars.insert(id.to_string(), world.envoy("order-service", &extra)?);
+            sidecars.insert(id.to_string(), sidecar(&world, id)?);
         }
         let fleet = Self {
             applications,
@@ -291,10 +289,23 @@ services:
         Ok(())
     }
 
+    /// Starts a sidecar that was killed.
+    pub fn start_sidecar_again(&mut self, id: &str) -> Result<()> {
+        let sidecar = sidecar(&self.world, id)?;
+        self.sidecars.insert(id.to_string(), sidecar);
+        Ok(())
+    }
+
     /// Kills a sidecar as `kill -9` does.
     pub fn kill_sidecar(&mut self, id: &str) -> Result<()> {
         let sidecar = self.sidecars.get_mut(id).context("no such sidecar")?;
         sidecar.process().kill()?;
         Ok(())
     }
+}
+
+fn sidecar(world: &World, id: &str) -> Result<Envoy> {
+    let outbound = free_port().to_string();
+    let extra = ["--node-id", id, "--outbound-port", &outbound];
+    world.envoy("order-service", &extra)
 }

@@ -1,4 +1,5 @@
-//! Who checks which endpoints: a sidecar the application of its own, gateways those without a sidecar.
+//! Who checks which endpoints: a sidecar the application of its own, gateways those without a sidecar and,
+//! where the sidecar is silent, whether there is anybody at all.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +11,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::{
     compile::{NodeSpec, application},
-    mesh::{HealthCheck, Host, Mesh, Protocol, Service},
+    mesh::{HealthCheck, HealthCheckKind, Host, Mesh, Protocol, Service},
     resource::NodeKey,
 };
 
@@ -27,19 +28,36 @@ pub type Task = BTreeMap<ServiceName, Group>;
 /// What it is asked to check of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
+    /// What is asked.
+    pub question: Question,
     /// What the endpoints speak.
     pub protocol: Protocol,
-    /// The question, as the mesh file says it.
+    /// How it is asked.
     pub check: HealthCheck,
     /// The ids of the endpoints at each address.
     pub targets: BTreeMap<SocketAddr, Vec<String>>,
 }
 
+/// What an Envoy is to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the application is well: the mesh file's own check.
+    Health,
+    /// Whether a connection is taken where callers connect. Who takes none is dead; who takes one may be well or
+    /// not.
+    Reach,
+}
+
 impl Group {
-    fn of(service: &Service) -> Option<Self> {
+    fn of(service: &Service, question: Question) -> Option<Self> {
+        let mut check = service.health_check.clone()?;
+        if question == Question::Reach {
+            check.kind = HealthCheckKind::Tcp;
+        }
         Some(Self {
+            question,
             protocol: service.protocol,
-            check: service.health_check.clone()?,
+            check,
             targets: BTreeMap::new(),
         })
     }
@@ -51,28 +69,38 @@ pub(super) fn own(mesh: &Mesh, node: &NodeKey) -> Task {
     let Some((name, service, address)) = application(mesh, &spec) else {
         return Task::new();
     };
-    let (Some(mut group), Some(id)) = (Group::of(service), spec.endpoint_id) else {
+    let group = Group::of(service, Question::Health);
+    let (Some(mut group), Some(id)) = (group, spec.endpoint_id) else {
         return Task::new();
     };
     group.targets.insert(address, vec![id]);
     Task::from([(name.clone(), group)])
 }
 
-/// What gateways are asked: each endpoint without a sidecar by at most three of them, who stay the same
-/// whoever else comes and goes (rendezvous hashing). They are named by their streams.
-pub(super) fn by_gateways(mesh: &Mesh, gateways: &[(u64, &NodeKey)]) -> BTreeMap<u64, Task> {
+/// What gateways are asked: each endpoint without a sidecar, or with one that is silent, by at most three of
+/// them, who stay the same whoever else comes and goes (rendezvous hashing). They are named by their streams.
+pub(super) fn by_gateways(
+    mesh: &Mesh,
+    gateways: &[(u64, &NodeKey)],
+    is_silent: impl Fn(&ServiceName, &str) -> bool,
+) -> BTreeMap<u64, Task> {
     let mut tasks: BTreeMap<u64, Task> = gateways
         .iter()
         .map(|(stream, _)| (*stream, Task::new()))
         .collect();
     let chosen = chosen(gateways);
     let mut counts: HashMap<u64, usize> = HashMap::new();
-    let plain = mesh.services.iter().filter(|(_, service)| !service.sidecar);
-    for (name, service) in plain {
-        let Some(empty) = Group::of(service) else {
+    for (name, service) in &mesh.services {
+        let question = match service.sidecar {
+            true => Question::Reach,
+            false => Question::Health,
+        };
+        let Some(empty) = Group::of(service, question) else {
             continue;
         };
-        for endpoint in &service.endpoints {
+        let endpoints = service.endpoints.iter();
+        let asked = endpoints.filter(|one| !service.sidecar || is_silent(name, &one.id));
+        for endpoint in asked {
             // Envoy's HDS takes addresses only.
             let Host::Address(ip) = endpoint.host else {
                 continue;

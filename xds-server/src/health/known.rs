@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use policy::time::{MonoTime, Now, WallTime};
 
+use super::Question;
 use crate::{compile::Asked, mesh::HealthCheck};
 
 /// A word is good for so many reports, and for this time at least: one that is late proves nothing.
@@ -19,7 +20,7 @@ pub enum Verdict {
     Healthy,
     /// All who asked it say so.
     Unhealthy,
-    /// Nobody has said anything lately.
+    /// Nobody has said lately how it is.
     Unknown,
 }
 
@@ -39,8 +40,9 @@ impl Verdict {
 struct Word {
     stream: u64,
     node: Arc<str>,
-    /// None: it has not asked it yet, as far as one can tell.
-    healthy: Option<bool>,
+    question: Question,
+    /// Whether the answer was good. None: it has not asked it yet, as far as one can tell.
+    is_good: Option<bool>,
     /// When it spoke of it for the first time.
     first: MonoTime,
     until: MonoTime,
@@ -52,39 +54,48 @@ pub(super) struct Known {
     pub(super) verdict: Verdict,
     pub(super) since: WallTime,
     pub(super) last_heard: Option<WallTime>,
+    /// Nobody who knows of its health speaks of it, as far as is noted.
+    pub(super) is_silent: bool,
+    /// When that would be so.
+    spoken_of_until: MonoTime,
     words: Vec<Word>,
 }
 
 impl Known {
-    pub(super) fn new(now: WallTime) -> Self {
+    /// Of one that may be spoken of from now on.
+    pub(super) fn new(now: Now) -> Self {
         Self {
             verdict: Verdict::Unknown,
-            since: now,
+            since: now.wall,
             last_heard: None,
+            is_silent: false,
+            spoken_of_until: now.mono.saturating_add(FRESH_MIN),
             words: Vec::new(),
         }
     }
 
     /// `node.id` of those whose word counts.
     pub(super) fn by(&self) -> Vec<Arc<str>> {
-        let decided = self.words.iter().filter(|word| word.healthy.is_some());
+        let decided = self.words.iter().filter(|word| word.is_good.is_some());
         let nodes: BTreeSet<&Arc<str>> = decided.map(|word| &word.node).collect();
         nodes.into_iter().map(Arc::clone).collect()
     }
 
     /// Takes a word. An Envoy calls an endpoint unhealthy until it has asked it, so that does not count
     /// before an answer had time to come.
-    pub(super) fn hear(
-        &mut self,
-        stream: u64,
-        node: &Arc<str>,
-        healthy: bool,
-        now: Now,
-        asked: Times,
-    ) {
+    pub(super) fn hear(&mut self, by: Speaker<'_>, is_good: bool, now: Now, asked: Times) {
+        let Speaker {
+            stream,
+            node,
+            question,
+        } = by;
         self.last_heard = Some(now.wall);
         let until = now.mono.saturating_add(asked.fresh);
-        let place = self.words.iter().position(|word| word.stream == stream);
+        if question == Question::Health {
+            self.spoken_of_until = until;
+        }
+        let is_his = |word: &Word| (word.stream, word.question) == (stream, question);
+        let place = self.words.iter().position(is_his);
         let place = place.unwrap_or_else(|| {
             if self.words.len() >= WORDS_MAX {
                 self.words.remove(0);
@@ -92,7 +103,8 @@ impl Known {
             self.words.push(Word {
                 stream,
                 node: Arc::clone(node),
-                healthy: None,
+                question,
+                is_good: None,
                 first: now.mono,
                 until,
             });
@@ -103,19 +115,26 @@ impl Known {
         };
         word.until = until;
         let has_answered = now.mono.saturating_since(word.first) > asked.answer;
-        if healthy || word.healthy.is_some() || has_answered {
-            word.healthy = Some(healthy);
+        if is_good || word.is_good.is_some() || has_answered {
+            word.is_good = Some(is_good);
         }
     }
 
     /// What all words that are still good say together; the verdict before, when it is another one.
     pub(super) fn judge(&mut self, now: Now) -> Option<Verdict> {
         self.words.retain(|word| word.until >= now.mono);
-        let mut decided = self.words.iter().filter_map(|word| word.healthy);
-        let verdict = match decided.next() {
-            None => Verdict::Unknown,
-            Some(first) if first || decided.any(|healthy| healthy) => Verdict::Healthy,
-            Some(_) => Verdict::Unhealthy,
+        let said = |question, is_good| {
+            let mut words = self.words.iter();
+            words.any(|word| word.question == question && word.is_good == Some(is_good))
+        };
+        // Who knows of its health is believed first. That it can be reached says nothing of it.
+        let nobody_is_there = || said(Question::Reach, false) && !said(Question::Reach, true);
+        let verdict = if said(Question::Health, true) {
+            Verdict::Healthy
+        } else if said(Question::Health, false) || nobody_is_there() {
+            Verdict::Unhealthy
+        } else {
+            Verdict::Unknown
         };
         if verdict == self.verdict {
             return None;
@@ -123,6 +142,20 @@ impl Known {
         self.since = now.wall;
         Some(mem::replace(&mut self.verdict, verdict))
     }
+
+    /// Notes whether nobody speaks of its health any more; true when that is something new.
+    pub(super) fn listen(&mut self, now: Now) -> bool {
+        let is_silent = self.spoken_of_until < now.mono;
+        mem::replace(&mut self.is_silent, is_silent) != is_silent
+    }
+}
+
+/// Who says something, and what it was asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Speaker<'s> {
+    pub(super) stream: u64,
+    pub(super) node: &'s Arc<str>,
+    pub(super) question: Question,
 }
 
 /// How long words about a service are good, and how long its endpoints may take to answer.

@@ -9,6 +9,6 @@ mod state;
 mod tests;
 pub mod view;
 
-pub use assign::{Group, Task};
+pub use assign::{Group, Question, Task};
 pub use known::Verdict;
 pub use state::{Change, Heard, State};

@@ -45,7 +45,7 @@ impl Inner {
 pub struct Health {
     inner: Mutex<Inner>,
     unhealthy: watch::Sender<Arc<Unhealthy>>,
-    /// Other gateways are there than were asked.
+    /// Gateways must be asked anew.
     gateways: Notify,
     began: Instant,
     metrics: Arc<Metrics>,
@@ -54,6 +54,10 @@ pub struct Health {
 impl Health {
     /// Nothing is known yet. At most so many Envoys are listened to.
     pub fn new(mesh: Arc<Mesh>, streams_max: usize, metrics: Arc<Metrics>, now: WallTime) -> Self {
+        let now = Now {
+            wall: now,
+            mono: MonoTime::from_nanos(0),
+        };
         Self {
             inner: Mutex::new(Inner {
                 state: State::new(mesh, streams_max, now),
@@ -109,6 +113,9 @@ impl Health {
                     let mut inner = self.lock();
                     let changes = inner.state.tick(self.now());
                     self.told(&inner.state, &changes);
+                    if !inner.state.is_asked() {
+                        self.gateways.notify_one();
+                    }
                 }
                 () = self.gateways.notified() => {
                     sleep(TOGETHER).await;

@@ -7,14 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use policy::{
-    time::{Now, WallTime},
-    units::ServiceName,
-};
+use policy::{time::Now, units::ServiceName};
 
 use super::{
     assign::{self, Task},
-    known::{Known, Times, Verdict},
+    known::{Known, Speaker, Times, Verdict},
 };
 use crate::{
     compile::{Unhealthy, checked},
@@ -61,7 +58,7 @@ pub struct State {
     streams_max: usize,
     next_stream: u64,
     streams: BTreeMap<u64, Stream>,
-    /// Other gateways are there than were asked.
+    /// Neither other gateways are there than were asked, nor other endpoints to ask about.
     is_asked: bool,
     /// Of each service that has a health check, by endpoint id.
     known: BTreeMap<ServiceName, BTreeMap<String, Known>>,
@@ -70,7 +67,7 @@ pub struct State {
 
 impl State {
     /// Nothing is known yet.
-    pub fn new(mesh: Arc<Mesh>, streams_max: usize, now: WallTime) -> Self {
+    pub fn new(mesh: Arc<Mesh>, streams_max: usize, now: Now) -> Self {
         Self {
             known: known(&mesh, now),
             mesh,
@@ -140,7 +137,11 @@ impl State {
             .filter(|(_, stream)| is_gateway(&self.mesh, &stream.node))
             .map(|(number, stream)| (*number, &stream.node))
             .collect();
-        let tasks = assign::by_gateways(&self.mesh, &gateways);
+        let is_silent = |service: &ServiceName, endpoint: &str| {
+            let known = self.known(service, endpoint);
+            known.is_some_and(|known| known.is_silent)
+        };
+        let tasks = assign::by_gateways(&self.mesh, &gateways, is_silent);
         self.ask(tasks)
     }
 
@@ -185,13 +186,14 @@ impl State {
             }
         }
         let mut asked = self.ask(tasks);
+        let gone = self.forget(&before, now);
         asked.extend(self.assign());
-        (asked, self.forget(&before, now))
+        (asked, gone)
     }
 
     /// Keeps what is known of endpoints that are still there.
     fn forget(&mut self, before: &Mesh, now: Now) -> Vec<Change> {
-        let mut old = mem::replace(&mut self.known, known(&self.mesh, now.wall));
+        let mut old = mem::replace(&mut self.known, known(&self.mesh, now));
         for (name, endpoints) in &mut self.known {
             let (Some(known), Some(was), Some(is)) = (
                 old.get_mut(name),
@@ -245,7 +247,12 @@ impl State {
                     let Some(known) = endpoints.get_mut(id) else {
                         continue;
                     };
-                    known.hear(stream, &stream_of.name, *healthy, now, times);
+                    let by = Speaker {
+                        stream,
+                        node: &stream_of.name,
+                        question: group.question,
+                    };
+                    known.hear(by, *healthy, now, times);
                     changes.extend(changed(service, id, known, now));
                 }
             }
@@ -254,12 +261,18 @@ impl State {
         changes
     }
 
-    /// Lets words go that are too old.
+    /// Lets words go that are too old. Where a sidecar has fallen silent, gateways must be asked anew.
     pub fn tick(&mut self, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         for (service, endpoints) in &mut self.known {
+            let has_sidecars = self
+                .mesh
+                .services
+                .get(service)
+                .is_some_and(|one| one.sidecar);
             for (id, known) in endpoints {
                 changes.extend(changed(service, id, known, now));
+                self.is_asked &= !(known.listen(now) && has_sidecars);
             }
         }
         self.note(&changes);
@@ -322,7 +335,7 @@ fn is_same(before: &Endpoint, now: &Endpoint) -> bool {
 }
 
 /// All endpoints that have a health check; nothing is known of them.
-fn known(mesh: &Mesh, now: WallTime) -> BTreeMap<ServiceName, BTreeMap<String, Known>> {
+fn known(mesh: &Mesh, now: Now) -> BTreeMap<ServiceName, BTreeMap<String, Known>> {
     let checked = mesh.services.iter();
     let checked = checked.filter(|(_, service)| service.health_check.is_some());
     checked

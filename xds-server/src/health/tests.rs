@@ -7,11 +7,11 @@ use policy::{
 use serde_json::{Value, json};
 
 use super::{
-    Change, Heard, State, Task, Verdict,
+    Change, Heard, Question, State, Task, Verdict,
     view::{self, Wanted},
 };
 use crate::{
-    mesh::{Defaults, Mesh, read},
+    mesh::{Defaults, HealthCheckKind, Mesh, read},
     resource::NodeKey,
 };
 
@@ -54,7 +54,7 @@ fn at(millis: u64) -> Now {
 }
 
 fn state(text: &str) -> State {
-    State::new(mesh(text), 100, at(0).wall)
+    State::new(mesh(text), 100, at(0))
 }
 
 fn node(cluster: &str, id: &str) -> NodeKey {
@@ -318,6 +318,86 @@ fn one_gateway_that_cannot_reach_an_endpoint_takes_it_from_nobody() {
     );
 }
 
+/// Order-1 is as its sidecar said at first; then nothing is heard of it, and gateways are asked to reach it.
+fn silent() -> (State, [u64; 2]) {
+    let mut state = state(MESH);
+    let gateways = ["edge-1", "edge-2"].map(|id| open(&mut state, "edge", id));
+    state.assign();
+    let sidecar = open(&mut state, "order-service", "order-1");
+    let application = "127.0.0.1:8080";
+    let other = open(&mut state, "order-service", "order-2");
+    for millis in (0..=6_000).step_by(500) {
+        if millis <= 1_000 {
+            let report = says("order-service", application, true);
+            state.report(sidecar, &report, at(millis));
+        }
+        let report = says("order-service", "127.0.0.1:8090", true);
+        state.report(other, &report, at(millis));
+        state.tick(at(millis));
+        assert_eq!(state.is_asked(), millis < 4_500, "{millis}");
+    }
+    let asked = state.assign();
+    assert_eq!(asked.len(), 2);
+    for (_, task) in &asked {
+        let addresses = addresses(task);
+        assert_eq!(addresses[0], "order-service 10.0.0.1:15006 order-1");
+        assert_eq!(addresses.len(), 3, "{addresses:?}");
+        let group = &task[&name("order-service")];
+        assert_eq!(group.question, Question::Reach);
+        assert_eq!(group.check.kind, HealthCheckKind::Tcp);
+        assert_eq!(group.check.interval, Duration::from_secs(1));
+    }
+    assert!(state.is_asked() && state.assign().is_empty());
+    (state, gateways)
+}
+
+#[test]
+fn a_host_that_vanished_with_its_sidecar_is_found_dead_by_gateways() {
+    let (mut state, gateways) = silent();
+    let dead = says("order-service", "10.0.0.1:15006", false);
+    for gateway in gateways {
+        state.report(gateway, &dead, at(6_100));
+    }
+    assert_eq!(
+        verdict(&state, "order-service", "order-1"),
+        Verdict::Unknown
+    );
+    state.report(gateways[0], &dead, at(6_700));
+    assert_eq!(unhealthy(&state), ["order-service/order-1"]);
+    // One who reaches it is enough to doubt that; how it is he does not know.
+    let alive = says("order-service", "10.0.0.1:15006", true);
+    state.report(gateways[1], &alive, at(6_800));
+    assert_eq!(
+        verdict(&state, "order-service", "order-1"),
+        Verdict::Unknown
+    );
+}
+
+#[test]
+fn a_sidecar_that_is_back_counts_more_than_gateways_which_are_asked_no_more() {
+    let (mut state, gateways) = silent();
+    let dead = says("order-service", "10.0.0.1:15006", false);
+    for millis in [6_100, 6_700] {
+        state.report(gateways[0], &dead, at(millis));
+    }
+    assert_eq!(unhealthy(&state), ["order-service/order-1"]);
+    let sidecar = open(&mut state, "order-service", "order-1");
+    let well = says("order-service", "127.0.0.1:8080", true);
+    state.report(sidecar, &well, at(6_800));
+    assert!(unhealthy(&state).is_empty());
+    state.tick(at(6_900));
+    assert!(!state.is_asked());
+    let asked = state.assign();
+    assert_eq!(asked.len(), 2);
+    assert!(!asked[0].1.contains_key(&name("order-service")));
+    // What a gateway says unasked is nothing.
+    assert!(state.report(gateways[0], &dead, at(7_000)).is_empty());
+    // Its own application is dead, whoever reaches the sidecar.
+    let ill = says("order-service", "127.0.0.1:8080", false);
+    state.report(sidecar, &ill, at(7_100));
+    assert_eq!(unhealthy(&state), ["order-service/order-1"]);
+}
+
 #[test]
 fn nobody_speaks_about_endpoints_that_it_was_not_asked_about() {
     let mut state = state(MESH);
@@ -363,7 +443,7 @@ fn nobody_speaks_about_endpoints_that_it_was_not_asked_about() {
 
 #[test]
 fn streams_are_bounded_and_so_are_the_words_about_an_endpoint() {
-    let mut state = State::new(mesh(MESH), 2, at(0).wall);
+    let mut state = State::new(mesh(MESH), 2, at(0));
     for round in 0..1_000_u64 {
         let sidecar = open(&mut state, "order-service", "order-1");
         let report = says("order-service", "127.0.0.1:8080", round % 2 == 0);
