@@ -74,7 +74,8 @@ fn cluster(
 
 fn load_balancing(placement: &Placement) -> Value {
     let mut common = tree!({"locality_weighted_lb_config": {}});
-    if let Some(percent) = placement.panic_threshold {
+    let differs = |percent: &u32| *percent != Placement::ENVOYS_PANIC_THRESHOLD;
+    if let Some(percent) = placement.panic_threshold.filter(differs) {
         common["healthy_panic_threshold"] = tree!({"value": percent});
     }
     common

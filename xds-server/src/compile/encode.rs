@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use prost::{Message, Name as _};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
+use serde_json::Value;
 use xxhash_rust::xxh64::xxh64;
 
 use super::{Draft, Misfit, names, shapes::Shapes, twice, write::write};
@@ -62,9 +63,7 @@ impl Encoder {
     /// When the draft's body is no message of its type: an error of the compiler, which its tests
     /// are there to find.
     pub fn encode(&self, draft: Draft) -> Result<Arc<Resource>, EncodeError> {
-        // The same text as by `to_string`, which writes it piece by piece through a formatter.
-        let text = serde_json::to_string(&draft.body);
-        let version = version(&text.unwrap_or_else(|_| draft.body.to_string()));
+        let version = version_of(&draft.body);
         let key = (draft.kind, draft.name);
         if let Some(resources) = self.known().resources.get(&key)
             && let Some(same) = resources.iter().find(|known| *known.version == *version)
@@ -92,7 +91,7 @@ impl Encoder {
         kind: ResourceType,
         name: &str,
         version: &str,
-        body: &serde_json::Value,
+        body: &Value,
     ) -> Result<Resource, Misfit> {
         let Ok(written) = write(&self.shapes, kind.url(), body) else {
             return self.resource(kind, name, version, body);
@@ -137,7 +136,7 @@ impl Encoder {
         kind: ResourceType,
         name: &str,
         version: &str,
-        body: &serde_json::Value,
+        body: &Value,
     ) -> Result<Resource, Misfit> {
         let descriptor = self
             .message(kind)
@@ -154,7 +153,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When Envoy's API does not describe it: an error of the compiler.
-    pub fn specifier(&self, body: &serde_json::Value) -> Result<HealthCheckSpecifier, Misfit> {
+    pub fn specifier(&self, body: &Value) -> Result<HealthCheckSpecifier, Misfit> {
         let name = HealthCheckSpecifier::full_name();
         let whole = |text: &dyn ToString| Misfit::whole(text.to_string());
         let descriptor = self.descriptors.get_message_by_name(&name);
@@ -167,12 +166,12 @@ impl Encoder {
     }
 
     /// What a body gives twice, which its reader would not say.
-    pub fn given_twice(&self, kind: ResourceType, body: &serde_json::Value) -> Option<Misfit> {
+    pub fn given_twice(&self, kind: ResourceType, body: &Value) -> Option<Misfit> {
         twice::find(&self.message(kind)?, body)
     }
 
     /// The first member of a body that is no field, if that is what is wrong with it first.
-    pub fn unknown_field(&self, kind: ResourceType, body: &serde_json::Value) -> Option<Misfit> {
+    pub fn unknown_field(&self, kind: ResourceType, body: &Value) -> Option<Misfit> {
         let misfit = self.resource(kind, "", "", body).err()?;
         misfit.key.is_some().then_some(misfit)
     }
@@ -186,7 +185,7 @@ impl Encoder {
 
 /// Where a body is not what its descriptor says. Reads it once more: to know the place at every step would
 /// cost all those that are right.
-fn misfit(descriptor: &MessageDescriptor, body: &serde_json::Value) -> Misfit {
+fn misfit(descriptor: &MessageDescriptor, body: &Value) -> Misfit {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(body, &mut track);
     match descriptor.clone().deserialize(deserializer) {
@@ -198,4 +197,72 @@ fn misfit(descriptor: &MessageDescriptor, body: &serde_json::Value) -> Misfit {
 /// A resource's version: of its JSON, so that equal content has it everywhere.
 pub fn version(json: &str) -> String {
     format!("{:016x}", xxh64(json.as_bytes(), 0))
+}
+
+/// The version of a body of ours. Not by its JSON, which would write the largest text of all, a filter's
+/// configuration, with each of its quotes escaped.
+fn version_of(body: &Value) -> String {
+    let mut bytes = Vec::with_capacity(1024);
+    put(&mut bytes, body);
+    format!("{:016x}", xxh64(&bytes, 0))
+}
+
+/// Writes a value so that no other one is written alike.
+fn put(bytes: &mut Vec<u8>, value: &Value) {
+    let put_text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend(text.len().to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    match value {
+        Value::Null => bytes.push(b'n'),
+        Value::Bool(is) => bytes.push(if *is { b't' } else { b'f' }),
+        Value::Number(number) => {
+            bytes.push(b'#');
+            put_text(bytes, &number.to_string());
+        }
+        Value::String(text) => {
+            bytes.push(b'"');
+            put_text(bytes, text);
+        }
+        Value::Array(values) => {
+            bytes.push(b'[');
+            bytes.extend(values.len().to_le_bytes());
+            values.iter().for_each(|value| put(bytes, value));
+        }
+        Value::Object(fields) => {
+            bytes.push(b'{');
+            bytes.extend(fields.len().to_le_bytes());
+            for (name, value) in fields {
+                put_text(bytes, name);
+                put(bytes, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_tells_contents_apart_and_is_the_same_everywhere() {
+        let bodies = [
+            tree!({"a": "b", "c": Value::Null}),
+            tree!({"a": "b", "c": "n"}),
+            tree!({"a": "bc"}),
+            tree!({"a": ["b", "c"]}),
+            tree!({"a": [["b"], "c"]}),
+            tree!({"a": {"b": "c"}}),
+            tree!({"a": 1}),
+            tree!({"a": "1"}),
+            tree!({"a": 1.5}),
+            tree!({"a": true}),
+        ];
+        let mut versions: Vec<String> = bodies.iter().map(version_of).collect();
+        // Replicas of this release and the next must agree, or every Envoy is sent everything.
+        assert_eq!(versions[0], "63283c0b0ff82a93");
+        versions.sort();
+        versions.dedup();
+        assert_eq!(versions.len(), bodies.len());
+    }
 }

@@ -73,7 +73,7 @@ pub(super) fn configuration(mesh: &Mesh, gateway: Option<&ServiceName>) -> Filte
 }
 
 /// The filter with this configuration.
-pub(super) fn filter(configuration: &str, file: Option<&FilterFile>, code: &FilterCode) -> Draft {
+pub(super) fn filter(configuration: String, file: Option<&FilterFile>, code: &FilterCode) -> Draft {
     let body = tree!({
         "name": FILTER_NAME,
         "typed_config": {

@@ -98,7 +98,7 @@ pub fn compile(
     let policies = policies.iter().map(String::as_str);
     let configuration = extension::configuration(mesh, node.role.gateway()).text_with(policies);
     drafts.push(extension::filter(
-        &configuration,
+        configuration,
         node.filter_file.as_ref(),
         code,
     ));

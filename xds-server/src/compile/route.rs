@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::{
+    breaker::BreakerRules,
     names,
     traffic_class::{PathMatch, RequestMatch},
     units::{ServiceName, VersionLabel},
@@ -188,7 +189,8 @@ fn add_header(matched: &mut Value, header: Value) {
 }
 
 fn with_timeout(mut action: Value, timeout: Option<std::time::Duration>) -> Value {
-    if let Some(timeout) = timeout {
+    // Envoy's own, written out, is no change for it.
+    if let Some(timeout) = timeout.filter(|one| *one != BreakerRules::DEFAULT_ROUTE_TIMEOUT) {
         action["timeout"] = duration(timeout);
     }
     action

@@ -230,6 +230,31 @@ fn where_a_date_comes_from_is_nothing_that_an_envoy_is_sent() {
 }
 
 #[test]
+fn a_default_that_is_written_out_is_nothing_that_an_envoy_is_sent() {
+    let mesh = |fields: &str| {
+        format!(
+            "services:\n  pay:\n    port: 80\n{fields}    endpoints: [{{id: pay-1, host: 10.0.0.1, port: 8080}}]\n\
+             gateways:\n  edge: {{listen: \"0.0.0.0:80\", routes: [{{match: {{path_prefix: /}}, service: pay}}]}}\n"
+        )
+    };
+    for field in [
+        "timeout: 15s",
+        "panic_threshold: 50",
+        "zone_aware: true",
+        "protocol: http1",
+        "mtls: strict",
+        "sidecar: true",
+        "class: silver",
+        "circuit_breaker: {error_rate: {percent: 50, minimum_requests: 20, window: 10s}, open_for: 5s, mode: enforce}",
+    ] {
+        for (cluster, id) in [("edge", "edge"), ("pay", "pay-1")] {
+            let written = drafts_of(&mesh(&format!("    {field}\n")), cluster, id);
+            assert_eq!(written, drafts_of(&mesh(""), cluster, id), "{field}");
+        }
+    }
+}
+
+#[test]
 fn the_meshs_names_are_those_of_everything_that_some_node_is_sent() {
     let nodes = [
         ("edge", "edge"),

@@ -272,7 +272,7 @@ impl Scope {
         let configuration = extension::configuration(source.mesh, self.role.gateway());
         let policies = source.parts.policies(|name| self.role.calls(name));
         let text = configuration.text_with(policies);
-        let draft = extension::filter(&text, self.filter_file.as_ref(), source.code);
+        let draft = extension::filter(text, self.filter_file.as_ref(), source.code);
         Arc::new(Collection::new(encoded(source.encoder, [draft])))
     }
 }

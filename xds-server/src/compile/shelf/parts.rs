@@ -209,17 +209,19 @@ impl Parts {
     }
 }
 
-/// Names under which two maps hold different things.
-fn differing<T: PartialEq>(
+/// Names under which two maps hold different things. All of both are compared, on all processors.
+fn differing<T: PartialEq + Sync>(
     before: &BTreeMap<ServiceName, T>,
     now: &BTreeMap<ServiceName, T>,
 ) -> BTreeSet<ServiceName> {
     let gone = before.keys().filter(|name| !now.contains_key(*name));
     let others = now
-        .iter()
+        .par_iter()
         .filter(|(name, one)| before.get(*name) != Some(one))
-        .map(|(name, _)| name);
-    gone.chain(others).cloned().collect()
+        .map(|(name, _)| name.clone());
+    let mut differing: BTreeSet<ServiceName> = others.collect();
+    differing.extend(gone.cloned());
+    differing
 }
 
 /// Whoever adds a field to [`Mesh`] is asked here what depends on it.

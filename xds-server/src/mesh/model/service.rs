@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use policy::{
-    breaker::BreakerPlan,
+    breaker::{BreakerPlan, BreakerRules},
     canary::CanarySplit,
     limit::Limit,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
@@ -98,7 +98,9 @@ impl Service {
             clusters: Vec::new(),
             authorities: Vec::new(),
             breaker: self.breaker.clone(),
-            timeout: self.longest_timeout,
+            timeout: self
+                .longest_timeout
+                .filter(|timeout| *timeout != BreakerRules::DEFAULT_ROUTE_TIMEOUT),
             limit: self.limit.clone(),
             canary: self.canary.clone(),
         }

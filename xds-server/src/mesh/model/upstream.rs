@@ -148,6 +148,11 @@ pub struct Placement {
     pub panic_threshold: Option<u32>,
 }
 
+impl Placement {
+    /// Percent; Envoy's default (`healthy_panic_threshold`).
+    pub const ENVOYS_PANIC_THRESHOLD: u32 = 50;
+}
+
 impl Default for Placement {
     fn default() -> Self {
         Self {
