@@ -8,6 +8,7 @@ mod artifact;
 mod breaker;
 mod calendar;
 mod canary;
+mod check;
 mod classes;
 mod cli;
 mod clock;

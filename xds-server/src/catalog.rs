@@ -150,6 +150,11 @@ impl Catalog {
         self.refusal.subscribe()
     }
 
+    /// Why the store did not take the newest write; none when it did.
+    pub fn store_problem(&self) -> Option<String> {
+        self.store.problem()
+    }
+
     /// Kept revisions before `before`, the newest first. Waits for the store.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub struct NodeInfo {
     pub zone: String,
     /// `node.locality.sub_zone`.
     pub sub_zone: String,
+    /// Of the filter's file beside it, when it says so: `node.metadata.mumbai_mesh.filter_sha256`.
+    pub filter_sha256: Option<String>,
 }
 
 /// A rejection.

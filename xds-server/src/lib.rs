@@ -13,6 +13,7 @@ pub mod app;
 pub mod bootstrap;
 pub mod calendar;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod compile;

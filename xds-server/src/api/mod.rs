@@ -3,6 +3,7 @@
 
 mod calendar;
 mod certificates;
+mod check;
 mod door;
 mod guard;
 mod loads;
@@ -123,6 +124,7 @@ fn routes() -> Routes {
         .get("/api/v1/proxies/{node}/config", viewer, proxies::config)
         .get("/api/v1/loads", viewer, loads::loads)
         .get("/api/v1/certificates", viewer, certificates::certificates)
+        .get("/api/v1/check", viewer, check::checked)
         .get("/metrics", viewer, metrics::metrics)
         .get("/api/v1/bootstrap/{name}", viewer, member)
         .get("/api/v1/explain", viewer, explain_request)

@@ -5,6 +5,7 @@ mod analyze;
 mod bootstrap;
 mod calendar;
 mod certs;
+mod check;
 mod completion;
 mod explain;
 mod history;
@@ -53,6 +54,7 @@ enum Command {
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
+    Check(check::Check),
     Schema(schema::Schema),
     Token(token::Token),
 }
@@ -67,7 +69,7 @@ struct UsageError(String);
 #[error("{0}")]
 struct BadData(String);
 
-/// Errors or warnings of `analyze`, which have been told already.
+/// Errors or warnings of `analyze` or `check`, which have been told already.
 #[derive(Debug, thiserror::Error)]
 #[error("errors or warnings were found")]
 struct Findings;
@@ -123,6 +125,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
+        Command::Check(check) => check.run(),
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(),
     };

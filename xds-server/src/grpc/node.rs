@@ -50,6 +50,7 @@ pub(super) fn node_info(node: &Node) -> NodeInfo {
         region: place(|locality| &locality.region),
         zone: place(|locality| &locality.zone),
         sub_zone: place(|locality| &locality.sub_zone),
+        filter_sha256: own_fields(node).and_then(|fields| metadata(fields).filter_sha256),
     }
 }
 
@@ -63,20 +64,21 @@ pub(super) fn node_key(node: &Node) -> Result<NodeKey, &'static str> {
     }
     let zone = node.locality.as_ref().map(|place| place.zone.as_str());
     let zone = zone.filter(|zone| ZoneName::new(zone).is_ok());
-    let fields = node
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata.fields.get("mumbai_mesh"))
-        .and_then(|value| match &value.kind {
-            Some(Kind::StructValue(fields)) => Some(fields),
-            _ => None,
-        });
     Ok(NodeKey {
         id: node.id.clone(),
         cluster: node.cluster.clone(),
         zone: zone.unwrap_or_default().to_string(),
-        metadata: fields.map(metadata).unwrap_or_default(),
+        metadata: own_fields(node).map(metadata).unwrap_or_default(),
     })
+}
+
+/// `node.metadata.mumbai_mesh`.
+fn own_fields(node: &Node) -> Option<&Struct> {
+    let own = node.metadata.as_ref()?.fields.get("mumbai_mesh")?;
+    match &own.kind {
+        Some(Kind::StructValue(fields)) => Some(fields),
+        _ => None,
+    }
 }
 
 fn metadata(fields: &Struct) -> NodeMetadata {

@@ -74,6 +74,17 @@ pub(crate) fn all(names: &[&str]) -> Interest {
     }
 }
 
+fn info(id: &str, cluster: &str) -> NodeInfo {
+    NodeInfo {
+        id: id.into(),
+        cluster: cluster.into(),
+        user_agent: "envoy".into(),
+        version: "1.40.0".into(),
+        zone: "mumbai-west".into(),
+        ..NodeInfo::default()
+    }
+}
+
 /// A stream, and what is noted of it.
 pub(crate) struct Talk {
     pub(crate) status: Arc<StreamStatus>,
@@ -84,17 +95,23 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn begin(id: &str, cluster: &str, variant: Variant, view: &Arc<View>) -> Self {
+        Self::of(info(id, cluster), variant, view)
+    }
+
+    /// An Envoy of this version.
+    pub(crate) fn begin_as(id: &str, cluster: &str, version: &str, view: &Arc<View>) -> Self {
+        let node = NodeInfo {
+            version: version.into(),
+            ..info(id, cluster)
+        };
+        Self::of(node, Variant::Delta, view)
+    }
+
+    fn of(node: NodeInfo, variant: Variant, view: &Arc<View>) -> Self {
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let place = Arc::new(Fleet::new(metrics, 1)).admit().unwrap();
         let caller = Caller {
-            node: NodeInfo {
-                id: id.into(),
-                cluster: cluster.into(),
-                user_agent: "envoy".into(),
-                version: "1.40.0".into(),
-                zone: "mumbai-west".into(),
-                ..NodeInfo::default()
-            },
+            node,
             variant,
             service: Service::Aggregated,
             peer: Some(([127, 0, 0, 1], 4711).into()),

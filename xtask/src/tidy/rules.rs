@@ -248,6 +248,14 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/check",
+        may_use: Some(&[
+            "analyze", "compile", "fleet", "mesh", "pki", "proxies", "resource",
+        ]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/proxies",
         may_use: Some(&["discovery", "fleet", "metrics", "redact", "resource"]),
         never: WORLD,
