@@ -289,7 +289,7 @@ impl Response {
             return true;
         }
         let times_count = plugin.rules.cell(id).is_some_and(|cell| {
-            plugin.with_known_traffic(|traffic| cell.rules.at(traffic).slow_calls.is_some())
+            plugin.with_known_traffic(|traffic| cell.at(traffic).slow_calls.is_some())
         });
         if !times_count && !ticket.is_probe() {
             return false;

@@ -109,7 +109,7 @@ impl Plugin {
         traffic: &Traffic,
     ) {
         self.tell(service, cell, transition);
-        let latch = cell.rules.at(traffic).latch;
+        let latch = cell.at(traffic).latch;
         let opened = matches!(transition, Transition::Opened | Transition::Reopened);
         if opened
             && latch.is_some_and(|latch| latch.engages)

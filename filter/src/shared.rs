@@ -68,7 +68,7 @@ impl<'r> Ruled<'r> {
     pub fn at(cell: &'r CellRules, traffic: &Traffic) -> Self {
         Self {
             cell,
-            rules: cell.rules.at(traffic),
+            rules: cell.at(traffic),
         }
     }
 
@@ -121,7 +121,7 @@ impl Cells {
             if !bytes.is_empty() {
                 cells.adopt(id, cell, traffic);
             } else if index < MADE_BEFOREHAND_MAX {
-                let closed = Cell::closed(cell.rules.at(traffic));
+                let closed = Cell::closed(cell.at(traffic));
                 cells.write(id, cell, &closed, cas);
             }
         }
@@ -136,7 +136,7 @@ impl Cells {
             if !Cell::is_foreign(&bytes, &cell.rules) {
                 return;
             }
-            let ours = Cell::decode(&bytes, cell.rules.at(traffic));
+            let ours = Cell::decode(&bytes, cell.at(traffic));
             if self.write(id, cell, &ours, cas) != Swap::Lost {
                 return;
             }
@@ -330,7 +330,7 @@ impl Cells {
         cells.any(|id| {
             rules.cell(id).is_some_and(|cell| {
                 let (bytes, _) = host::shared(&cell.shared_key);
-                Cell::decode_shared(&bytes, cell.rules.at(traffic), &cell.rules).is_latched()
+                Cell::decode_shared(&bytes, cell.at(traffic), &cell.rules).is_latched()
             })
         })
     }
@@ -344,7 +344,7 @@ impl Cells {
     ) -> BreakerState {
         let states = cells.filter_map(|id| rules.cell(id)).map(|cell| {
             let (bytes, _) = host::shared(&cell.shared_key);
-            Cell::decode_shared(&bytes, cell.rules.at(traffic), &cell.rules).state()
+            Cell::decode_shared(&bytes, cell.at(traffic), &cell.rules).state()
         });
         states
             .max_by_key(|state| match state {

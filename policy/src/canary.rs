@@ -47,6 +47,9 @@ pub struct CanarySplit {
     pub fallback: Fallback,
     /// Draw and count, and let stable serve everybody.
     pub observe: bool,
+    /// How often a person let it go on: each time is as if its fields had changed, so what latched before
+    /// is let go.
+    pub resumed: u32,
 }
 
 /// A canary's share of its service's users.

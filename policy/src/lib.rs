@@ -17,6 +17,7 @@ pub mod decision;
 pub mod limit;
 pub mod names;
 pub mod outcome;
+pub mod overrides;
 pub mod reader;
 pub mod shapes;
 pub mod time;

@@ -42,7 +42,7 @@ pub struct Rate {
 impl Limit {
     /// What holds now.
     pub fn rate(&self, traffic: &Traffic) -> Rate {
-        let peak = self.at_peak.filter(|_| traffic.window.is_some());
+        let peak = self.at_peak.filter(|_| traffic.is_peak);
         let festival = self.at_festival.filter(|_| traffic.festival.is_some());
         let per_second = festival.or(peak).unwrap_or(self.per_second);
         Rate {

@@ -145,8 +145,8 @@ pub enum ShedWhen {
 impl ShedWhen {
     fn holds(&self, timetable: &Timetable, traffic: &Traffic) -> bool {
         match self {
-            Self::Normal => traffic.window.is_none() && traffic.festival.is_none(),
-            Self::Peak => traffic.window.is_some(),
+            Self::Normal => !traffic.is_peak && traffic.festival.is_none(),
+            Self::Peak => traffic.is_peak,
             Self::Festival => traffic.festival.is_some(),
             Self::Named(name) => {
                 let window = traffic

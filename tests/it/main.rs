@@ -8,6 +8,7 @@ mod artifact;
 mod breaker;
 mod calendar;
 mod canary;
+mod change;
 mod check;
 mod classes;
 mod cli;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::{
     artifacts::Artifacts,
     clock::Clock,
@@ -23,6 +23,8 @@ pub struct MeshFile {
     pub stable: u16,
     pub canary: u16,
     pub weight: &'static str,
+    /// Whether the file says what the canary is.
+    pub with_canary: bool,
     pub breaker: &'static str,
     /// More top-level sections.
     pub more: String,
@@ -42,8 +44,7 @@ services:
       - {{id: order-1, host: 127.0.0.1, port: {stable}, version: v1}}
       - {{id: order-2, host: 127.0.0.1, port: {canary}, version: v2}}
     circuit_breaker: {breaker}
-    canary: {{version: v2, weight: {weight}, sticky_by: {{header: x-user-id}}}}
-gateways:
+{canary_line}gateways:
   edge:
     listen: 127.0.0.1:{port}
     routes:
@@ -53,9 +54,21 @@ gateways:
             stable = self.stable,
             canary = self.canary,
             breaker = self.breaker,
-            weight = self.weight,
+            canary_line = self.canary_line(),
             port = self.gateway_port,
         )
+    }
+}
+
+impl MeshFile {
+    fn canary_line(&self) -> String {
+        let weight = self.weight;
+        match self.with_canary {
+            true => format!(
+                "    canary: {{version: v2, weight: {weight}, sticky_by: {{header: x-user-id}}}}\n"
+            ),
+            false => String::new(),
+        }
     }
 }
 
@@ -95,6 +108,32 @@ impl Mesh {
         arguments: &[&str],
         change: impl FnOnce(&mut MeshFile),
     ) -> Result<Self> {
+        let options = server::Options {
+            clock,
+            arguments,
+            ..server::Options::default()
+        };
+        Self::start_as(variant, &options, change)
+    }
+
+    /// On a server without a file: what the file would say is applied.
+    pub fn start_applied(
+        clock: Option<&Clock>,
+        change: impl FnOnce(&mut MeshFile),
+    ) -> Result<Self> {
+        let options = server::Options {
+            clock,
+            no_config: true,
+            ..server::Options::default()
+        };
+        Self::start_as(Variant::Delta, &options, change)
+    }
+
+    fn start_as(
+        variant: Variant,
+        options: &server::Options<'_>,
+        change: impl FnOnce(&mut MeshFile),
+    ) -> Result<Self> {
         let artifacts = Artifacts::from_env()?;
         let dir = tempfile::tempdir()?;
         let stable = DemoService::start(&artifacts, dir.path(), "order-service", "v1")?;
@@ -104,16 +143,17 @@ impl Mesh {
             stable: stable.addr.port(),
             canary: canary.addr.port(),
             weight: "10",
+            with_canary: true,
             breaker: "{consecutive_failures: 5}",
             more: String::new(),
         };
         change(&mut file);
-        let options = server::Options {
-            clock,
-            arguments,
-            ..server::Options::default()
-        };
-        let server = Server::start(&artifacts, dir.path(), &file.text(), &options)?;
+        let server = Server::start(&artifacts, dir.path(), &file.text(), options)?;
+        if options.no_config {
+            let (status, answer) = server.api_post("/api/v1/apply", file.text().as_bytes())?;
+            ensure!(status == 200, "{answer:#}");
+        }
+        let clock = options.clock;
         let gateway = start_envoy(&artifacts, dir.path(), &server, "edge", variant, &[], clock)?;
         let mesh = Self {
             gateway,
@@ -124,6 +164,21 @@ impl Mesh {
         };
         mesh.wait_until_served()?;
         Ok(mesh)
+    }
+
+    /// Kills the server with -9 and starts it again at the same ports; `no_config` and `clock` as before.
+    pub fn kill_server(&mut self, clock: Option<&Clock>, no_config: bool) -> Result<()> {
+        self.server.process().kill()?;
+        let options = server::Options {
+            clock,
+            no_config,
+            xds_port: self.server.xds.port(),
+            api_port: self.server.api.port(),
+            ..server::Options::default()
+        };
+        let artifacts = Artifacts::from_env()?;
+        self.server = Server::start(&artifacts, self.dir.path(), &self.file.text(), &options)?;
+        Ok(())
     }
 
     pub fn address(&self) -> std::net::SocketAddr {

@@ -154,7 +154,7 @@ fn a_broken_file_changes_nothing_and_every_problem_is_told() -> Result<()> {
         .replace("weight: 10", "wieght: 10")
         .replace("listen: 127.0.0.1", "listen: nowhere")
         .replace("class", "klass")
-        + "freeze: {during: [peak]}\n";
+        + "debug_headers: true\n";
     mesh.server.write_mesh(&bad)?;
     let refused = wait_for("the refusal at the API", BOUND, || {
         let revisions = mesh.server.api_get("/api/v1/revisions");
@@ -168,7 +168,7 @@ fn a_broken_file_changes_nothing_and_every_problem_is_told() -> Result<()> {
         "services.order-service.canary.weight",
         "did you mean \\\"weight\\\"?",
         "gateways.edge.listen",
-        "freeze",
+        "debug_headers",
         "not supported yet",
     ];
     let log = mesh.server.log();

@@ -25,6 +25,8 @@ pub struct Options<'c> {
     pub api_port: u16,
     /// What `--config` names, where that is not a file that is written first.
     pub config: Option<&'c Path>,
+    /// Nothing: the store says what is served.
+    pub no_config: bool,
     /// The folder of `--resources`.
     pub resources: Option<&'c Path>,
     /// How much it logs (`RUST_LOG`).
@@ -61,15 +63,16 @@ impl Server {
             Some(config) => config.to_path_buf(),
             None => dir.join("mesh.yaml"),
         };
-        if options.config.is_none() {
+        if options.config.is_none() && !options.no_config {
             replace(&file, mesh)?;
         }
         let state_dir = dir.join("state");
         let mut command = Command::new(&artifacts.server);
+        command.arg("serve");
+        if !options.no_config {
+            command.arg("--config").arg(&file);
+        }
         command
-            .arg("serve")
-            .arg("--config")
-            .arg(&file)
             .args(["--xds-listen", &format!("127.0.0.1:{}", options.xds_port)])
             .args(["--api-listen", &format!("127.0.0.1:{}", options.api_port)])
             .arg("--state-dir")
@@ -86,6 +89,7 @@ impl Server {
             "TIMEZONE",
             "PEAK_HOURS",
             "RUST_LOG",
+            "MESH_CONFIG_PATH",
             "CA_CERT_VALIDITY_DAYS",
             "SERVICE_CERT_VALIDITY_DAYS",
         ] {

@@ -120,6 +120,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let state = api::State {
         revisions,
         refusal: catalog.refusal(),
+        waiting: catalog.waiting(),
         catalog: Arc::clone(&catalog),
         authority: Arc::clone(&authority),
         registry,
@@ -136,6 +137,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         redactor: Arc::clone(&redactor),
         raw: resources.states(),
         published: publisher.published(),
+        publisher: Arc::clone(&publisher),
         resource_problems: resources.problems(),
         resources,
     };

@@ -1,6 +1,9 @@
 //! Owner of the desired mesh: which revision is in force, and what was refused since. It never applies what it
 //! was offered: that goes into the store, and what comes back from there is applied, whoever wrote it.
 
+mod change;
+mod offer;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -8,12 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy::{reader::Problem, time::WallTime};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::error;
 
+pub use self::change::{Change, ChangeError, Changed, Current, IfMatch};
 use crate::{
     clock,
-    mesh::{self, Defaults, Document, Mesh, MeshFile, MeshProblem},
-    store::{About, Change, Draft, Log, MESH_KEY, Since, State, Store, StoreError},
+    desired::{Desired, FileContent},
+    mesh::{self, Defaults, Document, Frozen, Mesh, MeshFile, MeshProblem},
+    plan::Told,
+    store::{About, Log, Since, State, Store, StoreError},
 };
 
 /// A mesh that was accepted.
@@ -25,6 +31,8 @@ pub struct Revision {
     pub accepted_at: WallTime,
     /// What it says.
     pub mesh: Arc<Mesh>,
+    /// How that came about.
+    pub desired: Arc<Desired>,
 }
 
 /// A change that was refused: the revision before it stays in force.
@@ -47,14 +55,14 @@ pub enum Refused {
     Stored,
 }
 
-/// A mesh that is to be the next revision.
+/// What the files say, to be the next revision.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    /// What it says.
+    /// What they say alone.
     pub mesh: Mesh,
     /// The same as it is kept: one document, from which any server reads it.
-    pub document: Arc<str>,
-    /// Who, when and why.
+    pub file: Arc<FileContent>,
+    /// When, and which files.
     pub about: About,
 }
 
@@ -63,8 +71,23 @@ pub struct Offer {
 pub enum Outcome {
     /// It is in force as this revision.
     Accepted(u64),
-    /// It says what is in force already.
+    /// It says what is in force already, or what a rollback holds back.
     Unchanged,
+    /// A freeze keeps it waiting.
+    Held,
+}
+
+/// Files that wait for the end of a freeze.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// Since when.
+    pub since: WallTime,
+    /// For what.
+    pub frozen: Frozen,
+    /// What of them is kept out.
+    pub changes: Vec<Told>,
+    /// Whose content it is.
+    mark: String,
 }
 
 /// What the store holds as a server starts.
@@ -88,7 +111,7 @@ pub fn kept(store: &dyn Store, defaults: &Defaults) -> Result<Kept, StoreError> 
         return Ok(Kept::Nothing);
     }
     Ok(match read_state(&state, defaults) {
-        Ok(mesh) => Kept::Mesh(revision(&state, Arc::new(mesh))),
+        Ok(mesh) => Kept::Mesh(revision(&state, Arc::new(mesh), rows::desired(&state))),
         Err(problems) => Kept::Unreadable(state.revision, problems),
     })
 }
@@ -101,6 +124,9 @@ pub struct Catalog {
     seen: Mutex<u64>,
     revisions: watch::Sender<Arc<Revision>>,
     refusal: watch::Sender<Option<Arc<Refusal>>>,
+    /// What this server's files say, where they say what is wanted.
+    file: Mutex<Option<Arc<FileContent>>>,
+    waiting: watch::Sender<Option<Arc<Waiting>>>,
 }
 
 impl Catalog {
@@ -121,6 +147,7 @@ impl Catalog {
                 number,
                 accepted_at: clock::now(),
                 mesh: Arc::new(mesh),
+                desired: Arc::new(Desired::of("{}".into())),
             })
         };
         let (first, seen) = match kept {
@@ -137,6 +164,8 @@ impl Catalog {
             seen: Mutex::new(seen),
             revisions: watch::Sender::new(Arc::new(first)),
             refusal: watch::Sender::default(),
+            file: Mutex::default(),
+            waiting: watch::Sender::default(),
         })
     }
 
@@ -148,6 +177,27 @@ impl Catalog {
     /// Follows the refusal that is outstanding, if one is.
     pub fn refusal(&self) -> watch::Receiver<Option<Arc<Refusal>>> {
         self.refusal.subscribe()
+    }
+
+    /// Follows files that wait for the end of a freeze.
+    pub fn waiting(&self) -> watch::Receiver<Option<Arc<Waiting>>> {
+        self.waiting.subscribe()
+    }
+
+    /// What this server's files say, where they say what is wanted.
+    pub fn file(&self) -> Option<Arc<FileContent>> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.clone()
+    }
+
+    /// Files say what is wanted, though they cannot be read: what is in force is what they said last.
+    pub fn has_files(&self, path: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_none() {
+            let current = Arc::clone(&self.revisions.borrow());
+            let content = FileContent::last_good(path.into(), &current.desired);
+            *file = Some(Arc::new(content));
+        }
     }
 
     /// Why the store did not take the newest write; none when it did.
@@ -163,16 +213,24 @@ impl Catalog {
         self.store.history(Log::Mesh, before, limit)
     }
 
-    /// A kept revision: who, when and why, and the document. None when it is not kept. Waits for the store.
+    /// A kept revision: who, when and why, and what was wanted. None when it is not kept. Waits for the store.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn kept(&self, revision: u64) -> Result<Option<(About, Arc<str>)>, StoreError> {
+    pub fn kept(&self, revision: u64) -> Result<Option<(About, Desired)>, StoreError> {
         let kept = self.store.kept(Log::Mesh, revision)?;
-        Ok(kept.and_then(|mut state| {
-            let document = state.values.remove(MESH_KEY)?;
-            Some((state.about?, document))
+        Ok(kept.and_then(|state| {
+            let desired = rows::desired(&state)?;
+            Some((state.about?, desired))
         }))
+    }
+
+    /// The mesh of something that was wanted once.
+    ///
+    /// # Errors
+    /// Where this version of the program cannot read it.
+    pub fn read(&self, desired: &Desired, name: &str) -> Result<Mesh, Vec<MeshProblem>> {
+        read_document(desired.document(), name, &self.defaults)
     }
 
     /// What was read is wrong: that is told until something good is read.
@@ -180,39 +238,7 @@ impl Catalog {
         let of = Refused::Offer;
         let refusal = Refusal { at, problems, of };
         self.refusal.send_replace(Some(Arc::new(refusal)));
-    }
-
-    /// Makes a mesh the next revision, unless it says what is in force already. Waits for the store.
-    ///
-    /// # Errors
-    /// When the store does not take it: nothing was changed.
-    pub fn offer(&self, offer: &Offer) -> Result<Outcome, StoreError> {
-        let mut seen = self.seen();
-        loop {
-            self.take(&mut seen, None)?;
-            let current = Arc::clone(&self.revisions.borrow());
-            // A newest revision that nobody here can read is replaced, whatever is in force.
-            if current.number > 0 && current.number == *seen && *current.mesh == offer.mesh {
-                self.clear(Refused::Offer);
-                return Ok(Outcome::Unchanged);
-            }
-            let draft = Draft {
-                about: offer.about.clone(),
-                changes: vec![Change {
-                    key: MESH_KEY.into(),
-                    value: Some(Arc::clone(&offer.document)),
-                }],
-            };
-            match self.store.append(Log::Mesh, *seen, draft) {
-                Ok(number) => {
-                    self.take(&mut seen, Some(offer))?;
-                    self.clear(Refused::Offer);
-                    return Ok(Outcome::Accepted(number));
-                }
-                Err(StoreError::Moved { newest }) => info!(newest, "another mesh came first"),
-                Err(error) => return Err(error),
-            }
-        }
+        self.stop_waiting();
     }
 
     /// Applies what the store yields, for ever; end it by dropping it.
@@ -223,7 +249,7 @@ impl Catalog {
     }
 
     /// Takes up what the store has beyond what was seen. `offered` need not be read again.
-    fn take(&self, seen: &mut u64, offered: Option<&Offer>) -> Result<(), StoreError> {
+    fn take(&self, seen: &mut u64, offered: Option<(&Desired, &Mesh)>) -> Result<(), StoreError> {
         let state = match self.store.feed(Log::Mesh).since(*seen) {
             Since::Entries(entries) => {
                 // Each says everything.
@@ -237,15 +263,19 @@ impl Catalog {
             Since::Unknown => self.store.load(Log::Mesh)?,
         };
         *seen = state.revision;
-        let is_offered = |offer: &&Offer| state.values.get(MESH_KEY) == Some(&offer.document);
+        let desired = rows::desired(&state);
+        let is_offered = |(offered, _): &(&Desired, &Mesh)| {
+            let document = desired.as_ref().map(Desired::document);
+            document == Some(offered.document())
+        };
         let mesh = match offered.filter(is_offered) {
-            Some(offer) => Ok(offer.mesh.clone()),
+            Some((_, mesh)) => Ok(mesh.clone()),
             None => read_state(&state, &self.defaults),
         };
         match mesh {
             Ok(mesh) => {
                 self.clear(Refused::Stored);
-                let revision = revision(&state, Arc::new(mesh));
+                let revision = revision(&state, Arc::new(mesh), desired);
                 self.revisions.send_replace(Arc::new(revision));
             }
             Err(problems) => {
@@ -272,7 +302,7 @@ impl Catalog {
     }
 }
 
-fn revision(state: &State, mesh: Arc<Mesh>) -> Revision {
+fn revision(state: &State, mesh: Arc<Mesh>, desired: Option<Desired>) -> Revision {
     Revision {
         number: state.revision,
         accepted_at: state
@@ -280,12 +310,14 @@ fn revision(state: &State, mesh: Arc<Mesh>) -> Revision {
             .as_ref()
             .map_or_else(clock::now, |about| about.at),
         mesh,
+        // A revision whose mesh was read has a document.
+        desired: Arc::new(desired.unwrap_or_else(|| Desired::of("{}".into()))),
     }
 }
 
 fn read_state(state: &State, defaults: &Defaults) -> Result<Mesh, Vec<MeshProblem>> {
     let name = format!("revision {} of the store", state.revision);
-    let Some(text) = state.values.get(MESH_KEY) else {
+    let Some(text) = rows::document(state) else {
         let problem = Problem {
             path: name,
             message: "holds no mesh".into(),
@@ -293,8 +325,16 @@ fn read_state(state: &State, defaults: &Defaults) -> Result<Mesh, Vec<MeshProble
         };
         return Err(vec![problem.into()]);
     };
+    read_document(text, &name, defaults)
+}
+
+fn read_document(
+    text: &Arc<str>,
+    name: &str,
+    defaults: &Defaults,
+) -> Result<Mesh, Vec<MeshProblem>> {
     let file = MeshFile {
-        name,
+        name: name.into(),
         text: Arc::clone(text),
     };
     Document::new(&[file], &[]).mesh(defaults)

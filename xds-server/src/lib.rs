@@ -17,6 +17,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod compile;
+pub mod desired;
 pub mod differences;
 pub mod discovery;
 pub mod dump;

@@ -4,6 +4,7 @@
 mod config;
 #[cfg(test)]
 pub(crate) mod imagined;
+pub mod rollout;
 #[cfg(test)]
 mod tests;
 

@@ -191,6 +191,8 @@ pub struct Publisher {
     state: Mutex<State>,
     /// Revision of the raw resources that every node is sent.
     published: watch::Sender<u64>,
+    /// The same of the mesh.
+    published_mesh: watch::Sender<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -207,6 +209,7 @@ impl Publisher {
         metrics.published(revision.number);
         authority.set_days(revision.mesh.certificates.service);
         let published = watch::Sender::new(raw.revision());
+        let published_mesh = watch::Sender::new(revision.number);
         let snapshot = Snapshot {
             shelf: Shelf::new(Arc::clone(&revision.mesh), code, encoder),
             revision,
@@ -223,8 +226,21 @@ impl Publisher {
                 feeds: HashMap::new(),
             }),
             published,
+            published_mesh,
             metrics,
         }
+    }
+
+    /// Revision of the mesh that whoever asks from now on is sent.
+    pub fn published_mesh(&self) -> watch::Receiver<u64> {
+        self.published_mesh.subscribe()
+    }
+
+    /// What each connected node is sent now.
+    pub fn views(&self) -> Vec<(NodeKey, Arc<View>)> {
+        let state = self.lock();
+        let view = |(node, feed): (&NodeKey, &Feed)| (node.clone(), feed.latest.update().view);
+        state.feeds.iter().map(view).collect()
     }
 
     /// Revision of the raw resources that whoever asks from now on is sent.
@@ -301,6 +317,7 @@ impl Publisher {
             feed.tell(snapshot.over(&feed.base, node), since, *number);
         }
         self.published.send_replace(snapshot.raw.revision());
+        self.published_mesh.send_replace(snapshot.revision.number);
     }
 
     /// Certificates were renewed: who has one of them is told, and nobody else.

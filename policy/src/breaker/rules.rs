@@ -295,7 +295,7 @@ impl TimedRules {
         {
             return ramp.then.at(traffic);
         }
-        match (traffic.window.is_some(), traffic.festival.is_some()) {
+        match (traffic.is_peak, traffic.festival.is_some()) {
             (false, false) => &self.normal,
             (true, false) => &self.peak,
             (false, true) => &self.festival,

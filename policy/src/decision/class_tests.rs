@@ -373,7 +373,7 @@ fn a_breaker_has_other_rules_at_peak_and_on_festivals() {
     let rules = Rules::new(parsed);
     let at = |seconds| {
         let traffic = rules.traffic_at(WallTime::from_unix_seconds(seconds));
-        let rules = rules.cells()[0].rules.at(&traffic);
+        let rules = rules.cells()[0].at(&traffic);
         (
             rules.consecutive_failures,
             rules.open_for.as_secs(),

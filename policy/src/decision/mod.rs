@@ -17,6 +17,7 @@ use crate::{
     canary::{CanarySplit, Draw, DrawSource},
     limit::Rate,
     names,
+    overrides::OverrideKind,
     timetable::{Traffic, TrafficState},
     traffic_class::{RefusalBody, ShedDraw},
     units::{BasisPoints, ClassName, VersionLabel},
@@ -197,9 +198,13 @@ pub fn decide<'r>(
     };
     let class_id = rules.class_of(service, request.headers);
     let class = rules.class(class_id);
+    let overall = traffic;
+    let traffic = traffic_of(overall, request.service);
     let mut decider = Decider {
         rules,
+        overall,
         traffic,
+        says: override_of(overall, request.service),
         service,
         class_id,
         class,
@@ -209,17 +214,36 @@ pub fn decide<'r>(
         shed: None,
     };
     let (canary, verdict) = decider.run();
-    let (observed, shed) = (decider.observed, decider.shed);
+    let (observed, shed, says) = (decider.observed, decider.shed, decider.says);
+    // A request must come to stable, even where a canary decided nothing.
+    let bypassed = service.canary.is_some() && says == Some(OverrideKind::Bypass);
     Decision {
         service: request.service,
         class: class.map_or(rules.default_class(), |class| &class.name),
         state: traffic.state,
         shed,
         version_header: canary
-            .map(|canary| canary.version.map_or(names::STABLE, VersionLabel::as_str)),
+            .map(|canary| canary.version.map_or(names::STABLE, VersionLabel::as_str))
+            .or(bypassed.then_some(names::STABLE)),
         canary,
         verdict,
         observed,
+    }
+}
+
+/// The answer of the calendar for a service: an override may say otherwise.
+pub fn traffic_of(traffic: &Traffic, service: ServiceId) -> &Traffic {
+    match service {
+        ServiceId::Known(number) => traffic.of_service(number),
+        ServiceId::Other => traffic,
+    }
+}
+
+/// What somebody says of a service now.
+pub fn override_of(traffic: &Traffic, service: ServiceId) -> Option<OverrideKind> {
+    match service {
+        ServiceId::Known(number) => traffic.override_of(number).map(|own| own.kind),
+        ServiceId::Other => None,
     }
 }
 
@@ -231,7 +255,12 @@ const PASS: Verdict<'static> = Verdict::Proceed {
 /// One decision under way.
 struct Decider<'r, 'a, E> {
     rules: &'r Rules,
+    /// Of all services.
+    overall: &'a Traffic,
+    /// Of this one.
     traffic: &'a Traffic,
+    /// What somebody says of it.
+    says: Option<OverrideKind>,
     service: &'r ServiceRules,
     class_id: ClassId,
     class: Option<&'r ClassRules>,
@@ -243,6 +272,9 @@ struct Decider<'r, 'a, E> {
 
 impl<'r, E: Environment> Decider<'r, '_, E> {
     fn run(&mut self) -> (Option<CanaryDecision<'r>>, Verdict<'r>) {
+        if self.says == Some(OverrideKind::Bypass) {
+            return (None, PASS);
+        }
         let refusal = self.limit().or_else(|| self.shed());
         if let Some(refusal) = refusal {
             return (None, self.refuse(&refusal));
@@ -261,18 +293,22 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
     /// The class's limit, then the service's. One that this refuses takes nothing of the class's: other
     /// services share that.
     fn limit(&mut self) -> Option<Refusal> {
-        let limits = [self.class.and_then(|class| class.limit), self.service.limit];
+        // A class's tokens are those of all services: nothing that is said of one changes how many there are.
+        let limits = [
+            (self.class.and_then(|class| class.limit), self.overall),
+            (self.service.limit, self.traffic),
+        ];
         let mut taken = None;
-        for id in limits.into_iter().flatten() {
-            let Some(rules) = self.rules.limit(id) else {
+        for (id, traffic) in limits {
+            let Some((id, rules)) = id.and_then(|id| Some((id, self.rules.limit(id)?))) else {
                 continue;
             };
-            let rate = rules.limit.rate(self.traffic);
+            let rate = rules.limit.rate(traffic);
             let Err(retry_after) = self.env.take(id, rate) else {
                 taken = Some((id, rate));
                 continue;
             };
-            if rules.limit.observe {
+            if rules.limit.observe || self.observes() {
                 self.observed.get_or_insert(Reason::Limit);
                 continue;
             }
@@ -288,6 +324,11 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         None
     }
 
+    /// Whether somebody lets all rules observe only.
+    fn observes(&self) -> bool {
+        self.says == Some(OverrideKind::Observe)
+    }
+
     fn shed(&mut self) -> Option<Refusal> {
         let class = self.class?;
         let shed = class.shed.as_ref()?;
@@ -297,7 +338,7 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         if !self.shed.is_some_and(|draw| draw.shed) {
             return None;
         }
-        if shed.observe {
+        if shed.observe || self.observes() {
             self.observed.get_or_insert(Reason::Shed);
             return None;
         }
@@ -380,12 +421,12 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         let Some((id, cell)) = known else {
             return Ok(PASS);
         };
-        match self.env.admit(id, cell.rules.at(self.traffic)) {
+        match self.env.admit(id, cell.at(self.traffic)) {
             Admission::Admitted(ticket) => Ok(Verdict::Proceed {
                 cell: Some(id),
                 ticket: Some(ticket),
             }),
-            Admission::Refused { reason, .. } if cell.observe => {
+            Admission::Refused { reason, .. } if cell.observe || self.observes() => {
                 self.observed.get_or_insert(reason.into());
                 Ok(PASS)
             }
@@ -426,6 +467,8 @@ impl Decision<'_> {
     /// The decision in one line for `x-mumbai-decision`, e.g. `state=festival window=Diwali,evening
     /// class=gold version=v2 bucket=695 verdict=proceed`.
     pub fn summary(&self, traffic: &Traffic) -> String {
+        let says = override_of(traffic, self.service);
+        let traffic = traffic_of(traffic, self.service);
         let mut words = vec![format!("state={}", traffic.state.as_str())];
         let mut say = |name: &str, value: Option<&str>| {
             words.extend(value.map(|value| format!("{name}={value}")));
@@ -444,6 +487,7 @@ impl Decision<'_> {
         say("by", draw.map(|draw| draw.source.as_str()));
         let fell_back = self.canary.as_ref().filter(|canary| canary.fell_back);
         say("fallback", fell_back.map(|_| "canary_breaker"));
+        say("override", says.map(OverrideKind::as_str));
         say("observed", self.observed.map(Reason::as_str));
         say(
             "verdict",
@@ -460,6 +504,7 @@ impl Decision<'_> {
         &'s self,
         traffic: &'s Traffic,
     ) -> impl Iterator<Item = (&'static str, &'s str)> {
+        let traffic = traffic_of(traffic, self.service);
         [
             (names::HEADER_TRAFFIC_STATE, Some(traffic.state.as_str())),
             (names::HEADER_WINDOW, traffic.window_header.as_deref()),
@@ -477,5 +522,7 @@ impl Decision<'_> {
 
 #[cfg(test)]
 mod class_tests;
+#[cfg(test)]
+mod override_tests;
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,11 @@ use xxhash_rust::xxh64::Xxh64;
 
 use super::services::ServiceIndex;
 use crate::{
-    breaker::{Latch, TimedRules},
+    breaker::{BreakerRules, Latch, TimedRules},
     canary::{CanarySplit, Fallback, Schedule, Weight},
     limit::Limit,
     names,
+    overrides::Override,
     time::WallTime,
     timetable::{RampId, Timetable, Traffic},
     traffic_class::{Headers, RefusalBody, RequestMatch, Shed, TrafficClass},
@@ -55,6 +56,8 @@ pub struct ServiceRules {
     stable: ClassCells,
     /// Its canary, if one runs.
     pub canary: Option<CanaryRules>,
+    /// What somebody says of it until a time.
+    pub overridden: Option<Override>,
 }
 
 impl ServiceRules {
@@ -139,6 +142,15 @@ pub struct CellRules {
     pub count_envoy_refusals: bool,
     /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
+    /// The service's place among those of the rules.
+    number: u16,
+}
+
+impl CellRules {
+    /// What holds now, for its service.
+    pub fn at(&self, traffic: &Traffic) -> &BreakerRules {
+        self.rules.at(traffic.of_service(self.number))
+    }
 }
 
 /// One limit.
@@ -266,6 +278,7 @@ impl Rules {
             limit,
             stable,
             canary,
+            overridden: service.overridden,
         });
     }
 
@@ -326,6 +339,7 @@ impl Rules {
                 observe: plan.observe,
                 count_envoy_refusals: plan.count_envoy_refusals,
                 shared_key: format!("mumbai_mesh/breaker/v1/{name}/{label}/{class}"),
+                number: u16::try_from(self.services.len()).unwrap_or(u16::MAX),
             });
         }
         cells
@@ -425,6 +439,11 @@ impl Rules {
         let steps = self.ramps.iter().filter_map(|ramp| ramp.next_after(wall));
         let steps = steps.map(|step| step.from);
         traffic.holds_until = steps.fold(traffic.holds_until, WallTime::min);
+        for (number, service) in (0_u16..).zip(&self.services) {
+            if let Some(said) = service.overridden.filter(|said| said.acts(wall)) {
+                traffic.override_service(number, said);
+            }
+        }
         traffic
     }
 
@@ -471,6 +490,10 @@ fn fingerprint(split: &CanarySplit) -> u64 {
     }
     if let Some(header) = &split.sticky_by {
         hash.update(header.as_str().as_bytes());
+    }
+    if split.resumed > 0 {
+        hash.update(&[0]);
+        hash.update(&split.resumed.to_le_bytes());
     }
     hash.digest()
 }

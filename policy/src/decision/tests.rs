@@ -546,7 +546,7 @@ fn a_ramp_that_probes_falls_back_while_it_carries_at_most_half_of_the_users() {
 /// Lets the canary's breaker see failures at a time until it opens.
 fn open_at(rules: &Rules, world: &mut World, time: &str) {
     let traffic = rules.traffic_at(wall(time));
-    let cell_rules = rules.cell(ORDER_CANARY).unwrap().rules.at(&traffic);
+    let cell_rules = rules.cell(ORDER_CANARY).unwrap().at(&traffic);
     let cell = world.cells.get_mut(&ORDER_CANARY).unwrap();
     while cell.state() == BreakerState::Closed {
         if let Admission::Admitted(ticket) = cell.admit(cell_rules, world.now).value {

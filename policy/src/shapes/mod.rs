@@ -8,6 +8,7 @@
 
 mod calendar;
 mod class;
+mod overrides;
 mod service;
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
@@ -17,10 +18,11 @@ pub use class::{
     CLASSES_MAX, check_shed_names, read_conditions, read_limit, read_listed_class,
     read_traffic_class,
 };
+pub use overrides::read_override;
 use service::read_sticky_by;
 pub use service::{
     check_freeze_names, check_service_name, read_breaker_plan, read_canary, read_circuit_breaker,
-    read_service_name,
+    read_freeze, read_service_name,
 };
 
 use serde_json::Value;

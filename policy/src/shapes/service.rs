@@ -40,10 +40,10 @@ pub fn read_breaker_plan(breaker: &mut ObjectReader<'_>, timeout: Option<Duratio
     let fields = read_rules(breaker);
     let at_peak = breaker
         .optional("at_peak")
-        .and_then(|at_peak| read_override(&at_peak));
+        .and_then(|at_peak| read_breaker_override(&at_peak));
     let at_festival = breaker
         .optional("at_festival")
-        .and_then(|at_festival| read_override(&at_festival));
+        .and_then(|at_festival| read_breaker_override(&at_festival));
     let count_envoy_refusals = breaker
         .optional("count_envoy_refusals")
         .and_then(|count| count.boolean())
@@ -94,7 +94,7 @@ fn read_rules(object: &mut ObjectReader<'_>) -> BreakerOverride {
     }
 }
 
-fn read_override(reader: &Reader<'_>) -> Option<BreakerOverride> {
+fn read_breaker_override(reader: &Reader<'_>) -> Option<BreakerOverride> {
     let mut object = reader.object()?;
     let fields = read_rules(&mut object);
     object.finish();
@@ -188,6 +188,9 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
         })
     });
     let observe = read_mode(&mut canary);
+    let resumed = canary
+        .optional("resumed")
+        .and_then(|times| u32::try_from(times.integer(0..=COUNT_MAX)?).ok());
     canary.finish();
     Some(CanarySplit {
         version: version?,
@@ -196,6 +199,7 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
         sticky_by,
         fallback: fallback.unwrap_or_default(),
         observe,
+        resumed: resumed.unwrap_or_default(),
     })
 }
 
@@ -249,7 +253,7 @@ fn read_ramp(reader: &Reader<'_>) -> Option<Ramp> {
 }
 
 /// Reads `[peak, festival, evening]`: states of the traffic, and names of windows and festivals.
-fn read_freeze(reader: &Reader<'_>) -> Freeze {
+pub fn read_freeze(reader: &Reader<'_>) -> Freeze {
     let elements = reader.array();
     if elements.is_empty() && reader.value().is_array() {
         reader.problem(
@@ -267,17 +271,11 @@ fn read_freeze(reader: &Reader<'_>) -> Freeze {
     Freeze::new(elements.iter().filter_map(time).collect())
 }
 
-/// Reports names in a canary's `freeze_during` that are neither a window nor a festival. `path` is the
-/// canary's own.
-pub fn check_freeze_names(
-    root: &Reader<'_>,
-    path: &str,
-    canary: &CanarySplit,
-    timetable: &Timetable,
-) {
-    for (index, name) in canary.freeze_during.unknown_names(timetable) {
+/// Reports names of a freeze that are neither a window nor a festival. `path` is the list's own.
+pub fn check_freeze_names(root: &Reader<'_>, path: &str, freeze: &Freeze, timetable: &Timetable) {
+    for (index, name) in freeze.unknown_names(timetable) {
         root.problem_at(
-            &format!("{path}.freeze_during[{index}]"),
+            &format!("{path}[{index}]"),
             format!(
                 "{:?} is neither a window of peak_hours nor a festival",
                 name.as_str()

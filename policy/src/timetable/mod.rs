@@ -21,6 +21,7 @@ pub use overlap::Overlap;
 pub use window::Window;
 
 use crate::{
+    overrides::{Override, OverrideKind},
     time::{CivilZone, WallTime},
     units::{BasisPoints, Multiplier, ZoneName},
 };
@@ -58,6 +59,8 @@ impl TrafficState {
 pub struct Traffic {
     /// The state.
     pub state: TrafficState,
+    /// Whether a window holds, or somebody says so.
+    pub is_peak: bool,
     /// Index of the window that holds, in [`Timetable::windows`].
     pub window: Option<usize>,
     /// Index of the festival that holds, in [`Timetable::festivals`].
@@ -72,13 +75,79 @@ pub struct Traffic {
     pub multiplier_header: Option<Box<str>>,
     /// The weight of each ramp of the rules that were asked, by its number.
     pub ramps: Box<[BasisPoints]>,
+    /// Of the rules that were asked: services of which somebody says otherwise.
+    pub overridden: Box<[Overridden]>,
     /// The instant asked for: a clock that was set back asks again.
     pub holds_from: WallTime,
     /// The next change, at most a day after [`holds_from`](Self::holds_from).
     pub holds_until: WallTime,
 }
 
+/// A service of which somebody says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overridden {
+    /// Its place among the services of the rules.
+    pub service: u16,
+    /// What they say.
+    pub kind: OverrideKind,
+    /// The answer for it, where that is another one.
+    pub traffic: Option<Box<Traffic>>,
+}
+
 impl Traffic {
+    /// The answer for a service, by its place among those of the rules.
+    pub fn of_service(&self, service: u16) -> &Self {
+        let own = self.override_of(service);
+        own.and_then(|own| own.traffic.as_deref()).unwrap_or(self)
+    }
+
+    /// What somebody says of a service.
+    pub fn override_of(&self, service: u16) -> Option<&Overridden> {
+        // Nearly always there is none.
+        self.overridden.iter().find(|own| own.service == service)
+    }
+
+    /// The same but for what an override says of the hour.
+    fn as_if(&self, kind: OverrideKind) -> Option<Self> {
+        let own = Self {
+            overridden: Box::default(),
+            ..self.clone()
+        };
+        match kind {
+            OverrideKind::Bypass | OverrideKind::Observe => None,
+            OverrideKind::Peak if self.state != TrafficState::Normal => None,
+            OverrideKind::Peak => Some(Self {
+                state: TrafficState::PeakHour,
+                is_peak: true,
+                ..own
+            }),
+            OverrideKind::Normal => Some(Self {
+                state: TrafficState::Normal,
+                is_peak: false,
+                window: None,
+                festival: None,
+                multiplier: Multiplier::ONE,
+                factor: Multiplier::ONE,
+                window_header: None,
+                multiplier_header: None,
+                ..own
+            }),
+        }
+    }
+
+    /// Adds what somebody says of a service; it holds no longer than that.
+    pub fn override_service(&mut self, service: u16, said: Override) {
+        let own = Overridden {
+            service,
+            kind: said.kind,
+            traffic: self.as_if(said.kind).map(Box::new),
+        };
+        self.holds_until = self.holds_until.min(said.until);
+        let mut all = std::mem::take(&mut self.overridden).into_vec();
+        all.push(own);
+        self.overridden = all.into();
+    }
+
     /// The weight of a ramp; 0 for one that the rules do not have.
     pub fn ramp(&self, id: RampId) -> BasisPoints {
         let weight = self.ramps.get(usize::from(id.0));
@@ -193,6 +262,7 @@ impl Timetable {
                 (None, Some(_)) => TrafficState::PeakHour,
                 (None, None) => TrafficState::Normal,
             },
+            is_peak: window.is_some(),
             window: active.window,
             festival: active.festival,
             multiplier,
@@ -201,6 +271,7 @@ impl Timetable {
             multiplier_header: (multiplier != Multiplier::ONE)
                 .then(|| multiplier.to_string().into()),
             ramps: Box::default(),
+            overridden: Box::default(),
             holds_from: wall,
             holds_until: self
                 .change_within_a_day(wall, node_zone)

@@ -11,6 +11,7 @@ use crate::{
     breaker::BreakerPlan,
     canary::CanarySplit,
     limit::Limit,
+    overrides::Override,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::{ClassName, ServiceName, ZoneName},
@@ -87,6 +88,8 @@ pub struct ServiceConfig {
     pub limit: Option<Limit>,
     /// The split of its users, if a canary runs.
     pub canary: Option<CanarySplit>,
+    /// What somebody says of it until a time.
+    pub overridden: Option<Override>,
 }
 
 #[cfg(test)]

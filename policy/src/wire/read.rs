@@ -189,8 +189,8 @@ fn read_services(reader: &Reader<'_>, names: Option<&Timetable>) -> Vec<ServiceC
             }
         }
         if let (Some(canary), Some(names)) = (&service.canary, names) {
-            let path = format!("{}.canary", element.path());
-            shapes::check_freeze_names(element, &path, canary, names);
+            let path = format!("{}.canary.freeze_during", element.path());
+            shapes::check_freeze_names(element, &path, &canary.freeze_during, names);
         }
         services.push(service);
     }
@@ -216,6 +216,9 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
     let limit = service
         .optional("limit")
         .and_then(|limit| shapes::read_limit(&limit));
+    let overridden = service
+        .optional("override")
+        .and_then(|said| shapes::read_override(&said));
     service.finish();
     Some(ServiceConfig {
         name: name?,
@@ -226,6 +229,7 @@ fn read_service(reader: &Reader<'_>) -> Option<ServiceConfig> {
         timeout,
         limit,
         canary,
+        overridden,
     })
 }
 

@@ -215,6 +215,10 @@ fn service_json(service: &ServiceConfig) -> Value {
         "canary",
         service.canary.as_ref().map(canary_json),
     );
+    let overridden = service
+        .overridden
+        .map(|said| json!({"kind": said.kind.as_str(), "until": format_instant(said.until)}));
+    put(&mut json, "override", overridden);
     Value::Object(json)
 }
 
@@ -372,6 +376,8 @@ fn canary_json(canary: &CanarySplit) -> Value {
         (canary.fallback != Fallback::default()).then(|| canary.fallback.as_str().into());
     put(&mut json, "fallback", fallback);
     put(&mut json, "mode", canary.observe.then(|| "observe".into()));
+    let resumed = (canary.resumed > 0).then(|| canary.resumed.into());
+    put(&mut json, "resumed", resumed);
     Value::Object(json)
 }
 

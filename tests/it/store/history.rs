@@ -58,7 +58,7 @@ fn revisions_count_on_over_kill_9_and_their_history_is_shown_by_pages() -> Resul
     );
     let first = &answer["revisions"][0];
     ensure!(
-        first["origin"] == "file" && first["author"].is_null(),
+        first["origin"] == "file" && first["author"] == "file",
         "{first}"
     );
     ensure!(

@@ -106,6 +106,52 @@ fn any_replica_takes_a_write_and_all_serve_it() -> Result<()> {
     Ok(())
 }
 
+/// What is not in the file is in the store, and every server that starts finds it there.
+#[test]
+fn what_people_do_with_a_canary_all_replicas_follow() -> Result<()> {
+    let mesh = "\
+services:
+  orders:
+    sidecar: false
+    endpoints: [{id: o-1, host: 127.0.0.1, port: 1, version: v1}, {id: o-2, host: 127.0.0.1, port: 2, version: v2}]
+    canary: {version: v2, weight: 10}
+";
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path())?;
+    let store = etcd.store("canaries");
+    let arguments = ["--store", &store];
+    let start = |name: &str| {
+        let dir = dir.path().join(name);
+        std::fs::create_dir_all(&dir)?;
+        let options = Options {
+            arguments: &arguments,
+            ..Options::default()
+        };
+        Server::start(&Artifacts::from_env()?, &dir, mesh, &options)
+    };
+    let is_aborted = |server: &Server| {
+        wait_for("the abort", BOUND, || {
+            let answer = server.api_get("/api/v1/canaries/orders");
+            let answer = answer.map_err(|error| error.to_string())?;
+            match answer["state"] == "aborted" && answer["weight"] == 0 {
+                true => Ok(()),
+                false => Err(answer.to_string()),
+            }
+        })
+    };
+    let [mut one, two] = [start("one")?, start("two")?];
+    let (status, answer) = one.api_post("/api/v1/canaries/orders/abort", b"")?;
+    ensure!(status == 200, "{answer:#}");
+    is_aborted(&two)?;
+    one.process().kill()?;
+    is_aborted(&start("one")?)?;
+    is_aborted(&start("three")?)?;
+    // None of them made a revision of the same file.
+    let answer = two.api_get("/api/v1/revisions")?;
+    ensure!(answer["current"]["revision"] == 2, "{answer:#}");
+    Ok(())
+}
+
 #[test]
 fn an_envoy_is_sent_the_same_by_whichever_replica_it_connects_to() -> Result<()> {
     let dir = tempfile::tempdir()?;

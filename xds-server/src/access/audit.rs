@@ -47,6 +47,12 @@ pub struct Line<'l> {
     pub status: u16,
     /// What was written, or why it was not.
     pub summary: &'l str,
+    /// Why, as the caller says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'l str>,
+    /// Whether it was to pass whatever is frozen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
     /// What was in force when it was asked.
     pub before: Revisions,
     /// What was when it was answered.
@@ -159,6 +165,8 @@ mod tests {
             path: "/api/v1/resources:apply",
             status: 200,
             summary: "1 change",
+            reason: None,
+            forced: false,
             before: revisions,
             after: revisions,
         }

@@ -29,9 +29,27 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) enum Wrote {
     /// What, in a few words.
-    Done(String),
+    Done {
+        /// In a few words.
+        what: String,
+        /// Why, as the caller says.
+        reason: Option<String>,
+        /// Whether it was to pass whatever is frozen.
+        forced: bool,
+    },
     /// Nothing, as it was asked.
     Nothing,
+}
+
+impl Wrote {
+    /// For no reason that is known.
+    pub(super) fn done(what: impl Into<String>) -> Self {
+        Self::Done {
+            what: what.into(),
+            reason: None,
+            forced: false,
+        }
+    }
 }
 
 /// What stands before every route.
@@ -83,7 +101,7 @@ impl Answer {
 /// Lets a call pass, or answers it.
 pub(super) async fn guard(
     Extract(guard): Extract<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let matched = request.extensions().get::<MatchedPath>();
@@ -106,13 +124,22 @@ pub(super) async fn guard(
     let passed = guard.access.pass(&asked(&request), needs);
     match passed {
         Ok(caller) => {
-            let response = next.run(request).await;
-            if let Some(write) = writing {
+            request.extensions_mut().insert(caller.clone());
+            let Some(write) = writing else {
+                return next.run(request).await;
+            };
+            // A caller that goes away ends neither what it began nor the line about it.
+            let writing = tokio::spawn(async move {
+                let response = next.run(request).await;
                 let answer = Answer::of(&response);
                 let by = write.by(caller.name, caller.role);
                 guard.audit(by, answer).await;
+                response
+            });
+            match writing.await {
+                Ok(response) => response,
+                Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
             }
-            response
         }
         Err(refusal) => {
             guard.tell(&refusal, peer, request.uri().path());
@@ -196,10 +223,14 @@ impl Guard {
 
     /// On disk before the answer goes out.
     async fn audit(&self, write: Write, Answer { status, wrote }: Answer) {
-        let summary = match wrote {
+        let (summary, reason, forced) = match wrote {
             Some(Wrote::Nothing) => return,
-            Some(Wrote::Done(summary)) => summary,
-            None => "nothing was written".into(),
+            Some(Wrote::Done {
+                what,
+                reason,
+                forced,
+            }) => (what, reason, forced),
+            None => ("nothing was written".to_string(), None, false),
         };
         let after = self.in_force();
         let zone = self.revisions.borrow().mesh.timetable.zone().clone();
@@ -214,6 +245,8 @@ impl Guard {
                 path: &write.path,
                 status,
                 summary: &summary,
+                reason: reason.as_deref(),
+                forced,
                 before: write.before,
                 after,
             });

@@ -1,19 +1,25 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod apply;
 mod calendar;
+mod canaries;
 mod certificates;
+mod change;
 mod check;
 mod door;
 mod guard;
+mod how;
 mod loads;
 mod metrics;
+mod overrides;
 mod page;
 mod plan;
 mod protection;
 mod proxies;
 mod raw;
 mod revisions;
+mod rollout;
 mod routes;
 mod services;
 mod tls;
@@ -47,7 +53,7 @@ pub use self::{
 use crate::{
     access::{Need, Role},
     bootstrap::Member,
-    catalog::{Catalog, Refusal, Revision},
+    catalog::{Catalog, Refusal, Revision, Waiting},
     clock,
     compile::{Encoder, FilterCode},
     explain::{self, Question},
@@ -57,6 +63,7 @@ use crate::{
     load_reports::LoadReports,
     mesh::{Defaults, MeshProblem},
     pki::authority::Authority,
+    publish::Publisher,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
     store::StoreError,
@@ -69,7 +76,9 @@ pub struct State {
     pub revisions: watch::Receiver<Arc<Revision>>,
     /// The refusal outstanding.
     pub refusal: watch::Receiver<Option<Arc<Refusal>>>,
-    /// Its history.
+    /// Files that wait for the end of a freeze.
+    pub waiting: watch::Receiver<Option<Arc<Waiting>>>,
+    /// Its history, and where it is changed.
     pub catalog: Arc<Catalog>,
     /// What connected Envoys said.
     pub fleet: Arc<Fleet>,
@@ -97,6 +106,8 @@ pub struct State {
     pub raw: watch::Receiver<Arc<RawState>>,
     /// Revision of those that Envoys are sent.
     pub published: watch::Receiver<u64>,
+    /// What Envoys are sent.
+    pub publisher: Arc<Publisher>,
     /// What is wrong with the files of `--resources`.
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }
@@ -120,6 +131,10 @@ fn routes() -> Routes {
         .get("/api/v1/services", viewer, services::services)
         .get("/api/v1/revisions", viewer, revisions::revisions)
         .get("/api/v1/revisions/{revision}", viewer, revisions::one)
+        .get("/api/v1/revisions/{revision}/diff", viewer, apply::diff)
+        .get("/api/v1/canaries", viewer, canaries::list)
+        .get("/api/v1/canaries/{service}", viewer, canaries::one)
+        .get("/api/v1/overrides", viewer, overrides::list)
         .get("/api/v1/proxies", viewer, proxies::proxies)
         .get("/api/v1/proxies/{node}/config", viewer, proxies::config)
         .get("/api/v1/loads", viewer, loads::loads)
@@ -132,6 +147,36 @@ fn routes() -> Routes {
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
+        .write(
+            "/api/v1/apply",
+            operator,
+            apply::apply,
+            plan::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/revisions/{revision}/rollback",
+            operator,
+            apply::rollback,
+            canaries::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/canaries/{service}/{verb}",
+            operator,
+            canaries::act,
+            canaries::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/services/{service}/override",
+            operator,
+            overrides::begin,
+            canaries::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/services/{service}/override/end",
+            operator,
+            overrides::end,
+            canaries::BODY_BYTES_MAX,
+        )
         .write(
             "/api/v1/resources:apply",
             operator,
@@ -278,7 +323,14 @@ async fn explain_request(
         headers,
     };
     match explain::explain(&mesh, &question, clock::now()) {
-        Ok(explanation) => Json(explanation).into_response(),
+        Ok(mut explanation) => {
+            // What is in force is explained already; who laid it over what is written is not.
+            if let Some(service) = &explanation.service {
+                let operation = canaries::sentence(&state, service);
+                explanation.reasons.extend(operation);
+            }
+            Json(explanation).into_response()
+        }
         Err(error) => problem(StatusCode::BAD_REQUEST, &error),
     }
 }

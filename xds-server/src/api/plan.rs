@@ -11,7 +11,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use policy::time::parse_instant;
+use policy::time::{WallTime, parse_instant};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -72,9 +72,6 @@ pub(super) async fn planned(
         Ok(body) => body,
         Err(error) => return problem(error.status(), &error.body_text()),
     };
-    let Ok(_place) = Arc::clone(&state.plans).acquire_owned().await else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, &"the server is stopping");
-    };
     let reading = {
         let defaults = state.defaults.clone();
         tokio::task::spawn_blocking(move || {
@@ -89,31 +86,38 @@ pub(super) async fn planned(
         Ok(Err(refused)) => return refused.into_response(),
         Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
     };
+    let revision = Arc::clone(&state.revisions.borrow());
+    let before = Arc::clone(&revision.mesh);
+    differing(state, before, offered, now, revision.number).await
+}
+
+/// What would change from one mesh to another, for the proxies that are connected.
+pub(super) async fn differing(
+    state: State,
+    before: Arc<Mesh>,
+    after: Arc<Mesh>,
+    now: WallTime,
+    revision: u64,
+) -> Response {
+    let Ok(_place) = Arc::clone(&state.plans).acquire_owned().await else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &"the server is stopping");
+    };
     made_apart(move || {
-        let revision = Arc::clone(&state.revisions.borrow());
         let raw = Arc::clone(&state.raw.borrow());
         let fleet = Fleet {
             nodes: connected(&state.fleet),
             over: &|base, node| raw.over(base, &raw.layers(node)),
         };
-        let in_force: &Arc<Mesh> = &revision.mesh;
-        let encoder = &state.encoder;
-        let mut plan = plan(
-            in_force,
-            &offered,
-            now,
-            encoder,
-            &state.redactor,
-            Some(&fleet),
-        );
-        plan.revision = Some(revision.number);
+        let (encoder, redactor) = (&state.encoder, &state.redactor);
+        let mut plan = plan(&before, &after, now, encoder, redactor, Some(&fleet));
+        plan.revision = Some(revision);
         plan
     })
     .await
 }
 
 /// A mesh that cannot be used.
-enum Refused {
+pub(super) enum Refused {
     Body(String),
     Mesh(Vec<MeshProblem>),
 }
@@ -138,7 +142,7 @@ impl IntoResponse for Refused {
 }
 
 /// One file as it stands, or `{"files": [{"name": …, "text": …}]}`, which no mesh file could be.
-fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
+pub(super) fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
     if let Ok(Files { files }) = serde_json::from_slice(body) {
         if files.len() > FILES_MAX {
             let said = format!("files: {} are more than {FILES_MAX}", files.len());

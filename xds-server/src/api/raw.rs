@@ -13,7 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{State, guard::Wrote, problem, unkept};
+use super::{
+    State,
+    change::{self, while_frozen},
+    guard::Wrote,
+    how::How,
+    problem, unkept,
+};
 use crate::{
     raw::{Applied, Entry, FileProblem, Key, Mode, Nodes, Refusal, Source},
     redact::Redactor,
@@ -23,26 +29,20 @@ use crate::{
 /// Of one call.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ApplyQuery {
-    #[serde(default)]
-    dry_run: bool,
-}
-
 /// Sets and removes resources: all of a call, or nothing.
 pub(super) async fn apply(
     Extract(state): Extract<State>,
-    query: Result<Query<ApplyQuery>, axum::extract::rejection::QueryRejection>,
+    how: How,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let mode = match query {
-        Ok(Query(ApplyQuery { dry_run: true })) => Mode::DryRun,
-        Ok(_) => Mode::Apply,
-        Err(error) => {
-            let said = format!("{}; known: dry_run=true|false", error.body_text());
-            return problem(StatusCode::BAD_REQUEST, &said);
-        }
+    let how = match how.checked() {
+        Ok(how) => how,
+        Err(refusal) => return change::refused(&refusal),
+    };
+    let mode = if how.dry_run {
+        Mode::DryRun
+    } else {
+        Mode::Apply
     };
     let body = match body {
         Ok(body) => body,
@@ -54,9 +54,15 @@ pub(super) async fn apply(
         }
         Err(error) => return problem(error.status(), &error.body_text()),
     };
+    if mode == Mode::Apply
+        && let Err(refusal) = while_frozen(&state, &how)
+    {
+        return *refusal;
+    }
     // It waits for the disk.
-    let resources = Arc::clone(&state.resources);
-    let applied = match tokio::task::spawn_blocking(move || resources.apply(&body, mode)).await {
+    let (resources, about) = (Arc::clone(&state.resources), how.about("resources:apply"));
+    let applying = tokio::task::spawn_blocking(move || resources.apply(&body, mode, &about));
+    let applied = match applying.await {
         Ok(applied) => applied,
         Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
     };
@@ -66,7 +72,7 @@ pub(super) async fn apply(
             let mut published = state.published.clone();
             let _ = published.wait_for(|published| *published >= revision).await;
             let answer = Json(json!({"revision": revision}));
-            let wrote = Wrote::Done(format!("resources set or removed: {changes}"));
+            let wrote = how.wrote(format!("resources set or removed: {changes}"));
             (answer.into_response(), wrote)
         }
         Ok(Applied { revision, changes }) => {
@@ -74,7 +80,7 @@ pub(super) async fn apply(
             (Json(answer).into_response(), Wrote::Nothing)
         }
         Err(refusal) if mode == Mode::Apply => {
-            let wrote = Wrote::Done("nothing was applied".into());
+            let wrote = Wrote::done("nothing was applied");
             (refused(refusal), wrote)
         }
         Err(refusal) => (refused(refusal), Wrote::Nothing),

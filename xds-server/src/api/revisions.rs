@@ -13,10 +13,10 @@ use policy::time::CivilZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{State, made_apart, mesh_problem, page, problem};
+use super::{State, apply::unkept, change::tag, made_apart, mesh_problem, page, problem};
 use crate::{
-    catalog::Refusal,
-    explain,
+    catalog::{Refusal, Waiting},
+    clock, explain,
     store::{About, KEPT, StoreError},
 };
 
@@ -28,6 +28,19 @@ pub(super) struct Wanted {
     after: Option<u64>,
     /// At most so many; [`LIMIT`] when left out.
     limit: Option<usize>,
+    /// Of what; of the mesh when left out.
+    #[serde(default)]
+    of: Of,
+}
+
+/// What revisions are of.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Of {
+    #[default]
+    Mesh,
+    /// Raw resources.
+    Resources,
 }
 
 /// Revisions of a page, when nobody says how many.
@@ -45,7 +58,10 @@ pub(super) async fn revisions(
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
-    made_apart(move || shown(&state, &wanted)).await
+    let number = state.revisions.borrow().number;
+    let mut answer = made_apart(move || shown(&state, &wanted)).await;
+    tag(&mut answer, number);
+    answer
 }
 
 /// One kept revision, with all that it said.
@@ -53,20 +69,17 @@ pub(super) async fn one(Extract(state): Extract<State>, Path(number): Path<u64>)
     let kept = tokio::task::spawn_blocking(move || {
         let zone = state.revisions.borrow().mesh.timetable.zone().clone();
         let kept = state.catalog.kept(number)?;
-        Ok::<_, StoreError>(kept.map(|(about, document)| {
+        Ok::<_, StoreError>(kept.map(|(about, desired)| {
             let mut shown = revision(&(number, about), &zone);
+            shown["pinned"] = json!(desired.layers().pinned);
             // The mesh in one file. It was read before it was kept.
-            shown["document"] = serde_json::from_str(&document).unwrap_or_default();
+            shown["document"] = serde_json::from_str(desired.document()).unwrap_or_default();
             shown
         }))
     });
     match kept.await {
         Ok(Ok(Some(shown))) => Json(shown).into_response(),
-        Ok(Ok(None)) => {
-            let said =
-                format!("revision {number} is not kept; /api/v1/revisions lists those that are");
-            problem(StatusCode::NOT_FOUND, &said)
-        }
+        Ok(Ok(None)) => unkept(number),
         Ok(Err(error)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
     }
@@ -76,19 +89,36 @@ fn shown(state: &State, wanted: &Wanted) -> Value {
     let current = Arc::clone(&state.revisions.borrow());
     let zone = current.mesh.timetable.zone();
     let refused = state.refusal.borrow().clone();
+    let waiting = state.waiting.borrow().clone();
+    let frozen = current
+        .mesh
+        .freeze
+        .at(&current.mesh.timetable, clock::now());
     let mut answer = json!({
         "current": {
             "revision": current.number,
             "accepted_at": explain::rfc3339(zone, current.accepted_at),
             "mesh": current.mesh.name,
+            "file": state.catalog.file().map(|file| file.path().to_string()),
+            "pinned": current.desired.layers().pinned,
         },
+        "frozen": frozen.map(|frozen| frozen.sentence(zone)),
+        "waiting": waiting.map(|waiting| waiting_of(&waiting, zone)),
         "refused": refused.map(|refusal| refusal_of(&refusal, zone)),
     });
     let (before, limit) = (
         wanted.after.unwrap_or(u64::MAX),
         wanted.limit.unwrap_or(LIMIT),
     );
-    match state.catalog.history(before, limit + 1) {
+    let history = match wanted.of {
+        Of::Mesh => state.catalog.history(before, limit + 1),
+        Of::Resources => {
+            answer["of"] = json!("resources");
+            answer["resources"] = json!({"revision": state.raw.borrow().revision()});
+            state.resources.history(before, limit + 1)
+        }
+    };
+    match history {
         Ok(mut kept) => {
             let has_more = kept.len() > limit;
             kept.truncate(limit);
@@ -114,6 +144,15 @@ fn revision((number, about): &(u64, About), zone: &CivilZone) -> Value {
         "origin": about.origin,
         "author": about.author,
         "message": about.message,
+    })
+}
+
+fn waiting_of(waiting: &Waiting, zone: &CivilZone) -> Value {
+    json!({
+        "since": explain::rfc3339(zone, waiting.since),
+        "because": waiting.frozen.sentence(zone),
+        "until": waiting.frozen.until.map(|until| explain::rfc3339(zone, until)),
+        "changes": waiting.changes,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is offered, what is in force, and what comes from elsewhere.
 
 use super::*;
-use crate::store::Embedded;
+use crate::store::{Draft, Embedded};
 
 struct World {
     catalog: Catalog,
@@ -36,13 +36,9 @@ impl World {
     /// As another server does.
     fn append(&self, document: &str) {
         let after = self.store.feed(Log::Mesh).revision();
-        let change = Change {
-            key: MESH_KEY.into(),
-            value: Some(document.into()),
-        };
         let draft = Draft {
             about: About::of_api(WallTime::from_unix_millis(0)),
-            changes: vec![change],
+            changes: rows::changes(&Desired::of(document.into())),
         };
         self.store.append(Log::Mesh, after, draft).unwrap();
     }
@@ -56,7 +52,11 @@ fn offer(name: &str) -> Offer {
     let document = document(name);
     Offer {
         mesh: mesh::read(&document, &Defaults::default()).unwrap(),
-        document: document.into(),
+        file: Arc::new(FileContent::new(
+            "mesh.yaml".into(),
+            document.into(),
+            Vec::new(),
+        )),
         about: About::of_files(WallTime::from_unix_millis(0), "mesh.yaml"),
     }
 }

@@ -28,6 +28,9 @@ pub(super) struct History {
     /// Revisions older than this one only.
     #[arg(long, value_name = "REVISION")]
     after: Option<u64>,
+    /// Of raw resources instead of the mesh.
+    #[arg(long, conflicts_with = "revision")]
+    resources: bool,
     /// How many, from 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
     limit: u64,
@@ -42,6 +45,9 @@ impl History {
             return self.one(revision);
         }
         let mut query = vec![("limit", self.limit.to_string())];
+        if self.resources {
+            query.push(("of", "resources".into()));
+        }
         query.extend(self.after.map(|after| ("after", after.to_string())));
         let answer = self
             .credentials
@@ -82,7 +88,10 @@ fn table(answer: &Value) -> String {
     let mut titles = vec![" ".to_string()];
     titles.extend(COLUMNS.map(|(title, _)| title.to_string()));
     let mut rows = vec![titles];
-    let current = &answer["current"]["revision"];
+    let current = match answer["of"].as_str() {
+        Some("resources") => &answer["resources"]["revision"],
+        _ => &answer["current"]["revision"],
+    };
     for one in answer["revisions"].as_array().into_iter().flatten() {
         let mark = if one["revision"] == *current {
             "*"
@@ -96,6 +105,21 @@ fn table(answer: &Value) -> String {
     let mut text = columns(&rows);
     if let Some(next) = answer["next"].as_u64() {
         text += &format!("\nolder ones: --after {next}\n");
+    }
+    if let Some(pinned) = answer["current"]["pinned"].as_u64() {
+        let file = cell(&answer["current"]["file"]);
+        text += &format!("\npinned by a rollback to {pinned} until {file} changes\n");
+    }
+    if let Some(frozen) = answer["frozen"].as_str() {
+        text += &format!("\nfrozen: {}\n", printable(frozen));
+    }
+    if answer["waiting"].is_object() {
+        let waiting = &answer["waiting"];
+        let (since, because) = (cell(&waiting["since"]), cell(&waiting["because"]));
+        text += &format!("\nthe file waits since {since}, for {because}:\n");
+        for change in waiting["changes"].as_array().into_iter().flatten() {
+            text += &format!("  {}\n", cell(&change["sentence"]));
+        }
     }
     for problem in answer["refused"]["problems"]
         .as_array()

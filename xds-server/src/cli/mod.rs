@@ -2,17 +2,23 @@
 
 mod admin;
 mod analyze;
+mod apply;
 mod bootstrap;
 mod calendar;
+mod canary;
 mod certs;
+mod change;
 mod check;
 mod completion;
+mod diff;
 mod explain;
 mod history;
 mod output;
+mod overrides;
 mod plan;
 mod proxy;
 mod remote;
+mod rollback;
 mod schema;
 mod serve;
 mod token;
@@ -46,13 +52,18 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Analyze(analyze::Analyze),
+    Apply(apply::Apply),
     Bootstrap(bootstrap::Bootstrap),
     Calendar(calendar::Calendar),
+    Canary(canary::Canary),
     Completion(completion::Completion),
+    Diff(diff::Diff),
     Explain(explain::Explain),
     History(history::History),
+    Override(overrides::Override),
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
+    Rollback(rollback::Rollback),
     Certs(certs::Certs),
     Check(check::Check),
     Schema(schema::Schema),
@@ -117,6 +128,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Analyze(analyze) => analyze.run(),
+        Command::Apply(apply) => apply.run(),
+        Command::Canary(canary) => canary.run(),
+        Command::Override(overrides) => overrides.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Rollback(rollback) => rollback.run(),
         Command::Completion(completion) => completion.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),

@@ -1,6 +1,10 @@
 //! `mumbai-mesh plan`.
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -14,7 +18,7 @@ use super::{
     BadData, Changes, UsageError,
     bootstrap::mesh,
     output::{Output, show},
-    remote::Credentials,
+    remote::{Answer, Credentials},
 };
 use crate::{
     clock,
@@ -73,44 +77,59 @@ impl Plan {
             None => self.ask(at)?,
         };
         show(&answer, self.output, table)?;
-        let is_empty = |field: &str| answer[field].as_array().is_none_or(Vec::is_empty);
-        if is_empty("mesh") && is_empty("groups") {
-            return Ok(());
+        match is_empty(&answer) {
+            true => Ok(()),
+            false => Err(Changes.into()),
         }
-        Err(Changes.into())
     }
 
     fn ask(&self, at: Option<WallTime>) -> anyhow::Result<Value> {
-        let loaded = Loader::new(&self.file).look();
-        let unread = [&*loaded.problems, &*loaded.cycles].concat();
-        if !unread.is_empty() {
-            return Err(self.refused(&unread));
-        }
-        let files: Vec<Value> = loaded
-            .files
-            .iter()
-            .map(|file| json!({"name": file.name, "text": &*file.text}))
-            .collect();
-        let body = json!({"files": files}).to_string();
+        let body = body(&self.file)?;
         let at = at.map(|at| ("at", policy::time::format_instant(at)));
         let query: Vec<_> = at.into_iter().collect();
         let answer =
             self.credentials
                 .post(&self.server, "/api/v1/plan", &query, body.as_bytes())?;
-        let value: Value = serde_json::from_slice(&answer.body)
-            .with_context(|| format!("{} answers {}", self.server, answer.status))?;
-        if let Some(problems) = value["problems"].as_array() {
-            let problems: Vec<MeshProblem> = problems.iter().map(mesh_problem).collect();
-            return Err(self.refused(&problems));
-        }
-        answer.success(&self.server)?;
-        Ok(value)
+        answered(&self.server, answer, Some(&self.file))
     }
+}
 
-    fn refused(&self, problems: &[MeshProblem]) -> anyhow::Error {
-        source::report_fatal(&self.file, problems);
-        BadData(format!("{} is refused", self.file.display())).into()
+/// Whether nothing would change.
+pub(super) fn is_empty(answer: &Value) -> bool {
+    let is_empty = |field: &str| answer[field].as_array().is_none_or(Vec::is_empty);
+    is_empty("mesh") && is_empty("groups")
+}
+
+/// All files of a mesh, as the API takes them.
+pub(super) fn body(file: &Path) -> anyhow::Result<String> {
+    let loaded = Loader::new(file).look();
+    let unread = [&*loaded.problems, &*loaded.cycles].concat();
+    if !unread.is_empty() {
+        return Err(refused(file, &unread));
     }
+    let files: Vec<Value> = loaded
+        .files
+        .iter()
+        .map(|file| json!({"name": file.name, "text": &*file.text}))
+        .collect();
+    Ok(json!({"files": files}).to_string())
+}
+
+/// What a server says to a mesh that it was sent.
+pub(super) fn answered(server: &str, answer: Answer, file: Option<&Path>) -> anyhow::Result<Value> {
+    let value: Value = serde_json::from_slice(&answer.body)
+        .with_context(|| format!("{server} answers {}", answer.status))?;
+    if let (Some(file), Some(problems)) = (file, value["problems"].as_array()) {
+        let problems: Vec<MeshProblem> = problems.iter().map(mesh_problem).collect();
+        return Err(refused(file, &problems));
+    }
+    answer.success(server)?;
+    Ok(value)
+}
+
+fn refused(file: &Path, problems: &[MeshProblem]) -> anyhow::Error {
+    source::report_fatal(file, problems);
+    BadData(format!("{} is refused", file.display())).into()
 }
 
 /// As the API writes it.
@@ -135,7 +154,7 @@ fn mesh_problem(told: &Value) -> MeshProblem {
     }
 }
 
-fn table(answer: &Value) -> String {
+pub(super) fn table(answer: &Value) -> String {
     let mut text = String::new();
     let sentences = list(&answer["mesh"]).filter_map(|one| one["sentence"].as_str());
     for sentence in sentences.clone() {

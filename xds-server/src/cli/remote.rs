@@ -1,6 +1,6 @@
 //! Questions to a running server.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -15,6 +15,9 @@ use crate::pki;
 
 /// The filter is the largest thing that is asked for.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// For an answer that is not to wait for anybody else.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a server said.
 pub(super) struct Answer {
@@ -68,7 +71,7 @@ impl Credentials {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
-        let mut request = self.agent(server)?.get(url(server, path));
+        let mut request = self.agent(server, PATIENCE)?.get(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -89,9 +92,28 @@ impl Credentials {
         query: &[(&str, String)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = self.agent(server)?.post(url(server, path));
+        self.post_believing(server, path, query, body, None, PATIENCE)
+    }
+
+    /// The same of a change that counts only while this revision is in force, and that may take so long.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn post_believing(
+        &self,
+        server: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: &[u8],
+        revision: Option<u64>,
+        patience: Duration,
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.agent(server, patience)?.post(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
+        }
+        if let Some(revision) = revision {
+            request = request.header("if-match", format!("\"{revision}\""));
         }
         if let Some(shown) = self.shown() {
             request = request.header("authorization", shown);
@@ -105,7 +127,7 @@ impl Credentials {
         Some(format!("Bearer {token}"))
     }
 
-    fn agent(&self, server: &str) -> anyhow::Result<ureq::Agent> {
+    fn agent(&self, server: &str, patience: Duration) -> anyhow::Result<ureq::Agent> {
         let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(pki::provider());
         match &self.ca_file {
             Some(file) => {
@@ -134,7 +156,7 @@ impl Credentials {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
-            .timeout_global(Some(std::time::Duration::from_secs(30)));
+            .timeout_global(Some(patience));
         Ok(config.build().into())
     }
 }

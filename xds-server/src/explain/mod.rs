@@ -13,7 +13,7 @@ mod target;
 use std::collections::BTreeMap;
 
 use policy::{
-    decision::{Reason, RequestView, Rules, ServiceId, Verdict, decide},
+    decision::{Reason, RequestView, Rules, ServiceId, Verdict, decide, traffic_of},
     names,
     time::{CivilZone, WallTime, parse_instant},
     units::ZoneName,
@@ -201,14 +201,15 @@ fn decided(request: Request<'_>, reasons: &mut Vec<String>) -> Explanation {
         decision_reasons(&asked, reasons);
     }
     let known = rules.service(decision.service);
+    let own = traffic_of(&traffic, decision.service);
     Explanation {
         at: rules.timetable().zone().rfc3339(at),
         service: known.map(|service| service.name.to_string()),
-        traffic_state: traffic.state.as_str(),
-        window: window(rules, &traffic),
-        festival: festival(rules, &traffic),
-        multiplier: traffic.multiplier.as_f64(),
-        festival_factor: traffic.factor.as_f64(),
+        traffic_state: own.state.as_str(),
+        window: window(rules, own),
+        festival: festival(rules, own),
+        multiplier: own.multiplier.as_f64(),
+        festival_factor: own.factor.as_f64(),
         class: service.map(|_| decision.class.to_string()),
         limits: limits(rules, &traffic, &decision),
         shed: refusal == Some(Reason::Shed),

@@ -3,9 +3,12 @@
 use policy::{
     breaker::BreakerState,
     canary::{DrawSource, Fallback},
-    decision::{CellId, CellRules, Decision, LimitId, Rules, ServiceId, Verdict},
+    decision::{
+        CellId, CellRules, Decision, LimitId, Rules, ServiceId, Verdict, override_of, traffic_of,
+    },
     limit::Limit,
     names,
+    overrides::OverrideKind,
     time::{WallTime, format_duration},
     timetable::Traffic,
 };
@@ -73,6 +76,10 @@ pub(super) struct Asked<'a> {
 pub(super) fn decision_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     let (rules, decision) = (asked.rules, asked.decision);
     class_reasons(asked, reasons);
+    reasons.extend(override_reason(asked));
+    if override_of(asked.traffic, decision.service) == Some(OverrideKind::Bypass) {
+        return;
+    }
     limit_reasons(asked, reasons);
     reasons.extend(shed_reason(asked));
     canary_reasons(asked, reasons);
@@ -194,18 +201,33 @@ fn class_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     reasons.push(format!("class {class}: {from}"));
 }
 
+fn override_reason(asked: &Asked<'_>) -> Option<String> {
+    let service = asked.rules.service(asked.decision.service)?;
+    let said = service.overridden.filter(|said| said.acts(asked.at))?;
+    Some(format!(
+        "override {} of {}: it {} until {}",
+        said.kind.as_str(),
+        service.name,
+        said.kind.sentence(),
+        asked.rules.timetable().zone().rfc3339(said.until)
+    ))
+}
+
 /// Those that were asked: the class's, then, unless that refused, the service's.
 fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
     let rules = asked.rules;
     let class = asked.decision.class;
     let listed = rules.classes().iter().find(|listed| listed.name == *class);
+    let own = traffic_of(asked.traffic, asked.decision.service);
     let limits = [
-        listed.and_then(|listed| listed.limit),
-        limit_of(rules, asked.decision.service),
+        (listed.and_then(|listed| listed.limit), asked.traffic),
+        (limit_of(rules, asked.decision.service), own),
     ];
-    let limits = limits.into_iter().flatten();
-    for limit in limits.filter_map(|id| rules.limit(id)) {
-        let rate = limit.limit.rate(asked.traffic);
+    let limits = limits
+        .into_iter()
+        .filter_map(|(id, traffic)| Some((rules.limit(id?)?, traffic)));
+    for (limit, traffic) in limits {
+        let rate = limit.limit.rate(traffic);
         let observe = limit.limit.observe;
         let state = match (rate.per_second, observe) {
             (0, false) => "refuses all",
@@ -217,7 +239,7 @@ fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
             "limit {}: {} requests per second ({}), {} at once; {state}",
             limit.shared_key,
             rate.per_second,
-            rate_field(&limit.limit, asked.traffic),
+            rate_field(&limit.limit, traffic),
             rate.burst,
         ));
         if rate.per_second == 0 && !observe {
@@ -230,7 +252,7 @@ fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
 fn rate_field(limit: &Limit, traffic: &Traffic) -> &'static str {
     if traffic.festival.is_some() && limit.at_festival.is_some() {
         "at_festival"
-    } else if traffic.window.is_some() && limit.at_peak.is_some() {
+    } else if traffic.is_peak && limit.at_peak.is_some() {
         "at_peak"
     } else {
         "per_second"
@@ -270,14 +292,18 @@ pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) 
         .iter()
         .find(|listed| listed.name == *decision.class);
     let limits = [
-        ("class", class.and_then(|class| class.limit)),
-        ("service", limit_of(rules, decision.service)),
+        ("class", class.and_then(|class| class.limit), traffic),
+        (
+            "service",
+            limit_of(rules, decision.service),
+            traffic_of(traffic, decision.service),
+        ),
     ];
     let known = limits
         .into_iter()
-        .filter_map(|(of, id)| Some((of, rules.limit(id?)?)));
+        .filter_map(|(of, id, traffic)| Some((of, rules.limit(id?)?, traffic)));
     known
-        .map(|(of, rules)| {
+        .map(|(of, rules, traffic)| {
             let rate = rules.limit.rate(traffic);
             json!({
                 "of": of,
@@ -309,7 +335,7 @@ pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
         Some(Said::OneOfThemIs(_) | Said::Nothing) => "unknown",
         None => BreakerState::Closed.as_str(),
     };
-    let rules = cell.rules.at(asked.traffic);
+    let rules = cell.at(asked.traffic);
     let error_rate = rules.error_rate.as_ref().map(|rate| {
         json!({
             "percent": rate.percent.percent(),

@@ -56,6 +56,9 @@ struct Service {
     sidecar: bool,
     mtls: &'static str,
     canary: Option<Value>,
+    /// What somebody says of it until a time.
+    #[serde(rename = "override")]
+    overridden: Option<Value>,
     health_check: Option<Value>,
     endpoints: Vec<Instance>,
 }
@@ -130,6 +133,7 @@ fn shown(
         };
         json!({"version": canary.version.as_str(), "weight": weight.percent()})
     });
+    let overridden = service.overridden.filter(|said| said.acts(now));
     Service {
         name: name.to_string(),
         class: service.class.to_string(),
@@ -144,6 +148,10 @@ fn shown(
             MutualTls::Off => "off",
         },
         canary,
+        overridden: overridden.map(|said| {
+            let until = mesh.timetable.zone().rfc3339(said.until);
+            json!({"kind": said.kind.as_str(), "until": until})
+        }),
         health_check: service.health_check.as_ref().map(question),
         endpoints,
     }

@@ -21,14 +21,15 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
         let path = format!("traffic_classes.{}", class.name);
         shapes::check_shed_names(root, &path, class, &mesh.timetable);
     }
+    shapes::check_freeze_names(root, "freeze.during", &mesh.freeze.during, &mesh.timetable);
     routes_lead_somewhere(root, mesh);
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
     for (name, service) in &mesh.services {
         shapes::check_service_name(root, &format!("services.{name}"), name);
         if let Some(canary) = &service.canary {
-            let path = format!("services.{name}.canary");
-            shapes::check_freeze_names(root, &path, canary, &mesh.timetable);
+            let path = format!("services.{name}.canary.freeze_during");
+            shapes::check_freeze_names(root, &path, &canary.freeze_during, &mesh.timetable);
         }
         versions_have_endpoints(root, name, service);
         uses_exist(root, mesh, name, service);

@@ -94,6 +94,11 @@ impl<'f> Document<'f> {
         &self.tree
     }
 
+    /// What is wrong with the texts, whatever they are about.
+    pub fn problems(&self) -> &[MeshProblem] {
+        &self.problems
+    }
+
     /// The mesh.
     ///
     /// # Errors

@@ -18,9 +18,10 @@ mod tests;
 pub use attempts::{WorstCase, worst_case_attempts};
 pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{
-    CertificateDays, ClientOptions, Endpoint, Forward, Gateway, HealthCheck, HealthCheckKind, Host,
-    HostPattern, Mesh, MutualTls, OutlierDetection, Placement, Protocol, Proxies, Redirect,
-    Retries, RetryBudget, Rewrite, Route, RouteAction, Service, Thresholds, Tracing,
+    CertificateDays, ChangeFreeze, ClientOptions, Endpoint, Forward, Frozen, FrozenFiles, Gateway,
+    HealthCheck, HealthCheckKind, Host, HostPattern, Mesh, MutualTls, OutlierDetection, Placement,
+    Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite, Route, RouteAction, Service,
+    Thresholds, Tracing,
 };
 pub use outline::Outline;
 pub use place::{MeshProblem, Place, Position, plain};

@@ -150,7 +150,7 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
         .replace("half_open_probes: 3", "half_open_probes: 33")
         .replace("timeout: 2s", "timeout: 2")
         .replace("10.0.1.10", "example.com")
-        + "freeze: {}\n";
+        + "freeze: {during: [noon], files: never}\ndebug_headers: true\n";
     let told = problems(&text).join("\n");
     for words in [
         "timezone: unknown time zone \"Asia/Kolkatta\" (did you mean \"Asia/Kolkata\"?)",
@@ -159,7 +159,9 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
         "half_open_probes: must be a whole number from 1 to 32, not 33",
         "timeout: must be a text, not the number 2 (durations carry their unit",
         "endpoints: some hosts are DNS names (example.com), others are addresses (10.0.1.11)",
-        "freeze: not supported yet",
+        "debug_headers: not supported yet",
+        "freeze.files: must be apply or hold, not \"never\"",
+        "freeze.during[0]: \"noon\" is neither",
     ] {
         assert!(told.contains(words), "{words:?} is not in\n{told}");
     }

@@ -2,6 +2,7 @@
 //! otherwise, and what that means in words. Pure.
 
 mod effects;
+mod frozen;
 mod groups;
 #[cfg(test)]
 mod properties;
@@ -17,9 +18,10 @@ use policy::time::WallTime;
 use serde::Serialize;
 
 pub use self::{
+    frozen::kept_out,
     groups::{Fleet, Group, Over, Proxies, ProxyKind},
     resources::{Becomes, Changed, Field},
-    words::Told,
+    words::{Told, words},
 };
 use crate::{compile::Encoder, mesh::Mesh, redact::Redactor};
 
@@ -59,7 +61,7 @@ pub fn plan(
     }
     Plan {
         revision: None,
-        mesh: words::words(before, after),
+        mesh: words(before, after),
         warnings,
         groups: groups::groups(before, after, encoder, redactor, fleet),
     }

@@ -14,8 +14,9 @@ use serde_json::{Map, Value, json};
 
 use self::gateways::gateway;
 use crate::mesh::{
-    CertificateDays, Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls, OutlierDetection,
-    Placement, Protocol, Proxies, Retries, RetryBudget, Service, Thresholds, Tracing,
+    CertificateDays, ChangeFreeze, Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls,
+    OutlierDetection, Placement, Protocol, Proxies, Retries, RetryBudget, Service, Thresholds,
+    Tracing,
 };
 
 /// The whole mesh.
@@ -26,6 +27,7 @@ pub(super) fn tree(mesh: &Mesh) -> Value {
         trust_domain,
         certificates: CertificateDays { ca, service },
         timetable,
+        freeze: ChangeFreeze { during, files },
         traffic_classes,
         proxies,
         services,
@@ -65,6 +67,8 @@ pub(super) fn tree(mesh: &Mesh) -> Value {
         let said = calendar[field].take();
         tree[field] = if said.is_null() { unsaid } else { said };
     }
+    let during = during.times().iter().map(|time| json!(time.as_str()));
+    tree["freeze"] = json!({"during": during.collect::<Vec<_>>(), "files": files.as_str()});
     put_proxies(&mut tree, proxies);
     let services = services
         .iter()
@@ -152,6 +156,7 @@ fn service_tree(service: &Service) -> Value {
         breaker,
         limit: _,
         canary: _,
+        overridden: _,
     } = service;
     let Placement {
         failover,
@@ -195,7 +200,7 @@ fn put_wire(tree: &mut Value, service: &Service) {
         return;
     };
     let mut wire = service.policy(&name).to_json();
-    for field in ["limit", "canary"] {
+    for field in ["limit", "canary", "override"] {
         if wire.get(field).is_some() {
             tree[field] = wire[field].take();
         }

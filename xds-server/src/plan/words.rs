@@ -15,6 +15,9 @@ use crate::{
 pub struct Told {
     /// Where in the mesh file, with elements of lists by their names.
     pub path: String,
+    /// The same, step by step.
+    #[serde(skip)]
+    pub(super) names: Vec<String>,
     /// What it means.
     pub sentence: String,
     /// What is there now; null for nothing.
@@ -24,13 +27,14 @@ pub struct Told {
 }
 
 /// Every change from one mesh to another; none exactly if they are equal.
-pub(super) fn words(before: &Mesh, after: &Mesh) -> Vec<Told> {
+pub fn words(before: &Mesh, after: &Mesh) -> Vec<Told> {
     let [old, new] = [tree(before), tree(after)];
     let found = differences(&old, &new, Lists::ByElement(&identity));
     if found.is_empty() && before != after {
         let sentence = "conditions that must all hold are written in another order";
         return vec![Told {
             path: String::new(),
+            names: Vec::new(),
             sentence: sentence.into(),
             before: Value::Null,
             after: Value::Null,
@@ -52,7 +56,9 @@ struct Whole<'v> {
 impl Whole<'_> {
     fn told(&self, one: Difference) -> Told {
         let sentence = self.sentence(&one).unwrap_or_else(|| general(&one));
+        let names = one.path.names().into_iter().map(str::to_string);
         Told {
+            names: names.collect(),
             path: one.path.to_string(),
             sentence,
             before: one.before,

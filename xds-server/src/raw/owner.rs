@@ -103,6 +103,14 @@ impl RawResources {
         self.states.subscribe()
     }
 
+    /// Kept revisions before `before`, the newest first. Waits for the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn history(&self, before: u64, limit: usize) -> Result<Vec<(u64, About)>, StoreError> {
+        self.store.history(Log::Resources, before, limit)
+    }
+
     /// Follows what is wrong with the files.
     pub fn problems(&self) -> watch::Receiver<Arc<Vec<FileProblem>>> {
         self.problems.subscribe()
@@ -112,7 +120,7 @@ impl RawResources {
     ///
     /// # Errors
     /// Why nothing was changed.
-    pub fn apply(&self, body: &[u8], mode: Mode) -> Result<Applied, Refusal> {
+    pub fn apply(&self, body: &[u8], mode: Mode, about: &About) -> Result<Applied, Refusal> {
         let invalid = |problem| Refusal::Invalid(vec![problem]);
         let mut writer = self.writer();
         loop {
@@ -129,7 +137,7 @@ impl RawResources {
                 return Ok(applied);
             }
             let draft = Draft {
-                about: About::of_api(clock::now()),
+                about: about.clone(),
                 changes: changes.iter().map(row).collect(),
             };
             match self.store.append(Log::Resources, state.revision(), draft) {

@@ -3,14 +3,14 @@
 use super::{
     Mode, Refusal,
     files::Look,
-    tests::{open, open_with, state},
+    tests::{about, open, open_with, state},
 };
 
 /// `line:column field: message` of each problem of a call.
 fn told(call: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let resources = open(folder.path());
-    let refused = resources.apply(call.as_bytes(), Mode::Apply);
+    let refused = resources.apply(call.as_bytes(), Mode::Apply, &about());
     let problems = match refused {
         Err(Refusal::Invalid(problems)) => problems,
         other => panic!("not refused as invalid: {other:?}"),
@@ -136,7 +136,7 @@ fn two_of_a_oneof_are_told_at_the_second_and_what_is_null_is_none() {
     let folder = tempfile::tempdir().unwrap();
     assert!(
         open(folder.path())
-            .apply(null.as_bytes(), Mode::Apply)
+            .apply(null.as_bytes(), Mode::Apply, &about())
             .is_ok()
     );
 }

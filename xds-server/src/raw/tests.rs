@@ -15,10 +15,11 @@ use super::{
 use crate::{
     catalog::Revision,
     compile::Encoder,
+    desired::Desired,
     mesh::{self, Defaults},
     redact::Redactor,
     resource::ResourceType,
-    store::{Embedded, StoreError},
+    store::{About, Embedded, StoreError},
 };
 
 static ENCODER: LazyLock<Arc<Encoder>> = LazyLock::new(|| Arc::new(Encoder::new().unwrap()));
@@ -39,6 +40,7 @@ fn revisions(mesh: &str) -> watch::Receiver<Arc<Revision>> {
         number: 1,
         accepted_at: WallTime::from_unix_millis(0),
         mesh: Arc::new(mesh::read(mesh, &Defaults::default()).unwrap()),
+        desired: Arc::new(Desired::of("{}".into())),
     };
     watch::Sender::new(Arc::new(revision)).subscribe()
 }
@@ -56,8 +58,12 @@ pub(super) fn cluster(name: &str, timeout: &str) -> Value {
     json!({"@type": ResourceType::Cluster.url(), "name": name, "connect_timeout": timeout})
 }
 
+pub(super) fn about() -> About {
+    About::of_api(WallTime::from_unix_millis(0))
+}
+
 pub(super) fn apply(resources: &RawResources, call: &Value) -> Result<Applied, Refusal> {
-    resources.apply(call.to_string().as_bytes(), Mode::Apply)
+    resources.apply(call.to_string().as_bytes(), Mode::Apply, &about())
 }
 
 pub(super) fn done(resources: &RawResources, call: &Value) -> Applied {
@@ -125,7 +131,7 @@ fn the_first_problem_of_each_bad_resource_is_told_at_its_place_and_nothing_is_ap
    "clusterType": {"name": "x"}},
   7
 ]}"#;
-    let problems = problems(resources.apply(call.as_bytes(), Mode::Apply));
+    let problems = problems(resources.apply(call.as_bytes(), Mode::Apply, &about()));
     let told: Vec<_> = problems
         .iter()
         .map(|problem| {
@@ -189,16 +195,17 @@ fn a_call_that_cannot_be_read_is_refused_with_its_place() {
         (b"{\"set\":\n \"\xff\"}", "is not UTF-8 (line 2, column 3)"),
     ];
     for (call, words) in cases {
-        let problems = problems(resources.apply(call, Mode::Apply));
+        let problems = problems(resources.apply(call, Mode::Apply, &about()));
         assert!(problems[0].to_string().contains(words), "{}", problems[0]);
     }
     // Depth and number must not bring the server down.
     let many = |element: &str, count| format!("{{\"set\": [{}]}}", vec![element; count].join(","));
     assert_eq!(
-        problems(resources.apply(many("1", 5_000).as_bytes(), Mode::Apply)).len(),
+        problems(resources.apply(many("1", 5_000).as_bytes(), Mode::Apply, &about())).len(),
         100
     );
-    let problem = &problems(resources.apply(many("1", 100_001).as_bytes(), Mode::Apply))[0];
+    let problem =
+        &problems(resources.apply(many("1", 100_001).as_bytes(), Mode::Apply, &about()))[0];
     assert!(
         problem.message.starts_with("more than 100000 resources"),
         "{problem}"
@@ -212,12 +219,16 @@ fn a_call_that_cannot_be_read_is_refused_with_its_place() {
     };
     for count in [60, 120, 200, 100_000] {
         if let Err(Refusal::Invalid(problems)) =
-            resources.apply(deep(count).as_bytes(), Mode::DryRun)
+            resources.apply(deep(count).as_bytes(), Mode::DryRun, &about())
         {
             assert!(count > 30, "{problems:?}");
         }
     }
-    assert!(resources.apply(deep(20).as_bytes(), Mode::DryRun).is_ok());
+    assert!(
+        resources
+            .apply(deep(20).as_bytes(), Mode::DryRun, &about())
+            .is_ok()
+    );
 }
 
 #[test]
@@ -324,7 +335,9 @@ fn equal_content_has_an_equal_version_and_changes_nothing() {
     let spelled = format!(
         "{{ \"set\": [{{\"connect_timeout\" : \"1s\",\n \"name\": \"\\u0061\", \"@type\": \"{url}\"}}]}}"
     );
-    let applied = resources.apply(spelled.as_bytes(), Mode::Apply).unwrap();
+    let applied = resources
+        .apply(spelled.as_bytes(), Mode::Apply, &about())
+        .unwrap();
     assert_eq!(
         applied,
         Applied {
@@ -336,7 +349,9 @@ fn equal_content_has_an_equal_version_and_changes_nothing() {
 
     let elsewhere = tempfile::tempdir().unwrap();
     let replica = open(elsewhere.path());
-    replica.apply(spelled.as_bytes(), Mode::Apply).unwrap();
+    replica
+        .apply(spelled.as_bytes(), Mode::Apply, &about())
+        .unwrap();
     assert_eq!(version(&state(&replica), "a"), version(&before, "a"));
 }
 
@@ -345,7 +360,9 @@ fn a_dry_run_says_what_would_be_said_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let resources = open(folder.path());
     let call = json!({"set": [cluster("a", "1s")]}).to_string();
-    let would = resources.apply(call.as_bytes(), Mode::DryRun).unwrap();
+    let would = resources
+        .apply(call.as_bytes(), Mode::DryRun, &about())
+        .unwrap();
     assert_eq!(
         would,
         Applied {

@@ -23,6 +23,7 @@ use crate::{
     analyze::{Severity, analyze},
     catalog::{self, Catalog, Kept, Offer, Outcome},
     clock,
+    desired::FileContent,
     file_events::{FileEvents, settled},
     mesh::{Defaults, Mesh, MeshProblem},
     settings::ConfigPath,
@@ -31,6 +32,9 @@ use crate::{
 
 /// A mesh, and the tree that says the same in one file.
 type Good = (Mesh, String);
+
+/// Content that a freeze or a store keeps waiting is offered again, read already.
+type Unkept = Option<Arc<Offer>>;
 
 /// Reads a mesh file, or a folder of them, with all that they include.
 ///
@@ -84,8 +88,8 @@ pub struct Start {
     refused: usize,
     loader: Loader,
     known: Loaded,
-    /// The store did not take what the files say.
-    is_unkept: bool,
+    /// What the files say and is not in force yet, though it is good.
+    unkept: Unkept,
 }
 
 /// Why a server cannot start.
@@ -117,12 +121,12 @@ pub fn start(
         let catalog = Catalog::new(Arc::clone(store), defaults, kept);
         catalog.map(Arc::new).map_err(StartError::Mesh)
     };
-    let started = |catalog: Arc<Catalog>, refused, is_unkept| Start {
+    let started = |catalog: Arc<Catalog>, refused, unkept| Start {
         catalog,
         refused,
         loader,
         known: known.clone(),
-        is_unkept,
+        unkept,
     };
     if let ConfigPath::Default(path) = config
         && is_nothing(path)
@@ -136,7 +140,7 @@ pub fn start(
             }
             Kept::Unreadable(_, problems) => return Err(StartError::Mesh(problems)),
         }
-        return Ok(started(open(kept)?, 0, false));
+        return Ok(started(open(kept)?, 0, None));
     }
     let (mesh, document) = match read(&known, defaults) {
         Ok(good) => good,
@@ -145,17 +149,20 @@ pub fn start(
             report(config.path(), &problems);
             let catalog = open(kept)?;
             let count = problems.len();
+            catalog.has_files(&config.path().display().to_string());
             catalog.refuse(problems, clock::now());
-            return Ok(started(catalog, count, false));
+            return Ok(started(catalog, count, None));
         }
     };
     warn_of_findings(&mesh);
     let catalog = open(kept)?;
-    match catalog.offer(&offer(config.path(), mesh, document)) {
-        Ok(_) => Ok(started(catalog, 0, false)),
+    let offer = offer(config.path(), &known, mesh, document);
+    match catalog.offer(&offer) {
+        Ok(Outcome::Held) => Ok(started(catalog, 0, Some(Arc::new(offer)))),
+        Ok(_) => Ok(started(catalog, 0, None)),
         Err(error) if has_good => {
             refuse_unkept(config.path(), &catalog, &error);
-            Ok(started(catalog, 1, true))
+            Ok(started(catalog, 1, Some(Arc::new(offer))))
         }
         Err(error) => Err(error.into()),
     }
@@ -167,10 +174,12 @@ fn is_nothing(path: &Path) -> bool {
     !path.exists() || is_empty()
 }
 
-fn offer(path: &Path, mesh: Mesh, document: String) -> Offer {
+fn offer(path: &Path, loaded: &Loaded, mesh: Mesh, document: String) -> Offer {
+    let files = loaded.files.clone();
+    let content = FileContent::new(path.display().to_string(), document.into(), files);
     Offer {
         mesh,
-        document: document.into(),
+        file: Arc::new(content),
         about: About::of_files(clock::now(), path.display().to_string()),
     }
 }
@@ -198,7 +207,7 @@ pub struct Follower {
     metrics: ConfigMetrics,
     loader: Option<Loader>,
     known: Loaded,
-    is_unkept: bool,
+    unkept: Unkept,
 }
 
 impl Follower {
@@ -212,7 +221,7 @@ impl Follower {
             metrics,
             loader: Some(start.loader),
             known: start.known,
-            is_unkept: start.is_unkept,
+            unkept: start.unkept,
         }
     }
 
@@ -225,11 +234,13 @@ impl Follower {
             let (path, loader) = (&self.path, &mut self.loader);
             let found = settled(&self.known, async || look(path, loader).await).await;
             // A trigger carries no data: whatever woke us, the files were read and are compared.
-            if found == self.known && !self.is_unkept {
+            if found != self.known {
+                events.watch(&found.folders);
+                self.known = found;
+                self.unkept = None;
+            } else if self.unkept.is_none() {
                 continue;
             }
-            events.watch(&found.folders);
-            self.known = found;
             self.take().await;
         }
     }
@@ -239,44 +250,56 @@ impl Follower {
     async fn take(&mut self) {
         let (known, defaults) = (self.known.clone(), self.defaults.clone());
         let (path, catalog) = (self.path.clone(), Arc::clone(&self.catalog));
-        let taking = tokio::task::spawn_blocking(move || take(&path, &known, &defaults, &catalog));
+        let unkept = self.unkept.clone();
+        let taking = tokio::task::spawn_blocking(move || match unkept {
+            Some(offer) => put(&path, offer, &catalog),
+            None => take(&path, &known, &defaults, &catalog),
+        });
         // It fails only when the runtime is going.
         if let Ok(taken) = taking.await {
             self.metrics.set(taken.problems);
-            self.is_unkept = taken.is_unkept;
+            self.unkept = taken.unkept;
         }
     }
 }
 
 struct Taken {
     problems: usize,
-    is_unkept: bool,
+    unkept: Unkept,
 }
 
 fn take(path: &Path, known: &Loaded, defaults: &Defaults, catalog: &Catalog) -> Taken {
-    let (mesh, document) = match read(known, defaults) {
-        Ok(good) => good,
+    match read(known, defaults) {
+        Ok((mesh, document)) => {
+            warn_of_findings(&mesh);
+            put(path, Arc::new(offer(path, known, mesh, document)), catalog)
+        }
         Err(problems) => {
             report(path, &problems);
             let count = problems.len();
             catalog.refuse(problems, clock::now());
-            return Taken {
+            Taken {
                 problems: count,
-                is_unkept: false,
-            };
+                unkept: None,
+            }
         }
-    };
-    warn_of_findings(&mesh);
-    let outcome = catalog.offer(&offer(path, mesh, document));
-    let is_unkept = outcome.is_err();
+    }
+}
+
+fn put(path: &Path, offer: Arc<Offer>, catalog: &Catalog) -> Taken {
+    let outcome = catalog.offer(&offer);
+    let problems = usize::from(outcome.is_err());
+    let waits = matches!(outcome, Ok(Outcome::Held) | Err(_));
     match outcome {
         Ok(Outcome::Accepted(revision)) => info!(revision, "mesh file accepted"),
         Ok(Outcome::Unchanged) => info!("mesh file says nothing new"),
+        // Said when it began.
+        Ok(Outcome::Held) => {}
         Err(error) => refuse_unkept(path, catalog, &error),
     }
     Taken {
-        problems: usize::from(is_unkept),
-        is_unkept,
+        problems,
+        unkept: waits.then_some(offer),
     }
 }
 

@@ -29,13 +29,13 @@ pub const KEPT: u64 = 100;
 /// What revisions are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Log {
-    /// The mesh. Each revision says everything: one value under [`MESH_KEY`].
+    /// The mesh. Each revision says everything: the whole of it under [`MESH_KEY`], and how it came about beside it.
     Mesh,
     /// Raw resources. Each revision says what it changes.
     Resources,
 }
 
-/// The one key of [`Log::Mesh`].
+/// Where [`Log::Mesh`] has the mesh itself.
 pub const MESH_KEY: &str = "mesh";
 
 impl Log {
@@ -80,17 +80,17 @@ pub struct About {
 }
 
 impl About {
-    /// Of files: nobody is known.
+    /// Of files, who are their own author.
     pub fn of_files(at: WallTime, message: impl Into<String>) -> Self {
         Self {
             at,
             origin: Origin::File,
-            author: None,
+            author: Some("file".into()),
             message: Some(message.into()),
         }
     }
 
-    /// Of a call.
+    /// Of a call that nobody in particular made.
     pub fn of_api(at: WallTime) -> Self {
         Self {
             at,
@@ -98,6 +98,20 @@ impl About {
             author: None,
             message: None,
         }
+    }
+
+    /// By whom.
+    #[must_use]
+    pub fn by(mut self, author: Option<String>) -> Self {
+        self.author = author;
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn because(mut self, message: Option<String>) -> Self {
+        self.message = message;
+        self
     }
 }
 

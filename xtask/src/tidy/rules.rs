@@ -181,7 +181,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/catalog",
-        may_use: Some(&["clock", "mesh", "store"]),
+        may_use: Some(&["clock", "desired", "mesh", "plan", "store"]),
         never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
         why: "the mesh in force is owned here and told to those who ask; no door is known here",
     },
@@ -270,6 +270,12 @@ pub const MODULES: &[ModuleRule] = &[
     ModuleRule {
         module: "xds-server/src/differences",
         may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/desired",
+        may_use: Some(&["mesh"]),
         never: WORLD,
         why: PURE,
     },

@@ -232,6 +232,8 @@ fn is_the_same_but_for_members(before: &Mesh, now: &Mesh) -> bool {
         trust_domain,
         certificates,
         timetable,
+        // Of changes, and of no Envoy.
+        freeze: _,
         traffic_classes,
         proxies,
         services: _,

@@ -4,12 +4,13 @@
 use policy::reader::Problem;
 
 /// Every field of the file, and what is written behind it where there is nothing to say.
-const FIELDS: [(&str, Option<&str>); 11] = [
+const FIELDS: [(&str, Option<&str>); 12] = [
     ("mesh", Some("{}")),
     ("timezone", None),
     ("peak_hours", Some("{}")),
     ("festivals", Some("[]")),
     ("holidays", Some("[]")),
+    ("freeze", None),
     ("traffic_classes", Some("{}")),
     ("services", Some("{}")),
     ("gateways", Some("{}")),

@@ -1,6 +1,7 @@
 //! The validated mesh: what every later step may rely on. It embeds policy's types, so that a rule
 //! means the same in the file, in the filter and in `explain`.
 
+mod freeze;
 mod gateway;
 mod proxies;
 mod service;
@@ -16,6 +17,7 @@ use policy::{
 };
 
 pub use self::{
+    freeze::{ChangeFreeze, Frozen, FrozenFiles},
     gateway::{
         ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
     },
@@ -51,6 +53,8 @@ pub struct Mesh {
     pub certificates: CertificateDays,
     /// Peak hours and festivals in the mesh's own time zone.
     pub timetable: Timetable,
+    /// When changes are refused.
+    pub freeze: ChangeFreeze,
     /// Classes of requests; the first that matches counts.
     pub traffic_classes: Vec<TrafficClass>,
     /// What every Envoy does alike.
@@ -70,6 +74,7 @@ impl Mesh {
             trust_domain: TrustDomain::default(),
             certificates: CertificateDays::default(),
             timetable,
+            freeze: ChangeFreeze::default(),
             traffic_classes: Vec::new(),
             proxies: Proxies::default(),
             services: BTreeMap::new(),

@@ -6,6 +6,7 @@ use policy::{
     breaker::{BreakerPlan, BreakerRules},
     canary::CanarySplit,
     limit::Limit,
+    overrides::Override,
     units::{ClassName, ServiceName, VersionLabel, ZoneName},
     wire::ServiceConfig,
 };
@@ -66,6 +67,8 @@ pub struct Service {
     pub limit: Option<Limit>,
     /// The split of its users, if a canary runs.
     pub canary: Option<CanarySplit>,
+    /// What somebody says of it until a time.
+    pub overridden: Option<Override>,
 }
 
 /// One instance of a service.
@@ -103,6 +106,7 @@ impl Service {
                 .filter(|timeout| *timeout != BreakerRules::DEFAULT_ROUTE_TIMEOUT),
             limit: self.limit.clone(),
             canary: self.canary.clone(),
+            overridden: self.overridden,
         }
     }
 

@@ -13,7 +13,7 @@ use self::{fields::text, gateways::read_gateways, proxies::read_proxies, service
 use super::{
     TrustDomain,
     document::{Document, INCLUDE, MeshFile, include_problem, includes},
-    model::{CertificateDays, Gateway, Mesh, Service},
+    model::{CertificateDays, ChangeFreeze, FrozenFiles, Gateway, Mesh, Service},
     zone,
 };
 use policy::{
@@ -84,11 +84,14 @@ pub(crate) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> 
 /// Reads the tree of all files together, each field by itself: [`check`](super::check) compares them.
 pub(super) fn read_fields(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mut file = root.object()?;
-    file.not_supported(&["freeze", "debug_headers"]);
+    file.not_supported(&["debug_headers"]);
     let general = read_general(&mut file, defaults);
     // Whoever reads the files has followed it: it is never in the tree, and a known field all the same.
     let _ = file.optional(INCLUDE);
     let timetable = read_timetable(&mut file, defaults);
+    let freeze = file
+        .optional("freeze")
+        .map_or_else(ChangeFreeze::default, |freeze| read_change_freeze(&freeze));
     let traffic_classes = read_classes(&mut file);
     let proxies = read_proxies(&mut file);
     let mut services = read_services(&mut file);
@@ -101,6 +104,7 @@ pub(super) fn read_fields(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh
         trust_domain: general.trust_domain,
         certificates: general.certificates,
         timetable,
+        freeze,
         traffic_classes,
         proxies,
         services,
@@ -238,6 +242,27 @@ fn read_timetable(file: &mut ObjectReader<'_>, defaults: &Defaults) -> Timetable
         .optional("holidays")
         .map_or_else(Vec::new, shapes::read_holidays);
     Timetable::new(zone, windows, festivals).with_holidays(holidays)
+}
+
+/// Reads `{during: [peak, festival], files: hold}`.
+fn read_change_freeze(reader: &Reader<'_>) -> ChangeFreeze {
+    let Some(mut freeze) = reader.object() else {
+        return ChangeFreeze::default();
+    };
+    let during = freeze.required("during");
+    let files = freeze.optional("files").and_then(|files| {
+        files.parsed(|text| {
+            let mut kinds = FrozenFiles::ALL.into_iter();
+            kinds
+                .find(|kind| kind.as_str() == text)
+                .ok_or_else(|| format!("must be apply or hold, not {text:?}"))
+        })
+    });
+    freeze.finish();
+    ChangeFreeze {
+        during: during.map_or_else(Default::default, |during| shapes::read_freeze(&during)),
+        files: files.unwrap_or_default(),
+    }
 }
 
 /// In the file's order: the first class that matches a request counts.

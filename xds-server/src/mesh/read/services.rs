@@ -69,6 +69,9 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
     let limit = service
         .optional("limit")
         .and_then(|limit| shapes::read_limit(&limit));
+    let overridden = service
+        .optional("override")
+        .and_then(|said| shapes::read_override(&said));
     service.finish();
     Some(Service {
         port,
@@ -90,6 +93,7 @@ fn read_service(reader: &Reader<'_>) -> Option<Service> {
         breaker,
         limit,
         canary,
+        overridden,
     })
 }
 

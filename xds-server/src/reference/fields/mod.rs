@@ -52,6 +52,11 @@ pub(crate) static MESH_FILE: Object = Object {
         )
         .default("[]"),
         Field::new(
+            "freeze",
+            Kind::Object(&FREEZE),
+            "When changes by API and command line are refused, unless somebody says why they must be.",
+        ),
+        Field::new(
             "traffic_classes",
             Kind::Map(&NAME, &Kind::Object(&CLASS)),
             "Classes of requests by name, at most 64; the first that matches counts.",
@@ -118,6 +123,25 @@ static IDENTITY: Object = Object {
             "A certificate's life. `SERVICE_CERT_VALIDITY_DAYS` where it is left out.",
         )
         .default("90"),
+    ],
+};
+
+static FREEZE: Object = Object {
+    name: "Freeze",
+    says: "Endpoints, rollbacks, lower weights, abort and pause always pass.",
+    fields: &[
+        Field::new(
+            "during",
+            Kind::List(&Kind::Text(&DISPLAY)),
+            "`peak`, `festival`, a window's or a festival's name; at least one.",
+        )
+        .required(),
+        Field::new(
+            "files",
+            Kind::Word(&["apply", "hold"]),
+            "Whether a file that is edited then is applied all the same, or waits until the freeze ends.",
+        )
+        .default("apply"),
     ],
 };
 

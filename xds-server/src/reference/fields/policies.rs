@@ -142,6 +142,31 @@ pub(super) static CANARY: Object = Object {
         )
         .default("latch"),
         MODE,
+        Field::new(
+            "resumed",
+            Kind::Whole(0, 1_000_000),
+            "How often a person let it go on: another number lets users back to a canary that latched. `mumbai-mesh canary resume` counts by itself.",
+        )
+        .default("0"),
+    ],
+};
+
+pub(super) static OVERRIDE: Object = Object {
+    name: "Override",
+    says: "It ends in every proxy at its instant.",
+    fields: &[
+        Field::new(
+            "kind",
+            Kind::Word(&["bypass", "observe", "peak", "normal"]),
+            "`bypass` lets everything through to stable; `observe` lets limits, shedding and breakers refuse nothing; `peak` and `normal` say what kind of hour it is.",
+        )
+        .required(),
+        Field::new(
+            "until",
+            Kind::Text(&INSTANT),
+            "The first instant at which it is over.",
+        )
+        .required(),
     ],
 };
 

@@ -2,7 +2,7 @@
 
 use super::{
     PERCENT,
-    policies::{BREAKER, CANARY, LIMIT},
+    policies::{BREAKER, CANARY, LIMIT, OVERRIDE},
     texts::{GRPC_OR_EMPTY, HOST, NAME, PATH, VERSION},
 };
 use crate::reference::{Field, Kind, Object};
@@ -49,6 +49,7 @@ pub(super) static SERVICE: Object = Object {
         Field::new("circuit_breaker", Kind::Object(&BREAKER), "When callers stop calling it.").default("{}"),
         Field::new("canary", Kind::Object(&CANARY), "A share of its users that another version serves. None when left out."),
         Field::new("limit", Kind::Object(&LIMIT), "Requests per second that are let through, all classes together. No limit when left out."),
+        Field::new("override", Kind::Object(&OVERRIDE), "What somebody says of it until a time; `mumbai-mesh override` writes it. Nobody says anything when left out."),
     ],
 };
 

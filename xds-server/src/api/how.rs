@@ -1,0 +1,267 @@
+//! How a change is asked for: by whom, why, on what condition; and what a freeze keeps out of it.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::{HeaderMap, header, request::Parts},
+    response::Response,
+};
+use policy::time::{WallTime, parse_duration};
+use serde::Deserialize;
+
+use super::{State, change::refused, guard::Wrote};
+use crate::{
+    access::Caller,
+    catalog::IfMatch,
+    clock,
+    desired::{By, Refusal},
+    mesh::Mesh,
+    plan::kept_out,
+    store::About,
+};
+
+/// `--wait` without a time.
+const WAIT: Duration = Duration::from_secs(30);
+/// The longest wait.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Most characters of a reason or a message.
+const CHARS_MAX: usize = 500;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+    reason: Option<String>,
+    message: Option<String>,
+    wait: Option<String>,
+}
+
+/// How a change is asked for: by whom, and what else the query and the headers say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct How {
+    author: Option<String>,
+    /// It is only tried.
+    pub(super) dry_run: bool,
+    /// It passes whatever is frozen.
+    pub(super) force: bool,
+    reason: Option<String>,
+    message: Option<String>,
+    /// For the fleet to answer.
+    pub(super) wait: Option<Duration>,
+    /// Only then.
+    pub(super) if_match: Option<IfMatch>,
+}
+
+impl FromRequestParts<State> for How {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let Query(asked) = Query::<Asked>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| {
+                let known = "known: dry_run, force, reason, message, wait";
+                refused(&bad(format!("{}; {known}", error.body_text())))
+            })?;
+        let caller = parts.extensions.get::<Caller>();
+        let author = caller.and_then(|caller| caller.name.clone());
+        Self::of(asked, author, if_match(&parts.headers)).map_err(|refusal| refused(&refusal))
+    }
+}
+
+fn bad(why: impl Into<String>) -> Refusal {
+    Refusal::Invalid(why.into())
+}
+
+fn text(field: &str, text: Option<String>) -> Result<Option<String>, Refusal> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > CHARS_MAX || text.contains(char::is_control) {
+        let why = format!("{field}: must be 1 to {CHARS_MAX} characters in one line");
+        return Err(bad(why));
+    }
+    Ok(Some(text.to_string()))
+}
+
+fn wait(text: &str) -> Result<Duration, Refusal> {
+    match text {
+        "" | "true" => return Ok(WAIT),
+        _ => {}
+    }
+    let wait = parse_duration(text);
+    let legal = wait
+        .ok()
+        .filter(|wait| (Duration::from_secs(1)..=WAIT_MAX).contains(wait));
+    legal.ok_or_else(|| {
+        bad(format!(
+            "wait: must be 1s to 10m, such as 30s, not {text:?}"
+        ))
+    })
+}
+
+/// What the caller believes to be in force. What is no revision's tag matches none.
+fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
+    let mut believed = headers.get_all(header::IF_MATCH).iter().peekable();
+    believed.peek()?;
+    let mut numbers = Vec::new();
+    for value in believed {
+        for tag in value.to_str().unwrap_or_default().split(',') {
+            let tag = tag.trim();
+            if tag == "*" {
+                return Some(IfMatch::Any);
+            }
+            let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+    }
+    Some(IfMatch::OneOf(numbers))
+}
+
+impl How {
+    fn of(
+        asked: Asked,
+        author: Option<String>,
+        if_match: Option<IfMatch>,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            author,
+            dry_run: asked.dry_run,
+            force: asked.force,
+            reason: text("reason", asked.reason)?,
+            message: text("message", asked.message)?,
+            wait: asked.wait.as_deref().map(wait).transpose()?,
+            if_match,
+        })
+    }
+
+    /// What a body says of it too.
+    pub(super) fn and(mut self, force: bool, reason: Option<String>) -> Result<Self, Refusal> {
+        self.force |= force;
+        if let Some(reason) = text("reason", reason)? {
+            self.reason = Some(reason);
+        }
+        self.checked()
+    }
+
+    /// Nobody passes a freeze without saying why.
+    pub(super) fn checked(self) -> Result<Self, Refusal> {
+        match self.force && self.reason.is_none() {
+            true => Err(bad(
+                "force: say why with reason (--force --reason WHY); it is kept in the audit log",
+            )),
+            false => Ok(self),
+        }
+    }
+
+    pub(super) fn has_reason(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    pub(super) fn by(&self, now: WallTime) -> By {
+        By {
+            author: self.author.clone(),
+            reason: self.reason.clone(),
+            at: now,
+        }
+    }
+
+    /// Who, when and why; `what` where nobody says it in words of their own.
+    pub(super) fn about(&self, what: &str) -> About {
+        let mut message = self.message.clone().unwrap_or_else(|| what.to_string());
+        if let Some(reason) = &self.reason {
+            let forced = if self.force { ", forced" } else { "" };
+            message = format!("{message} ({reason}{forced})");
+        }
+        About::of_api(clock::now())
+            .by(self.author.clone())
+            .because(Some(message))
+    }
+
+    /// What the audit log keeps of it.
+    pub(super) fn wrote(&self, what: String) -> Wrote {
+        match self.dry_run {
+            true => Wrote::Nothing,
+            false => Wrote::Done {
+                what,
+                reason: self.reason.clone(),
+                forced: self.force,
+            },
+        }
+    }
+
+    /// Refuses what a freeze of the mesh in force keeps out, unless it is forced.
+    pub(super) fn judge(&self, before: &Mesh, after: &Mesh) -> Result<(), Refusal> {
+        let now = clock::now();
+        if self.force {
+            return Ok(());
+        }
+        let Some(frozen) = before.freeze.at(&before.timetable, now) else {
+            return Ok(());
+        };
+        let kept_out = kept_out(before, after, now);
+        let Some(first) = kept_out.first() else {
+            return Ok(());
+        };
+        let more = match kept_out.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let said = frozen.sentence(before.timetable.zone());
+        Err(Refusal::Frozen(format!(
+            "frozen: {said}, and the mesh's freeze keeps this out: {}{more}; nothing was changed \
+             (to do it all the same: --force --reason WHY)",
+            first.sentence
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_revisions_tag_matches_none() {
+        let of = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::IF_MATCH, value.parse().unwrap());
+            }
+            if_match(&headers)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["*"]), Some(IfMatch::Any));
+        assert_eq!(of(&["\"7\""]), Some(IfMatch::OneOf(vec![7])));
+        assert_eq!(
+            of(&["\"7\", \"8\"", "\"9\""]),
+            Some(IfMatch::OneOf(vec![7, 8, 9]))
+        );
+        for none in ["7", "W/\"7\"", "\"x\"", "\"-1\"", ""] {
+            assert_eq!(of(&[none]), Some(IfMatch::OneOf(Vec::new())), "{none}");
+        }
+    }
+
+    #[test]
+    fn who_forces_says_why() {
+        let how = || How {
+            force: true,
+            ..How::default()
+        };
+        assert!(how().checked().is_err());
+        assert!(how().and(false, Some("outage".into())).is_ok());
+        assert!(How::default().and(true, None).is_err());
+        for bad in ["", "  ", "a\nb", &"x".repeat(501)] {
+            assert!(text("reason", Some(bad.into())).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            text("reason", Some(" a ".into())).unwrap(),
+            Some("a".into())
+        );
+        assert!(wait("0s").is_err() && wait("11m").is_err() && wait("x").is_err());
+        assert_eq!(wait("").unwrap(), WAIT);
+    }
+}

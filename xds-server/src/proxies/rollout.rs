@@ -1,0 +1,202 @@
+//! Whether connected nodes have what they are to be sent now, and what they rejected since a moment.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use crate::{
+    discovery::Has,
+    fleet::{StreamStatus, TypeStatus},
+    resource::{Collection, ResourceType, View},
+};
+
+/// A rejection, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejection {
+    /// `node.id`.
+    pub node: String,
+    /// `node.cluster`.
+    pub cluster: String,
+    /// `CDS`, ….
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What it rejected, by name; none where its words tell nothing of that.
+    pub resources: Vec<String>,
+    /// The node's words.
+    pub message: String,
+}
+
+/// Where a stream stands with what its node is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has accepted all of it.
+    Done,
+    /// It has not answered for all of it.
+    Pending,
+    /// It rejected something that it had not rejected before.
+    Rejected(Vec<Rejection>),
+}
+
+/// What nodes had rejected at a moment: a change is not to blame for it.
+#[derive(Debug, Default)]
+pub struct Rejected(HashSet<Key>);
+
+/// Node, cluster, type, name and version; with words where no name is known.
+type Key = (String, String, ResourceType, String, String);
+
+impl Rejected {
+    /// By these streams, now.
+    pub fn by<'s>(streams: impl IntoIterator<Item = &'s StreamStatus>) -> Self {
+        let of = |stream: &'s StreamStatus| {
+            let types = stream.types().into_iter();
+            types.flat_map(|(kind, status)| keys(stream, kind, &status))
+        };
+        Self(streams.into_iter().flat_map(of).collect())
+    }
+}
+
+fn keys(stream: &StreamStatus, kind: ResourceType, status: &TypeStatus) -> Vec<Key> {
+    let key = |name: &str, what: &str| {
+        let node = &stream.node;
+        let of = (node.id.clone(), node.cluster.clone());
+        (of.0, of.1, kind, name.to_string(), what.to_string())
+    };
+    match &status.nack {
+        None => Vec::new(),
+        Some(nack) if status.refused.is_empty() => vec![key("", &nack.message)],
+        Some(_) => {
+            let refused = status.refused.iter();
+            refused
+                .map(|refused| key(&refused.name, &refused.version))
+                .collect()
+        }
+    }
+}
+
+/// Where a stream stands; `before` is what was rejected already.
+pub fn standing(stream: &StreamStatus, view: &View, before: &Rejected) -> Standing {
+    let mut rejections = Vec::new();
+    let mut is_pending = false;
+    for (kind, status) in stream.types() {
+        let new = keys(stream, kind, &status);
+        let mut new = new.into_iter().filter(|key| !before.0.contains(key));
+        if let (Some(nack), Some(first)) = (&status.nack, new.next()) {
+            let names = [first].into_iter().chain(new).map(|key| key.3);
+            rejections.push(Rejection {
+                node: stream.node.id.clone(),
+                cluster: stream.node.cluster.clone(),
+                kind: kind.api(),
+                resources: names.filter(|name| !name.is_empty()).collect(),
+                message: nack.message.clone(),
+            });
+        }
+        is_pending |= status.waiting || !has_all(kind, &status, view.collection(kind));
+    }
+    match (rejections.is_empty(), is_pending) {
+        (false, _) => Standing::Rejected(rejections),
+        (true, true) => Standing::Pending,
+        (true, false) => Standing::Done,
+    }
+}
+
+/// Whether the node has answered for all that it wants of a type, as it is now.
+fn has_all(kind: ResourceType, status: &TypeStatus, wanted: &Collection) -> bool {
+    // What it rejected is not sent again, and what needs that waits.
+    let is_excused = |name: &str| {
+        status.refused.iter().any(|refused| *refused.name == *name)
+            || status.held.iter().any(|held| *held.name == *name)
+    };
+    let has = |name: &str, has: Has<'_>| match (wanted.get(name), has) {
+        (Some(resource), Has::Sent(sent)) => sent.version == resource.version,
+        (Some(resource), Has::Kept(version)) => *version == *resource.version,
+        (Some(_), Has::Absent | Has::Nothing) => false,
+        (None, Has::Absent | Has::Nothing) => true,
+        // Only of these every client is told that they are gone.
+        (None, Has::Sent(_) | Has::Kept(_)) => !kind.is_full_state(),
+    };
+    let mut known = HashSet::new();
+    for (name, found) in status.holding.each() {
+        if !has(name, found) && !is_excused(name) {
+            return false;
+        }
+        known.insert(name);
+    }
+    !status.wildcard
+        || wanted.iter().all(|resource| {
+            known.contains(&*resource.name)
+                || resource.is_by_name_only()
+                || is_excused(&resource.name)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        discovery::Variant,
+        proxies::imagined::{Talk, all, subscribe},
+        resource::Resource,
+    };
+
+    const CDS: ResourceType = ResourceType::Cluster;
+
+    fn view(clusters: &[(&str, &str)]) -> Arc<View> {
+        let resource = |(name, version): &(&str, &str)| {
+            let resource = Resource::new(CDS, name, version, b"");
+            (CDS, Arc::new(resource))
+        };
+        Arc::new(View::new(clusters.iter().map(resource).collect()))
+    }
+
+    fn talks(view: &Arc<View>) -> [Talk; 2] {
+        let mut delta = Talk::begin("edge-1", "edge", Variant::Delta, view);
+        delta.ask(CDS, subscribe(&["*"], &[]));
+        let mut sotw = Talk::begin("edge-2", "edge", Variant::StateOfTheWorld, view);
+        sotw.ask(CDS, all(&[]));
+        [delta, sotw]
+    }
+
+    #[test]
+    fn a_node_is_done_when_it_has_accepted_what_there_is_now() {
+        let first = view(&[("a", "1"), ("b", "1")]);
+        let second = view(&[("a", "2"), ("c", "1")]);
+        let none = Rejected::default();
+        for mut talk in talks(&first) {
+            assert_eq!(standing(&talk.status, &first, &none), Standing::Pending);
+            talk.answer(CDS, None);
+            assert_eq!(standing(&talk.status, &first, &none), Standing::Done);
+            // It has not even seen it.
+            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
+            talk.see(&second);
+            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
+            while standing(&talk.status, &second, &none) == Standing::Pending {
+                talk.answer(CDS, None);
+            }
+            assert_eq!(standing(&talk.status, &second, &none), Standing::Done);
+        }
+    }
+
+    #[test]
+    fn what_was_rejected_before_is_nobodys_fault_now() {
+        let first = view(&[("a", "1"), ("b", "1")]);
+        let second = view(&[("a", "1"), ("b", "2")]);
+        for mut talk in talks(&first) {
+            talk.answer(CDS, None);
+            talk.see(&second);
+            talk.answer(CDS, Some("b: no such thing"));
+            let Standing::Rejected(told) = standing(&talk.status, &second, &Rejected::default())
+            else {
+                panic!("it was rejected");
+            };
+            assert_eq!(told[0].resources, ["b"]);
+            assert_eq!(
+                (told[0].kind, &*told[0].message),
+                ("CDS", "b: no such thing")
+            );
+            let before = Rejected::by([&*talk.status]);
+            assert_eq!(standing(&talk.status, &second, &before), Standing::Done);
+        }
+    }
+}
