@@ -120,7 +120,7 @@ impl Catalog {
         true
     }
 
-    fn stop_waiting(&self) {
+    pub(super) fn stop_waiting(&self) {
         self.waiting
             .send_if_modified(|waiting| waiting.take().is_some());
     }
