@@ -14,6 +14,7 @@ mod cli;
 mod clock;
 mod command;
 mod door1;
+mod events;
 mod fleet;
 mod gateway;
 mod golden;

@@ -1,6 +1,7 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
 mod kept;
+mod restored;
 
 use std::{
     future::Future,
@@ -18,7 +19,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub use self::restored::Restored;
 use crate::{
+    access::TokenFile,
     api,
     catalog::{Catalog, Revision},
     clock,
@@ -132,11 +135,14 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         defaults: settings.defaults.clone(),
         encoder: Arc::clone(&encoder),
         plans: api::places_for_plans(),
+        listeners: api::places_for_listeners(),
         code,
         redactor: Arc::clone(&redactor),
         raw: resources.states(),
         published: publisher.published(),
         resource_problems: resources.problems(),
+        store,
+        tokens: TokenFile::of(&settings.state_dir),
         resources,
     };
     let defaults = settings.defaults.clone();

@@ -1,10 +1,12 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod backup;
 mod calendar;
 mod certificates;
 mod check;
 mod door;
+mod events;
 mod guard;
 mod loads;
 mod metrics;
@@ -41,11 +43,12 @@ use self::{
     routes::Routes,
 };
 pub use self::{
+    events::places as places_for_listeners,
     protection::{Protection, TooOpen, anonymous},
     routes::{Entry, Table},
 };
 use crate::{
-    access::{Need, Role},
+    access::{Need, Role, TokenFile},
     bootstrap::Member,
     catalog::{Catalog, Refusal, Revision},
     clock,
@@ -59,7 +62,7 @@ use crate::{
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
 /// What handlers may read.
@@ -87,6 +90,8 @@ pub struct State {
     pub encoder: Arc<Encoder>,
     /// Places of those who ask for a plan.
     pub plans: Arc<Semaphore>,
+    /// Places of those who listen to events.
+    pub listeners: Arc<Semaphore>,
     /// The filter.
     pub code: Arc<FilterCode>,
     /// Takes secrets out of what is shown.
@@ -97,6 +102,10 @@ pub struct State {
     pub raw: watch::Receiver<Arc<RawState>>,
     /// Revision of those that Envoys are sent.
     pub published: watch::Receiver<u64>,
+    /// Where all of it is kept.
+    pub store: Arc<dyn Store>,
+    /// The API's tokens.
+    pub tokens: TokenFile,
     /// What is wrong with the files of `--resources`.
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }
@@ -125,12 +134,19 @@ fn routes() -> Routes {
         .get("/api/v1/loads", viewer, loads::loads)
         .get("/api/v1/certificates", viewer, certificates::certificates)
         .get("/api/v1/check", viewer, check::checked)
+        .get("/api/v1/events", viewer, events::events)
         .get("/metrics", viewer, metrics::metrics)
         .get("/api/v1/bootstrap/{name}", viewer, member)
         .get("/api/v1/explain", viewer, explain_request)
         .get("/api/v1/calendar/next", viewer, calendar::next)
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
+        .write(
+            "/api/v1/backup",
+            Need::Role(Role::Admin),
+            backup::backup,
+            backup::BODY_BYTES_MAX,
+        )
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/resources:apply",
@@ -213,9 +229,10 @@ fn unkept(error: &StoreError) -> Response {
         StoreError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "nothing was applied: "),
         StoreError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was applied: "),
         StoreError::Uncertain { .. } => (StatusCode::SERVICE_UNAVAILABLE, ""),
-        StoreError::Moved { .. } | StoreError::InUse(_) | StoreError::Broken { .. } => {
-            (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: ")
-        }
+        StoreError::Moved { .. }
+        | StoreError::InUse(_)
+        | StoreError::Damaged { .. }
+        | StoreError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: "),
     };
     problem(status, &format!("{what}{error}"))
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod analyze;
+mod backup;
 mod bootstrap;
 mod calendar;
 mod certs;
@@ -13,8 +14,10 @@ mod output;
 mod plan;
 mod proxy;
 mod remote;
+mod restore;
 mod schema;
 mod serve;
+mod store;
 mod token;
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -46,6 +49,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Analyze(analyze::Analyze),
+    Backup(backup::Backup),
     Bootstrap(bootstrap::Bootstrap),
     Calendar(calendar::Calendar),
     Completion(completion::Completion),
@@ -55,7 +59,9 @@ enum Command {
     Proxy(proxy::Proxy),
     Certs(certs::Certs),
     Check(check::Check),
+    Restore(restore::Restore),
     Schema(schema::Schema),
+    Store(store::StoreCommand),
     Token(token::Token),
 }
 
@@ -91,9 +97,13 @@ fn from_five_seconds(text: &str) -> Result<Duration, String> {
 
 /// What an authority's keys are sealed with.
 fn passphrase(file: Option<&Path>) -> Result<Option<Arc<Passphrase>>, UsageError> {
-    let read = |file| Passphrase::read(file).map(Arc::new);
-    let read = file.map(read).transpose();
-    read.map_err(|error| UsageError(error.to_string()))
+    let read = |file| passphrase_of("--ca-passphrase-file", file).map(Arc::new);
+    file.map(read).transpose()
+}
+
+/// What the file holds that a flag names.
+fn passphrase_of(flag: &str, file: &Path) -> Result<Passphrase, UsageError> {
+    Passphrase::read(file).map_err(|error| UsageError(format!("{flag} {error}")))
 }
 
 /// Runs the process's own command line.
@@ -118,6 +128,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Analyze(analyze) => analyze.run(),
         Command::Completion(completion) => completion.run(),
+        Command::Backup(backup) => backup.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
@@ -126,7 +137,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Proxy(proxy) => proxy.run(),
         Command::Certs(certs) => certs.run(),
         Command::Check(check) => check.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Store(store) => store.run(),
         Command::Token(token) => token.run(),
     };
     let Err(error) = result else {

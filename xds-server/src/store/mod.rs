@@ -17,7 +17,7 @@ use policy::time::WallTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Integrity};
 pub use error::StoreError;
 pub use etcd::{Access, Address, AddressError, Etcd, Member, TlsFiles};
 pub use feed::{Feed, Since};
@@ -173,6 +173,19 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    /// As a revision that says everything; none before the first.
+    pub fn into_entry(self) -> Option<Entry> {
+        let change = |(key, value)| Change {
+            key,
+            value: Some(value),
+        };
+        Some(Entry {
+            revision: self.revision,
+            about: self.about?,
+            changes: self.values.into_iter().map(change).collect(),
+        })
+    }
+
     /// The state after a revision of this log.
     pub fn apply(&mut self, log: Log, entry: &Entry) {
         if log.is_of_wholes() {
@@ -208,6 +221,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Moved`] when another came first. After any error but [`StoreError::Uncertain`] nothing
     /// was written.
     fn append(&self, log: Log, after: u64, draft: Draft) -> Result<u64, StoreError>;
+
+    /// Puts revisions into a log that holds nothing, with the numbers that they have, the oldest first: of a log of
+    /// wholes several, of another one a single one that says everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] when it holds something.
+    fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError>;
 
     /// All that holds at the newest revision.
     ///
@@ -269,16 +289,8 @@ pub fn move_into(from: &dyn Store, to: &dyn Store) -> Result<bool, StoreError> {
         return Ok(false);
     }
     for log in Log::ALL {
-        let state = from.load(log)?;
-        let Some(about) = state.about else {
-            continue;
-        };
-        let change = |(key, value)| Change {
-            key,
-            value: Some(value),
-        };
-        let changes = state.values.into_iter().map(change).collect();
-        to.append(log, 0, Draft { about, changes })?;
+        let entry = from.load(log)?.into_entry();
+        to.seed(log, entry.into_iter().collect())?;
     }
     Ok(true)
 }

@@ -129,8 +129,20 @@ pub const MODULES: &[ModuleRule] = &[
         why: "the authority's folder and nothing else",
     },
     ModuleRule {
+        module: "xds-server/src/seal",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/archive",
+        may_use: Some(&["pki", "seal", "store"]),
+        never: WORLD,
+        why: "an archive is a text; who makes one brings the store, who places one brings the folder",
+    },
+    ModuleRule {
         module: "xds-server/src/pki/shared",
-        may_use: Some(&["pki", "store"]),
+        may_use: Some(&["pki", "seal", "store"]),
         never: WORLD,
         why: "the authority is sealed and opened here; the store and the folder are somebody else's",
     },

@@ -151,8 +151,19 @@ pub(super) fn keep_secret(
 }
 
 pub(super) fn write(database: &Database, log: Log, entry: &Entry) -> Result<(), redb::Error> {
+    write_all(database, log, std::slice::from_ref(entry))
+}
+
+/// All of them, or none.
+pub(super) fn write_all(
+    database: &Database,
+    log: Log,
+    entries: &[Entry],
+) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    add(&transaction, log, entry)?;
+    for entry in entries {
+        add(&transaction, log, entry)?;
+    }
     transaction.commit()?;
     Ok(())
 }

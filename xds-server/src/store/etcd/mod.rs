@@ -9,6 +9,7 @@ mod layout;
 mod log;
 mod messages;
 mod secrets;
+mod seed;
 mod snapshot;
 
 use std::{
@@ -31,7 +32,7 @@ use self::{
     log::EtcdLog,
     secrets::Secrets,
 };
-use super::{About, Draft, Feed, Log, Secret, State, Store, StoreError};
+use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
 
 /// Between two attempts to watch.
 const AGAIN_MIN: Duration = Duration::from_millis(20);
@@ -227,6 +228,11 @@ impl Store for Etcd {
         let shared = Arc::clone(&self.shared);
         self.spawn(async move { shared.log(log).snapshot_if_due().await });
         Ok(appended)
+    }
+
+    fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        self.wait(async move { shared.log(log).seed(entries).await })
     }
 
     fn load(&self, log: Log) -> Result<State, StoreError> {
