@@ -32,6 +32,7 @@ use crate::{
     publish::{self, Publisher},
     raw,
     redact::Redactor,
+    registry,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
     store::StoreMetrics,
@@ -60,6 +61,7 @@ pub struct Bound {
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
     catalog: Arc<Catalog>,
+    wishes: registry::owner::Inbox,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -93,11 +95,13 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
-    let revisions = catalog.revisions();
-    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
-    let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    let (instances, wishes) = kept::instances(&store, &catalog, &registry)?;
+    // The mesh with all instances.
+    let revisions = instances.revisions();
+    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = Arc::new(resources);
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
     let protection = Arc::new(api::Protection::open(settings, anonymous, &registry)?);
@@ -128,6 +132,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             Limits::of(settings.max_streams),
         )),
         health: Arc::new(health),
+        instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         defaults: settings.defaults.clone(),
         encoder: Arc::clone(&encoder),
@@ -153,6 +158,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         encoder,
         redactor,
         catalog,
+        wishes,
         follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
@@ -234,6 +240,10 @@ impl Bound {
             }
         };
         let (catalog, raw) = (self.catalog, Arc::clone(&self.state.resources));
+        let registering = {
+            let (instances, base) = (Arc::clone(&self.state.instances), catalog.revisions());
+            instances.run(self.wishes, base)
+        };
         let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
@@ -273,6 +283,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             _ = following_store => {}
+            () = Box::pin(registering) => {}
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}

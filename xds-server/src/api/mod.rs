@@ -6,6 +6,7 @@ mod certificates;
 mod check;
 mod door;
 mod guard;
+mod instances;
 mod loads;
 mod metrics;
 mod page;
@@ -59,6 +60,7 @@ use crate::{
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
+    registry::owner::Registry as Instances,
     store::StoreError,
 };
 
@@ -77,6 +79,8 @@ pub struct State {
     pub loads: Arc<LoadReports>,
     /// What is known of endpoints' health.
     pub health: Arc<Health>,
+    /// Instances that registered.
+    pub instances: Arc<Instances>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -131,6 +135,29 @@ fn routes() -> Routes {
         .get("/api/v1/calendar/next", viewer, calendar::next)
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
+        .get("/api/v1/instances", viewer, instances::list)
+        .write(
+            "/api/v1/instances",
+            operator,
+            instances::register,
+            instances::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/instances:release",
+            operator,
+            instances::release,
+            instances::BODY_BYTES_MAX,
+        )
+        .get(instances::ONE, viewer, instances::one)
+        .put(
+            instances::ONE,
+            operator,
+            instances::put,
+            instances::BODY_BYTES_MAX,
+        )
+        .delete(instances::ONE, operator, instances::deregister)
+        .write(instances::DRAIN, operator, instances::drain, 0)
+        .beat(instances::HEARTBEAT, operator, instances::heartbeat)
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/resources:apply",
@@ -172,7 +199,10 @@ pub async fn serve(
     let door = Door {
         tcp: listener,
         tls: protection.tls.as_ref().map(tls::ApiTls::config),
-        limits: Limits::default(),
+        limits: Limits {
+            known: protection.connections,
+            ..Limits::default()
+        },
     };
     door.serve(router, shutdown).await;
     Ok(())
