@@ -204,6 +204,8 @@ impl Serve {
         })?;
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).context("RLIMIT_NOFILE")?;
         let spare = descriptors.saturating_sub(self.max_streams as u64 + SPARE_DESCRIPTORS);
+        // So many streams seldom are there: where files are few, who is known may have half of them.
+        let connections = usize::try_from(spare.max(descriptors / 2)).unwrap_or(usize::MAX);
         let service_days = self.service_cert_validity_days.map(pki::days);
         let service_life = self.service_cert_validity.or(service_days);
         let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
@@ -215,9 +217,7 @@ impl Serve {
                 anonymous: self.anonymous_role,
                 hosts: self.api_host,
                 tls_cert_path: settings::tls_cert_path(self.tls_cert_path),
-                connections: usize::try_from(spare)
-                    .unwrap_or(usize::MAX)
-                    .min(API_CONNECTIONS_MAX),
+                connections: connections.min(API_CONNECTIONS_MAX),
             },
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
