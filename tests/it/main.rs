@@ -30,6 +30,7 @@ mod plan;
 mod proxy_config;
 mod ramp;
 mod raw;
+mod registry;
 mod reload;
 mod replaced;
 mod robustness;

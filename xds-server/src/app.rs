@@ -35,6 +35,7 @@ use crate::{
     publish::{self, Publisher},
     raw,
     redact::Redactor,
+    registry,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
     store::StoreMetrics,
@@ -63,6 +64,7 @@ pub struct Bound {
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
     catalog: Arc<Catalog>,
+    wishes: registry::owner::Inbox,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -96,11 +98,13 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
-    let revisions = catalog.revisions();
-    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
-    let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    let (instances, wishes) = kept::instances(&store, &catalog, &registry)?;
+    // The mesh with all instances.
+    let revisions = instances.revisions();
+    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = Arc::new(resources);
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
     let protection = Arc::new(api::Protection::open(settings, anonymous, &registry)?);
@@ -131,6 +135,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             Limits::of(settings.max_streams),
         )),
         health: Arc::new(health),
+        instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         defaults: settings.defaults.clone(),
         encoder: Arc::clone(&encoder),
@@ -159,6 +164,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         encoder,
         redactor,
         catalog,
+        wishes,
         follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
@@ -240,6 +246,10 @@ impl Bound {
             }
         };
         let (catalog, raw) = (self.catalog, Arc::clone(&self.state.resources));
+        let registering = {
+            let (instances, base) = (Arc::clone(&self.state.instances), catalog.revisions());
+            instances.run(self.wishes, base)
+        };
         let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
@@ -279,6 +289,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             _ = following_store => {}
+            () = Box::pin(registering) => {}
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}

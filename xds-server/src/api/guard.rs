@@ -12,7 +12,11 @@ use prometheus::IntCounterVec;
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
-use super::{door::Peer, problem, routes::Table};
+use super::{
+    door::{Known, Peer},
+    problem,
+    routes::Table,
+};
 use crate::{
     access::{
         self, Need, Refusal, Role,
@@ -106,7 +110,10 @@ pub(super) async fn guard(
     let passed = guard.access.pass(&asked(&request), needs);
     match passed {
         Ok(caller) => {
-            let response = next.run(request).await;
+            let mut response = next.run(request).await;
+            if caller.role.is_some() {
+                response.extensions_mut().insert(Known);
+            }
             if let Some(write) = writing {
                 let answer = Answer::of(&response);
                 let by = write.by(caller.name, caller.role);

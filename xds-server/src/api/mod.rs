@@ -8,6 +8,7 @@ mod check;
 mod door;
 mod events;
 mod guard;
+mod instances;
 mod loads;
 mod metrics;
 mod page;
@@ -62,6 +63,7 @@ use crate::{
     pki::authority::Authority,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
+    registry::owner::Registry as Instances,
     store::{Store, StoreError},
 };
 
@@ -80,6 +82,8 @@ pub struct State {
     pub loads: Arc<LoadReports>,
     /// What is known of endpoints' health.
     pub health: Arc<Health>,
+    /// Instances that registered.
+    pub instances: Arc<Instances>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -147,6 +151,29 @@ fn routes() -> Routes {
             backup::backup,
             backup::BODY_BYTES_MAX,
         )
+        .get("/api/v1/instances", viewer, instances::list)
+        .write(
+            "/api/v1/instances",
+            operator,
+            instances::register,
+            instances::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/instances:release",
+            operator,
+            instances::release,
+            instances::BODY_BYTES_MAX,
+        )
+        .get(instances::ONE, viewer, instances::one)
+        .put(
+            instances::ONE,
+            operator,
+            instances::put,
+            instances::BODY_BYTES_MAX,
+        )
+        .delete(instances::ONE, operator, instances::deregister)
+        .write(instances::DRAIN, operator, instances::drain, 0)
+        .beat(instances::HEARTBEAT, operator, instances::heartbeat)
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/resources:apply",
@@ -188,7 +215,10 @@ pub async fn serve(
     let door = Door {
         tcp: listener,
         tls: protection.tls.as_ref().map(tls::ApiTls::config),
-        limits: Limits::default(),
+        limits: Limits {
+            known: protection.connections,
+            ..Limits::default()
+        },
     };
     door.serve(router, shutdown).await;
     Ok(())

@@ -97,6 +97,8 @@ pub(super) async fn planned(
             over: &|base, node| raw.over(base, &raw.layers(node)),
         };
         let in_force: &Arc<Mesh> = &revision.mesh;
+        // Who registered stays, whatever the file says.
+        let offered = Arc::new(state.instances.over(&offered));
         let encoder = &state.encoder;
         let mut plan = plan(
             in_force,

@@ -10,9 +10,11 @@ mod check;
 mod completion;
 mod explain;
 mod history;
+mod instance;
 mod output;
 mod plan;
 mod proxy;
+mod register;
 mod remote;
 mod restore;
 mod schema;
@@ -55,8 +57,10 @@ enum Command {
     Completion(completion::Completion),
     Explain(explain::Explain),
     History(history::History),
+    Instance(instance::Instance),
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
+    Register(register::Register),
     Certs(certs::Certs),
     Check(check::Check),
     Restore(restore::Restore),
@@ -84,6 +88,11 @@ struct Findings;
 #[derive(Debug, thiserror::Error)]
 #[error("there are changes")]
 struct Changes;
+
+/// How an application ended that ran below this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the application ended with {0}")]
+struct Ended(u8);
 
 /// Life of a certificate.
 fn from_five_seconds(text: &str) -> Result<Duration, String> {
@@ -133,8 +142,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
         Command::History(history) => history.run(),
+        Command::Instance(instance) => instance.run(),
         Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
+        Command::Register(register) => register.run(),
         Command::Certs(certs) => certs.run(),
         Command::Check(check) => check.run(),
         Command::Restore(restore) => restore.run(),
@@ -150,6 +161,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if error.is::<Changes>() {
         return ExitCode::from(CHANGES);
+    }
+    if let Some(Ended(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
     }
     eprintln!("mumbai-mesh: {error:#}");
     let is_usage = error.is::<UsageError>()

@@ -1,6 +1,6 @@
 //! Questions to a running server.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -15,6 +15,9 @@ use crate::pki;
 
 /// The filter is the largest thing that is asked for.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The whole of an answer.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a server said.
 pub(super) struct Answer {
@@ -68,7 +71,7 @@ impl Credentials {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
-        let mut request = self.agent(server)?.get(url(server, path));
+        let mut request = self.agent(server, ANSWER_WITHIN)?.get(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -76,6 +79,18 @@ impl Credentials {
             request = request.header("authorization", shown);
         }
         answer(server, request.call())?.success(server)
+    }
+
+    /// A server that is asked again and again, on the same connection.
+    ///
+    /// # Errors
+    /// Credentials that cannot be used.
+    pub(super) fn remote(&self, server: &str, within: Duration) -> anyhow::Result<Remote> {
+        Ok(Remote {
+            agent: self.agent(server, within)?,
+            server: server.into(),
+            shown: self.shown(),
+        })
     }
 
     /// `POST` of a body to one path.
@@ -89,7 +104,8 @@ impl Credentials {
         query: &[(&str, String)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        let mut request = self.agent(server)?.post(url(server, path));
+        let agent = self.agent(server, ANSWER_WITHIN)?;
+        let mut request = agent.post(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -105,7 +121,7 @@ impl Credentials {
         Some(format!("Bearer {token}"))
     }
 
-    fn agent(&self, server: &str) -> anyhow::Result<ureq::Agent> {
+    fn agent(&self, server: &str, within: Duration) -> anyhow::Result<ureq::Agent> {
         let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(pki::provider());
         match &self.ca_file {
             Some(file) => {
@@ -134,8 +150,60 @@ impl Credentials {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
-            .timeout_global(Some(std::time::Duration::from_secs(30)));
+            .timeout_global(Some(within));
         Ok(config.build().into())
+    }
+}
+
+/// A server that is asked again and again.
+pub(super) struct Remote {
+    agent: ureq::Agent,
+    server: String,
+    shown: Option<String>,
+}
+
+impl Remote {
+    /// `PUT` of JSON.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        let mut request = self.agent.put(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        let request = request.header("content-type", "application/json");
+        answer(&self.server, request.send(body.to_string()))
+    }
+
+    /// `POST` of JSON, or of nothing.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        let mut request = self.agent.post(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        let answered = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .send(body.to_string()),
+            None => request.send_empty(),
+        };
+        answer(&self.server, answered)
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        let mut request = self.agent.delete(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        answer(&self.server, request.call())
     }
 }
 

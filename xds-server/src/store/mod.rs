@@ -1,4 +1,4 @@
-//! What outlives the process: numbered revisions of the mesh and of raw resources, in one file here
+//! What outlives the process: numbered revisions of the mesh, of raw resources and of instances, in one file here
 //! ([`Embedded`]) or in an etcd that several servers share ([`Etcd`]).
 //!
 //! A log is a row of revisions without gaps. Who appends says after which revision; when another came first,
@@ -33,6 +33,8 @@ pub enum Log {
     Mesh,
     /// Raw resources. Each revision says what it changes.
     Resources,
+    /// Instances that registered. Each revision says what it changes.
+    Instances,
 }
 
 /// The one key of [`Log::Mesh`].
@@ -40,13 +42,14 @@ pub const MESH_KEY: &str = "mesh";
 
 impl Log {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Mesh, Self::Resources];
+    pub const ALL: [Self; 3] = [Self::Mesh, Self::Resources, Self::Instances];
 
     /// Its name, where it is kept.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mesh => "mesh",
             Self::Resources => "resources",
+            Self::Instances => "instances",
         }
     }
 
@@ -250,6 +253,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells of revisions, whoever appended them.
     fn feed(&self, log: Log) -> &Feed;
+
+    /// Whether other servers may use it too.
+    fn is_shared(&self) -> bool;
 
     /// Why it does not serve at the moment, as far as that is known. Waits for nothing.
     fn problem(&self) -> Option<String>;

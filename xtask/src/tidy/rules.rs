@@ -246,6 +246,18 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/registry/owner",
+        may_use: Some(&["catalog", "clock", "mesh", "registry", "store"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "instances and their leases are owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/registry",
+        may_use: Some(&["mesh", "store"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
             "catalog", "clock", "compile", "health", "mesh", "metrics", "resource",

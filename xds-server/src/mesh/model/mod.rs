@@ -2,6 +2,7 @@
 //! means the same in the file, in the filter and in `explain`.
 
 mod gateway;
+mod members;
 mod proxies;
 mod service;
 mod upstream;
@@ -19,8 +20,9 @@ pub use self::{
     gateway::{
         ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
     },
+    members::Members,
     proxies::{Proxies, Tracing},
-    service::{Endpoint, MutualTls, Service},
+    service::{Endpoint, MutualTls, Service, Standing},
     upstream::{
         HealthCheck, HealthCheckKind, Host, OutlierDetection, Placement, Protocol, Retries,
         RetryBudget, Thresholds,
@@ -56,7 +58,7 @@ pub struct Mesh {
     /// What every Envoy does alike.
     pub proxies: Proxies,
     /// Every service, by name.
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: Members<Service>,
     /// Every gateway, by name. A gateway and a service never share a name: both are `node.cluster`s.
     pub gateways: BTreeMap<ServiceName, Gateway>,
 }
@@ -72,7 +74,7 @@ impl Mesh {
             timetable,
             traffic_classes: Vec::new(),
             proxies: Proxies::default(),
-            services: BTreeMap::new(),
+            services: Members::new(),
             gateways: BTreeMap::new(),
         }
     }

@@ -231,7 +231,12 @@ impl Store for Embedded {
         match log {
             Log::Mesh => &self.feeds[0],
             Log::Resources => &self.feeds[1],
+            Log::Instances => &self.feeds[2],
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn problem(&self) -> Option<String> {

@@ -153,6 +153,7 @@ impl Shared {
         match log {
             Log::Mesh => &self.logs[0],
             Log::Resources => &self.logs[1],
+            Log::Instances => &self.logs[2],
         }
     }
 
@@ -257,6 +258,10 @@ impl Store for Etcd {
 
     fn feed(&self, log: Log) -> &Feed {
         &self.shared.log(log).feed
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn problem(&self) -> Option<String> {
