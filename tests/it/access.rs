@@ -62,7 +62,8 @@ impl Closed {
         let arguments = [&["--anonymous-role", "none"], arguments].concat();
         let options = Options {
             arguments: &arguments,
-            log: Some("trace"),
+            // But what tells of each line of the log itself, which lies in a folder that is followed.
+            log: Some("trace,notify=off"),
             ..Options::default()
         };
         let server = Server::start(&Artifacts::from_env()?, dir.path(), MESH, &options)?;
@@ -128,7 +129,12 @@ fn routes() -> Result<Vec<(String, String, String)>> {
         let path = text(route, "path")?
             .replace("{node}", "edge")
             .replace("{name}", "edge");
-        Ok((text(route, "method")?, path, text(route, "needs")?))
+        // An answer that has no end: its head is enough.
+        let method = match path.as_str() {
+            "/api/v1/events" => "HEAD".into(),
+            _ => text(route, "method")?,
+        };
+        Ok((method, path, text(route, "needs")?))
     };
     routes.iter().map(route).collect()
 }

@@ -18,7 +18,7 @@ pub const ADS: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 pub const CSDS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
 /// The commands of one section of README, each as it stands there.
-fn commands_of_readme(section: &str) -> Result<Vec<String>> {
+pub fn commands_of_readme(section: &str) -> Result<Vec<String>> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = fs::read_to_string(readme)?;
     let (_, rest) = readme

@@ -211,7 +211,7 @@ services:
     let endpoint = &all["services"][0]["endpoints"][0];
     let wanted = serde_json::json!({
         "id": "a-1", "host": "127.0.0.1", "port": 1, "app_port": null, "weight": 7, "region": "mumbai",
-        "zone": "mumbai-west", "version": "v1", "health": "unknown", "since": null,
+        "zone": "mumbai-west", "version": "v1", "source": "file", "state": "up", "health": "unknown", "since": null,
         "last_heard": null, "reported_by": [],
     });
     ensure!(*endpoint == wanted, "{endpoint}");

@@ -1,6 +1,7 @@
 //! Wiring: settings in, bound addresses and a running server out. Tests and `main` use this door.
 
 mod kept;
+mod restored;
 
 use std::{
     future::Future,
@@ -18,7 +19,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub use self::restored::Restored;
 use crate::{
+    access::TokenFile,
     api,
     catalog::{Catalog, Revision},
     clock,
@@ -32,6 +35,7 @@ use crate::{
     publish::{self, Publisher},
     raw,
     redact::Redactor,
+    registry,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
     store::StoreMetrics,
@@ -60,6 +64,7 @@ pub struct Bound {
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
     catalog: Arc<Catalog>,
+    wishes: registry::owner::Inbox,
     follower: source::Follower,
     resources_folder: Option<PathBuf>,
 }
@@ -93,11 +98,13 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let catalog = Arc::clone(&start.catalog);
     let encoder = Arc::new(Encoder::new().context("Envoy's descriptors in this binary")?);
     let redactor = Arc::new(Redactor::new(encoder.descriptors()));
-    let revisions = catalog.revisions();
-    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
-    let resources = Arc::new(resources);
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    let (instances, wishes) = kept::instances(&store, &catalog, &registry)?;
+    // The mesh with all instances.
+    let revisions = instances.revisions();
+    let resources = kept::resources(settings, Arc::clone(&store), &encoder, revisions.clone())?;
+    let resources = Arc::new(resources);
     let metrics = Arc::new(Metrics::new(&registry).context("the metrics")?);
     registry.register(Box::new(StoreMetrics::new(Arc::clone(&store))?))?;
     let protection = Arc::new(api::Protection::open(settings, anonymous, &registry)?);
@@ -129,16 +136,20 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             Limits::of(settings.max_streams),
         )),
         health: Arc::new(health),
+        instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         defaults: settings.defaults.clone(),
         encoder: Arc::clone(&encoder),
         plans: api::places_for_plans(),
+        listeners: api::places_for_listeners(),
         code,
         redactor: Arc::clone(&redactor),
         raw: resources.states(),
         published: publisher.published(),
         publisher: Arc::clone(&publisher),
         resource_problems: resources.problems(),
+        store,
+        tokens: TokenFile::of(&settings.state_dir),
         resources,
     };
     let defaults = settings.defaults.clone();
@@ -155,6 +166,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         encoder,
         redactor,
         catalog,
+        wishes,
         follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
         resources_folder: settings.resources.clone(),
     })
@@ -236,6 +248,10 @@ impl Bound {
             }
         };
         let (catalog, raw) = (self.catalog, Arc::clone(&self.state.resources));
+        let registering = {
+            let (instances, base) = (Arc::clone(&self.state.instances), catalog.revisions());
+            instances.run(self.wishes, base)
+        };
         let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
         let revisions = self.state.revisions.clone();
         let raw = self.state.raw.clone();
@@ -275,6 +291,7 @@ impl Bound {
             () = Box::pin(self.follower.run()) => {}
             () = following_resources => {}
             _ = following_store => {}
+            () = Box::pin(registering) => {}
             () = publishing => {}
             () = checking => {}
             () = self.authority.run() => {}

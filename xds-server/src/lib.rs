@@ -1,7 +1,7 @@
 //! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
 //!
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
-//! carries it; `store` keeps what outlives the process, `catalog`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
+//! carries it; `store` keeps what outlives the process, `catalog`, `registry`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
 
 // A reader that has enough is no error: `cli::output::print`.
 #![warn(clippy::print_stdout)]
@@ -10,6 +10,7 @@ pub mod access;
 pub mod analyze;
 pub mod api;
 pub mod app;
+pub mod archive;
 pub mod bootstrap;
 pub mod calendar;
 pub mod catalog;
@@ -38,7 +39,9 @@ pub mod publish;
 pub mod raw;
 pub mod redact;
 pub mod reference;
+pub mod registry;
 pub mod resource;
+pub mod seal;
 pub mod settings;
 pub mod source;
 pub mod store;

@@ -61,6 +61,8 @@ pub struct ApiAccess {
     pub hosts: Vec<String>,
     /// Folder of its certificate; without one it speaks plaintext.
     pub tls_cert_path: Option<PathBuf>,
+    /// Connections at once of those who may call it, beside a few of strangers.
+    pub connections: usize,
 }
 
 /// What whoever shows no token may do.

@@ -172,6 +172,14 @@ enum Bench {
                       cargo xtask bench xds --xds-load ./xds-load --xds-limit ./limit-server --streams 200 --changes 20 --churn-secs 5"
     )]
     Xds(bench::XdsOptions),
+    /// What the heartbeats of thousands of instances cost the server
+    ///
+    /// Builds the server in release, pins it to one core and the senders to another, registers instances by a connection
+    /// each, and sends their heartbeats; what the server spends on its core is told for one heartbeat and as a share.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench instances\n  cargo xtask bench instances --instances 1000 --seconds 5"
+    )]
+    Instances(bench::InstancesOptions),
     /// What a mesh costs the server: read, compiled for thousands of nodes, and after one change
     ///
     /// Each size has a process of its own. `anew` is the rival: the same change by one who keeps nothing, and for a single
@@ -231,6 +239,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             bench::run_filter(&workspace, &progress, &options)?;
         }
         Command::Bench(Bench::Xds(options)) => bench::run_xds(&workspace, &progress, &options)?,
+        Command::Bench(Bench::Instances(options)) => {
+            bench::run_instances(&workspace, &progress, &options)?;
+        }
         Command::Bench(Bench::Mesh(options)) => bench::run_mesh(&workspace, &progress, &options)?,
         Command::Tidy => return tidy::run(&workspace, &progress),
     }

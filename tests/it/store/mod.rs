@@ -1,8 +1,10 @@
 //! The store: what every one promises, what an etcd must survive, and servers over it.
 
+mod backup;
 mod contract;
 mod etcd;
 mod history;
+mod kills;
 mod model;
 mod replicas;
 

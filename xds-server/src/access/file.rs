@@ -69,6 +69,26 @@ impl TokenFile {
         })
     }
 
+    /// The file's text; none where there is no file.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn text(&self) -> Result<Option<String>, FileError> {
+        let text = private_file::read(&self.0)?;
+        Ok(text.map(|text| text.to_string()))
+    }
+
+    /// Puts the tokens of such a text where there are none.
+    ///
+    /// # Errors
+    /// A text of another form; a disk that refuses.
+    pub fn put(&self, text: &str) -> Result<(), FileError> {
+        let tokens = Tokens::from_text(text);
+        let tokens = tokens.map_err(|error| FileError::Tokens { path: None, error })?;
+        let replaced = private_file::replace(&self.0, &tokens.to_text());
+        Ok(replaced.map_err(|error| Unusable::disk(&self.0, error))?)
+    }
+
     /// Changes them; the folder is made if it is not there.
     ///
     /// # Errors

@@ -77,10 +77,9 @@ pub(super) async fn apply(
         Err(refusal) => return refusal,
     };
     if how.dry_run {
-        let (before, after) = (
-            Arc::clone(&done.changed.before.mesh),
-            Arc::clone(&done.changed.mesh),
-        );
+        // Who registered stays, whatever the file says.
+        let over = |mesh: &Mesh| Arc::new(state.instances.over(mesh));
+        let (before, after) = (over(&done.changed.before.mesh), over(&done.changed.mesh));
         let mut planned =
             plan::differing(state, before, after, clock::now(), done.changed.number).await;
         planned.extensions_mut().insert(how.wrote(what));
@@ -156,9 +155,9 @@ pub(super) async fn diff(
     plan::differing(state, before, after, clock::now(), number).await
 }
 
-/// A kept revision, as this version of the program reads it.
+/// A kept revision, as this version of the program reads it, with those that are registered now.
 async fn kept(state: &State, revision: u64) -> Result<(Desired, Arc<Mesh>), Box<Response>> {
-    let catalog = Arc::clone(&state.catalog);
+    let (catalog, instances) = (Arc::clone(&state.catalog), Arc::clone(&state.instances));
     let reading = tokio::task::spawn_blocking(move || {
         let refused = |answer: Response| Box::new(answer);
         let kept = catalog
@@ -168,7 +167,7 @@ async fn kept(state: &State, revision: u64) -> Result<(Desired, Arc<Mesh>), Box<
         let mesh = catalog
             .read(&desired, &format!("revision {revision}"))
             .map_err(|problems| refused(Refused::Mesh(problems).into_response()))?;
-        Ok((desired, Arc::new(mesh)))
+        Ok((desired, Arc::new(instances.over(&mesh))))
     });
     match reading.await {
         Ok(read) => read,

@@ -12,7 +12,11 @@ use prometheus::IntCounterVec;
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
-use super::{door::Peer, problem, routes::Table};
+use super::{
+    door::{Known, Peer},
+    problem,
+    routes::Table,
+};
 use crate::{
     access::{
         self, Need, Refusal, Role,
@@ -124,13 +128,20 @@ pub(super) async fn guard(
     let passed = guard.access.pass(&asked(&request), needs);
     match passed {
         Ok(caller) => {
+            let is_known = caller.role.is_some();
             request.extensions_mut().insert(caller.clone());
+            let marked = move |mut response: Response| {
+                if is_known {
+                    response.extensions_mut().insert(Known);
+                }
+                response
+            };
             let Some(write) = writing else {
-                return next.run(request).await;
+                return marked(next.run(request).await);
             };
             // A caller that goes away ends neither what it began nor the line about it.
             let writing = tokio::spawn(async move {
-                let response = next.run(request).await;
+                let response = marked(next.run(request).await);
                 let answer = Answer::of(&response);
                 let by = write.by(caller.name, caller.role);
                 guard.audit(by, answer).await;

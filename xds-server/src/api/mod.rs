@@ -2,14 +2,17 @@
 //! and what the fleet says.
 
 mod apply;
+mod backup;
 mod calendar;
 mod canaries;
 mod certificates;
 mod change;
 mod check;
 mod door;
+mod events;
 mod guard;
 mod how;
+mod instances;
 mod loads;
 mod metrics;
 mod overrides;
@@ -47,11 +50,12 @@ use self::{
     routes::Routes,
 };
 pub use self::{
+    events::places as places_for_listeners,
     protection::{Protection, TooOpen, anonymous},
     routes::{Entry, Table},
 };
 use crate::{
-    access::{Need, Role},
+    access::{Need, Role, TokenFile},
     bootstrap::Member,
     catalog::{Catalog, Refusal, Revision, Waiting},
     clock,
@@ -66,7 +70,8 @@ use crate::{
     publish::Publisher,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
-    store::StoreError,
+    registry::owner::Registry as Instances,
+    store::{Store, StoreError},
 };
 
 /// What handlers may read.
@@ -86,6 +91,8 @@ pub struct State {
     pub loads: Arc<LoadReports>,
     /// What is known of endpoints' health.
     pub health: Arc<Health>,
+    /// Instances that registered.
+    pub instances: Arc<Instances>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -96,6 +103,8 @@ pub struct State {
     pub encoder: Arc<Encoder>,
     /// Places of those who ask for a plan.
     pub plans: Arc<Semaphore>,
+    /// Places of those who listen to events.
+    pub listeners: Arc<Semaphore>,
     /// The filter.
     pub code: Arc<FilterCode>,
     /// Takes secrets out of what is shown.
@@ -108,6 +117,10 @@ pub struct State {
     pub published: watch::Receiver<u64>,
     /// What Envoys are sent.
     pub publisher: Arc<Publisher>,
+    /// Where all of it is kept.
+    pub store: Arc<dyn Store>,
+    /// The API's tokens.
+    pub tokens: TokenFile,
     /// What is wrong with the files of `--resources`.
     pub resource_problems: watch::Receiver<Arc<Vec<FileProblem>>>,
 }
@@ -140,12 +153,42 @@ fn routes() -> Routes {
         .get("/api/v1/loads", viewer, loads::loads)
         .get("/api/v1/certificates", viewer, certificates::certificates)
         .get("/api/v1/check", viewer, check::checked)
+        .get("/api/v1/events", viewer, events::events)
         .get("/metrics", viewer, metrics::metrics)
         .get("/api/v1/bootstrap/{name}", viewer, member)
         .get("/api/v1/explain", viewer, explain_request)
         .get("/api/v1/calendar/next", viewer, calendar::next)
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
+        .write(
+            "/api/v1/backup",
+            Need::Role(Role::Admin),
+            backup::backup,
+            backup::BODY_BYTES_MAX,
+        )
+        .get("/api/v1/instances", viewer, instances::list)
+        .write(
+            "/api/v1/instances",
+            operator,
+            instances::register,
+            instances::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/instances:release",
+            operator,
+            instances::release,
+            instances::BODY_BYTES_MAX,
+        )
+        .get(instances::ONE, viewer, instances::one)
+        .put(
+            instances::ONE,
+            operator,
+            instances::put,
+            instances::BODY_BYTES_MAX,
+        )
+        .delete(instances::ONE, operator, instances::deregister)
+        .write(instances::DRAIN, operator, instances::drain, 0)
+        .beat(instances::HEARTBEAT, operator, instances::heartbeat)
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/apply",
@@ -217,7 +260,10 @@ pub async fn serve(
     let door = Door {
         tcp: listener,
         tls: protection.tls.as_ref().map(tls::ApiTls::config),
-        limits: Limits::default(),
+        limits: Limits {
+            known: protection.connections,
+            ..Limits::default()
+        },
     };
     door.serve(router, shutdown).await;
     Ok(())
@@ -258,9 +304,10 @@ fn unkept(error: &StoreError) -> Response {
         StoreError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "nothing was applied: "),
         StoreError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was applied: "),
         StoreError::Uncertain { .. } => (StatusCode::SERVICE_UNAVAILABLE, ""),
-        StoreError::Moved { .. } | StoreError::InUse(_) | StoreError::Broken { .. } => {
-            (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: ")
-        }
+        StoreError::Moved { .. }
+        | StoreError::InUse(_)
+        | StoreError::Damaged { .. }
+        | StoreError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: "),
     };
     problem(status, &format!("{what}{error}"))
 }

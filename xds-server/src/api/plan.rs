@@ -88,6 +88,8 @@ pub(super) async fn planned(
     };
     let revision = Arc::clone(&state.revisions.borrow());
     let before = Arc::clone(&revision.mesh);
+    // Who registered stays, whatever the file says.
+    let offered = Arc::new(state.instances.over(&offered));
     differing(state, before, offered, now, revision.number).await
 }
 

@@ -19,6 +19,8 @@ pub struct Protection {
     pub(super) tls: Option<ApiTls>,
     /// Calls refused, by reason.
     pub(super) refused: IntCounterVec,
+    /// Connections of those who are known.
+    pub(super) connections: usize,
 }
 
 /// More than everybody may have.
@@ -87,6 +89,7 @@ impl Protection {
             audit: Arc::new(AuditLog::of(state_dir)),
             tls,
             refused,
+            connections: settings.api.connections,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::access::Need;
 /// A route, as the table has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// `GET` or `POST`.
+    /// `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     /// With names in braces for what varies.
     pub path: &'static str,
@@ -58,6 +58,49 @@ impl Routes {
         bytes_max: usize,
     ) -> Self {
         self.post(path, (needs, false), handler, bytes_max)
+    }
+
+    /// `POST` of what is so frequent that nothing is kept of it.
+    pub(super) fn beat<H: Handler<T, State>, T: 'static>(
+        self,
+        path: &'static str,
+        needs: Need,
+        handler: H,
+    ) -> Self {
+        self.post(path, (needs, false), handler, 0)
+    }
+
+    /// `PUT` of a change, which is audited.
+    pub(super) fn put<H: Handler<T, State>, T: 'static>(
+        self,
+        path: &'static str,
+        needs: Need,
+        handler: H,
+        bytes_max: usize,
+    ) -> Self {
+        let entry = Entry {
+            method: "PUT",
+            path,
+            needs,
+            writes: true,
+        };
+        self.add(entry, MethodFilter::PUT, handler, Some(bytes_max))
+    }
+
+    /// `DELETE`, which is audited.
+    pub(super) fn delete<H: Handler<T, State>, T: 'static>(
+        self,
+        path: &'static str,
+        needs: Need,
+        handler: H,
+    ) -> Self {
+        let entry = Entry {
+            method: "DELETE",
+            path,
+            needs,
+            writes: true,
+        };
+        self.add(entry, MethodFilter::DELETE, handler, Some(0))
     }
 
     /// `POST` of a change, which is audited.

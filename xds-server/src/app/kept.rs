@@ -9,12 +9,16 @@ use tracing::{info, warn};
 
 use super::BadMesh;
 use crate::{
-    catalog::Revision,
+    catalog::{Catalog, Revision},
     compile::Encoder,
     mesh::CertificateDays,
     metrics::Metrics,
     pki::{self, Folder, authority::Authority},
     raw::{self, RawResources},
+    registry::{
+        self,
+        owner::{Inbox, Registry},
+    },
     settings::Settings,
     source::{self, StartError},
     store::{self, Embedded, Etcd, Store},
@@ -74,6 +78,23 @@ pub(super) fn resources(
         None => None,
     };
     RawResources::open(store, first_look, Arc::clone(encoder), revisions).context("the store")
+}
+
+/// Instances that registered, and the mesh with them.
+pub(super) fn instances(
+    store: &Arc<dyn Store>,
+    catalog: &Catalog,
+    metrics: &prometheus::Registry,
+) -> anyhow::Result<(Arc<Registry>, Inbox)> {
+    let heartbeats = registry::metrics::heartbeats()?;
+    metrics.register(Box::new(heartbeats.clone()))?;
+    let base = Arc::clone(&catalog.revisions().borrow());
+    let (registry, inbox) =
+        Registry::open(Arc::clone(store), base, heartbeats).context("the store")?;
+    let registry = Arc::new(registry);
+    let counts = registry::metrics::RegistryMetrics::new(Arc::clone(&registry))?;
+    metrics.register(Box::new(counts))?;
+    Ok((registry, inbox))
 }
 
 /// Keys and certificates: the authority of the state dir, which is that of all servers where they share a store.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     output::{Output, printable, show},
     plan::answered,
-    remote::{Credentials, PATIENCE},
+    remote::{ANSWER_WITHIN, Credentials},
 };
 use crate::mesh::plain;
 
@@ -75,7 +75,7 @@ impl How {
         put("force", self.force.then(|| "true".into()));
         put("reason", self.reason.clone());
         put("wait", self.wait.map(policy::time::format_duration));
-        let patience = PATIENCE + self.wait.unwrap_or_default();
+        let patience = ANSWER_WITHIN + self.wait.unwrap_or_default();
         let answer = self.credentials.post_believing(
             &self.server,
             path,

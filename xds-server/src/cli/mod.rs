@@ -3,6 +3,7 @@
 mod admin;
 mod analyze;
 mod apply;
+mod backup;
 mod bootstrap;
 mod calendar;
 mod canary;
@@ -13,14 +14,18 @@ mod completion;
 mod diff;
 mod explain;
 mod history;
+mod instance;
 mod output;
 mod overrides;
 mod plan;
 mod proxy;
+mod register;
 mod remote;
+mod restore;
 mod rollback;
 mod schema;
 mod serve;
+mod store;
 mod token;
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -53,6 +58,7 @@ enum Command {
     Serve(serve::Serve),
     Analyze(analyze::Analyze),
     Apply(apply::Apply),
+    Backup(backup::Backup),
     Bootstrap(bootstrap::Bootstrap),
     Calendar(calendar::Calendar),
     Canary(canary::Canary),
@@ -60,13 +66,17 @@ enum Command {
     Diff(diff::Diff),
     Explain(explain::Explain),
     History(history::History),
+    Instance(instance::Instance),
     Override(overrides::Override),
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
+    Register(register::Register),
     Rollback(rollback::Rollback),
     Certs(certs::Certs),
     Check(check::Check),
+    Restore(restore::Restore),
     Schema(schema::Schema),
+    Store(store::StoreCommand),
     Token(token::Token),
 }
 
@@ -90,6 +100,11 @@ struct Findings;
 #[error("there are changes")]
 struct Changes;
 
+/// How an application ended that ran below this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the application ended with {0}")]
+struct Ended(u8);
+
 /// Life of a certificate.
 fn from_five_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|error| error.to_string())?;
@@ -102,9 +117,13 @@ fn from_five_seconds(text: &str) -> Result<Duration, String> {
 
 /// What an authority's keys are sealed with.
 fn passphrase(file: Option<&Path>) -> Result<Option<Arc<Passphrase>>, UsageError> {
-    let read = |file| Passphrase::read(file).map(Arc::new);
-    let read = file.map(read).transpose();
-    read.map_err(|error| UsageError(error.to_string()))
+    let read = |file| passphrase_of("--ca-passphrase-file", file).map(Arc::new);
+    file.map(read).transpose()
+}
+
+/// What the file holds that a flag names.
+fn passphrase_of(flag: &str, file: &Path) -> Result<Passphrase, UsageError> {
+    Passphrase::read(file).map_err(|error| UsageError(format!("{flag} {error}")))
 }
 
 /// Runs the process's own command line.
@@ -134,15 +153,20 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Rollback(rollback) => rollback.run(),
         Command::Completion(completion) => completion.run(),
+        Command::Backup(backup) => backup.run(),
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
         Command::History(history) => history.run(),
+        Command::Instance(instance) => instance.run(),
         Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
+        Command::Register(register) => register.run(),
         Command::Certs(certs) => certs.run(),
         Command::Check(check) => check.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Store(store) => store.run(),
         Command::Token(token) => token.run(),
     };
     let Err(error) = result else {
@@ -153,6 +177,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if error.is::<Changes>() {
         return ExitCode::from(CHANGES);
+    }
+    if let Some(Ended(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
     }
     eprintln!("mumbai-mesh: {error:#}");
     let is_usage = error.is::<UsageError>()

@@ -16,8 +16,8 @@ use crate::pki;
 /// The filter is the largest thing that is asked for.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// For an answer that is not to wait for anybody else.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// The whole of an answer.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a server said.
 pub(super) struct Answer {
@@ -71,7 +71,7 @@ impl Credentials {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
-        let mut request = self.agent(server, PATIENCE)?.get(url(server, path));
+        let mut request = self.agent(server, ANSWER_WITHIN)?.get(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -79,6 +79,18 @@ impl Credentials {
             request = request.header("authorization", shown);
         }
         answer(server, request.call())?.success(server)
+    }
+
+    /// A server that is asked again and again, on the same connection.
+    ///
+    /// # Errors
+    /// Credentials that cannot be used.
+    pub(super) fn remote(&self, server: &str, within: Duration) -> anyhow::Result<Remote> {
+        Ok(Remote {
+            agent: self.agent(server, within)?,
+            server: server.into(),
+            shown: self.shown(),
+        })
     }
 
     /// `POST` of a body to one path.
@@ -92,7 +104,7 @@ impl Credentials {
         query: &[(&str, String)],
         body: &[u8],
     ) -> anyhow::Result<Answer> {
-        self.post_believing(server, path, query, body, None, PATIENCE)
+        self.post_believing(server, path, query, body, None, ANSWER_WITHIN)
     }
 
     /// The same of a change that counts only while this revision is in force, and that may take so long.
@@ -127,7 +139,7 @@ impl Credentials {
         Some(format!("Bearer {token}"))
     }
 
-    fn agent(&self, server: &str, patience: Duration) -> anyhow::Result<ureq::Agent> {
+    fn agent(&self, server: &str, within: Duration) -> anyhow::Result<ureq::Agent> {
         let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(pki::provider());
         match &self.ca_file {
             Some(file) => {
@@ -156,8 +168,60 @@ impl Credentials {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
-            .timeout_global(Some(patience));
+            .timeout_global(Some(within));
         Ok(config.build().into())
+    }
+}
+
+/// A server that is asked again and again.
+pub(super) struct Remote {
+    agent: ureq::Agent,
+    server: String,
+    shown: Option<String>,
+}
+
+impl Remote {
+    /// `PUT` of JSON.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        let mut request = self.agent.put(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        let request = request.header("content-type", "application/json");
+        answer(&self.server, request.send(body.to_string()))
+    }
+
+    /// `POST` of JSON, or of nothing.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        let mut request = self.agent.post(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        let answered = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .send(body.to_string()),
+            None => request.send_empty(),
+        };
+        answer(&self.server, answered)
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        let mut request = self.agent.delete(url(&self.server, path));
+        if let Some(shown) = &self.shown {
+            request = request.header("authorization", shown);
+        }
+        answer(&self.server, request.call())
     }
 }
 

@@ -23,6 +23,9 @@ use crate::{
 /// Files beside those of streams: listeners, the state dir, the API's connections.
 const SPARE_DESCRIPTORS: u64 = 512;
 
+/// Connections of instances for their heartbeats, and of others who may call the API, where files are left for them.
+const API_CONNECTIONS_MAX: usize = 16_384;
+
 /// Fewer could be guessed.
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -199,6 +202,10 @@ impl Serve {
                     .into(),
             )
         })?;
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).context("RLIMIT_NOFILE")?;
+        let spare = descriptors.saturating_sub(self.max_streams as u64 + SPARE_DESCRIPTORS);
+        // So many streams seldom are there: where files are few, who is known may have half of them.
+        let connections = usize::try_from(spare.max(descriptors / 2)).unwrap_or(usize::MAX);
         let service_days = self.service_cert_validity_days.map(pki::days);
         let service_life = self.service_cert_validity.or(service_days);
         let certificates = CertificateLives::read(self.ca_cert_validity_days, service_life);
@@ -210,6 +217,7 @@ impl Serve {
                 anonymous: self.anonymous_role,
                 hosts: self.api_host,
                 tls_cert_path: settings::tls_cert_path(self.tls_cert_path),
+                connections: connections.min(API_CONNECTIONS_MAX),
             },
             config: ConfigPath::choose(self.config),
             defaults: settings::defaults(),
@@ -227,7 +235,6 @@ impl Serve {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
-        let descriptors = rlimit::increase_nofile_limit(u64::MAX).context("RLIMIT_NOFILE")?;
         if descriptors < self.max_streams as u64 + SPARE_DESCRIPTORS {
             warn!(
                 descriptors,

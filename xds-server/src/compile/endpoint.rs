@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Draft, cluster_names, host_address};
 use crate::{
-    mesh::{Endpoint, Service},
+    mesh::{Endpoint, Service, Standing},
     resource::ResourceType,
 };
 
@@ -158,8 +158,15 @@ fn lb_endpoints(
                 "endpoint": {"address": host_address(&endpoint.host, endpoint.port)},
                 "load_balancing_weight": endpoint.weight,
             });
-            if unhealthy.contains(&endpoint.id) {
-                body["health_status"] = tree!("UNHEALTHY");
+            let status = match endpoint.standing {
+                Standing::Draining => Some("DRAINING"),
+                Standing::Vanished => Some("UNHEALTHY"),
+                Standing::File | Standing::Registered => {
+                    unhealthy.contains(&endpoint.id).then_some("UNHEALTHY")
+                }
+            };
+            if let Some(status) = status {
+                body["health_status"] = tree!(status);
             }
             body
         })

@@ -23,7 +23,7 @@ use crate::{
 
 /// How often it is looked for words that are too old.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Gateways that come and go within this time are asked anew together.
+/// Gateways and endpoints that come and go within this time are heeded together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
 struct Inner {
@@ -127,6 +127,8 @@ impl Health {
                     if changed.is_err() {
                         return;
                     }
+                    // Instances come and go by the hundred.
+                    sleep(TOGETHER).await;
                     let mesh = Arc::clone(&revisions.borrow_and_update().mesh);
                     let mut inner = self.lock();
                     let (tasks, changes) = inner.state.follow(mesh, self.now());

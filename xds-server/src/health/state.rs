@@ -163,25 +163,14 @@ impl State {
     /// endpoints of which nothing is to be known any more.
     pub fn follow(&mut self, mesh: Arc<Mesh>, now: Now) -> (Vec<(u64, Arc<Task>)>, Vec<Change>) {
         let before = mem::replace(&mut self.mesh, mesh);
-        let differs =
-            |name: &ServiceName| before.services.get(name) != self.mesh.services.get(name);
-        let names: BTreeSet<&ServiceName> = before
-            .services
-            .keys()
-            .chain(self.mesh.services.keys())
-            .collect();
-        let differing: BTreeSet<String> = names
-            .into_iter()
-            .filter(|name| differs(name))
-            .map(ToString::to_string)
-            .collect();
+        let differing = before.services.differing(&self.mesh.services);
         let mut tasks = BTreeMap::new();
         for (number, stream) in &self.streams {
             let was_gateway = is_gateway(&before, &stream.node);
             if is_gateway(&self.mesh, &stream.node) {
                 continue;
             }
-            if was_gateway || differing.contains(&stream.node.cluster) {
+            if was_gateway || differing.contains(&*stream.node.cluster) {
                 tasks.insert(*number, assign::own(&self.mesh, &stream.node));
             }
         }

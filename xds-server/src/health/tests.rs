@@ -540,7 +540,8 @@ fn people_see_what_is_known_since_when_and_from_whom() {
         service["endpoints"][0],
         json!({
             "id": "order-1", "host": "10.0.0.1", "port": 15006, "app_port": null, "weight": 100,
-            "region": null, "zone": null, "version": null, "health": "healthy",
+            "region": null, "zone": null, "version": null, "source": "file", "state": "up",
+            "health": "healthy",
             "since": "2027-01-15T13:30:01+05:30", "last_heard": "2027-01-15T13:30:01+05:30",
             "reported_by": ["order-1"],
         })

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{State, known::Known};
 use crate::mesh::{
     Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls, Protocol, Service as MeshService,
+    Standing,
 };
 
 /// Which services are shown.
@@ -61,6 +62,8 @@ struct Service {
     overridden: Option<Value>,
     health_check: Option<Value>,
     endpoints: Vec<Instance>,
+    /// What somebody should look at.
+    alarm: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +76,10 @@ pub(super) struct Instance {
     region: Option<String>,
     zone: Option<String>,
     version: Option<String>,
+    /// `file` or `registered`.
+    source: &'static str,
+    /// `up`, `draining`, or `vanished` with too many others at once.
+    state: &'static str,
     /// `healthy`, `unhealthy` or `unknown`.
     health: &'static str,
     /// Since when that is known.
@@ -154,7 +161,20 @@ fn shown(
         }),
         health_check: service.health_check.as_ref().map(question),
         endpoints,
+        alarm: alarm(name, service),
     }
+}
+
+fn alarm(name: &ServiceName, service: &MeshService) -> Option<String> {
+    let endpoints = service.endpoints.iter();
+    let vanished = endpoints.filter(|one| one.standing == Standing::Vanished);
+    let count = vanished.count();
+    (count > 0).then(|| {
+        format!(
+            "{count} instances fell silent at once and stay as unhealthy: mumbai-mesh instance release --service \
+             {name} lets them go"
+        )
+    })
 }
 
 fn question(check: &HealthCheck) -> Value {
@@ -187,6 +207,15 @@ fn instance(
         region: endpoint.region.clone(),
         zone: endpoint.zone.as_ref().map(ToString::to_string),
         version: endpoint.version.as_ref().map(ToString::to_string),
+        source: match endpoint.standing {
+            Standing::File => "file",
+            _ => "registered",
+        },
+        state: match endpoint.standing {
+            Standing::File | Standing::Registered => "up",
+            Standing::Draining => "draining",
+            Standing::Vanished => "vanished",
+        },
         health: known.map_or("unknown", |known| known.verdict.name()),
         since: known.map(|known| zone.rfc3339(known.since)),
         last_heard: known

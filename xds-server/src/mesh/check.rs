@@ -99,6 +99,8 @@ fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Serv
     let labelled = |label| service.endpoints_of(Some(label)).next().is_some();
     if let Some(canary) = &service.canary
         && canary.weight.highest().get() > 0
+        // Where the file names none, they register.
+        && !service.endpoints.is_empty()
         && !labelled(&canary.version)
     {
         root.problem_at(

@@ -19,14 +19,14 @@ pub use attempts::{WorstCase, worst_case_attempts};
 pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{
     CertificateDays, ChangeFreeze, ClientOptions, Endpoint, Forward, Frozen, FrozenFiles, Gateway,
-    HealthCheck, HealthCheckKind, Host, HostPattern, Mesh, MutualTls, OutlierDetection, Placement,
-    Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite, Route, RouteAction, Service,
-    Thresholds, Tracing,
+    HealthCheck, HealthCheckKind, Host, HostPattern, Members, Mesh, MutualTls, OutlierDetection,
+    Placement, Protocol, Proxies, Redirect, Retries, RetryBudget, Rewrite, Route, RouteAction,
+    Service, Standing, Thresholds, Tracing,
 };
 pub use outline::Outline;
 pub use place::{MeshProblem, Place, Position, plain};
 /// A tree needs no places, and tests read many.
 #[cfg(test)]
 pub(crate) use read::read_mesh;
-pub use read::{Defaults, empty, read};
+pub use read::{Defaults, Registration, empty, read};
 pub use trust_domain::TrustDomain;

@@ -12,7 +12,8 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
 use super::{
-    CaError, Credentials, Folder, Identity, IssueError, Purpose, between,
+    CaError, Credentials, Folder, Identity, IssueError, NoAuthority, OpenAuthority, Purpose,
+    between,
     renewal::{is_due, pause, renews_at, tick},
     tier::{Ca, Tier},
 };
@@ -141,6 +142,14 @@ impl Authority {
     /// The roots to trust, as PEM.
     pub fn bundle(&self) -> String {
         self.lock().ca.bundle()
+    }
+
+    /// All of it, with open keys.
+    ///
+    /// # Errors
+    /// A key that has no such form.
+    pub fn open_text(&self) -> Result<OpenAuthority, NoAuthority> {
+        OpenAuthority::of(&self.lock().ca)
     }
 
     /// Every certificate there is, the authority's own first.

@@ -71,7 +71,7 @@ pub enum CaError {
 #[derive(Debug, thiserror::Error)]
 pub enum PassphraseError {
     /// It cannot be read.
-    #[error("--ca-passphrase-file {}: {error}", path.display())]
+    #[error("{}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -80,7 +80,7 @@ pub enum PassphraseError {
     },
     /// Everybody may read it.
     #[error(
-        "--ca-passphrase-file {}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
+        "{}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
         path.display(), path.display()
     )]
     Wide {
@@ -91,7 +91,7 @@ pub enum PassphraseError {
     },
     /// It is no passphrase.
     #[error(
-        "--ca-passphrase-file {}: must hold one line of {min} or more characters, at most {max} bytes \
+        "{}: must hold one line of {min} or more characters, at most {max} bytes \
          (such as `openssl rand -base64 32` makes), and holds {what}", path.display(), min = sealed::CHARACTERS_MIN, max = sealed::BYTES_MAX
     )]
     NoPassphrase {
@@ -202,7 +202,11 @@ impl Folder {
         Ok(placed.map_err(|error| Unusable::disk(&self.path, error))?)
     }
 
-    fn place(&self, ca: &Ca) -> io::Result<()> {
+    /// Puts an authority where there is none yet.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub fn place(&self, ca: &Ca) -> io::Result<()> {
         let state_dir = self.path.parent().unwrap_or(Path::new("."));
         let beside = tempfile::Builder::new()
             .prefix(".ca-")

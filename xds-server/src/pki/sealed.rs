@@ -44,6 +44,11 @@ impl Passphrase {
         }
     }
 
+    /// What a key is made of.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// A key in PKCS #8 form, as PEM.
     pub(super) fn seal(&self, key: &[u8]) -> Result<Zeroizing<String>, SealError> {
         let key = PrivateKeyInfoRef::try_from(key).map_err(|_| SealError::Malformed)?;

@@ -2,23 +2,18 @@
 //! the folder of each, where everything else finds it. Each renews the issuing certificate of its own; all
 //! stand below the same root.
 
-mod seal;
-
 use std::time::Duration;
 
 use policy::time::WallTime;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{
-    CaError, Folder, check,
-    tier::{Ca, Tier},
+use super::{CaError, Folder, OpenAuthority, tier::Ca};
+use crate::{
+    seal::{self, OpenError, Purpose},
+    store::{Store, StoreError},
 };
-pub use seal::OpenError;
-
-use crate::store::{Store, StoreError};
 
 const AUTHORITY: &str = "certificate-authority";
 /// Of a store whose servers were given no secret.
@@ -43,12 +38,6 @@ pub enum ShareError {
     Damaged,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Pem {
-    root: Zeroizing<String>,
-    issuing: Zeroizing<String>,
-}
-
 /// Makes the folder hold the store's authority. Where the store has none yet, it gets the folder's, or a new one.
 ///
 /// # Errors
@@ -66,45 +55,26 @@ pub fn share(
     };
     loop {
         if let Some(kept) = store.secret(AUTHORITY)? {
-            let text = seal::open(&secret, &kept.bytes)?;
-            let pem: Pem = serde_json::from_slice(&text).map_err(|_| ShareError::Damaged)?;
-            folder.mirror(&read(&pem, now)?, now)?;
+            let text = seal::open(Purpose::Authority, &secret, &kept.bytes)?;
+            let kept: OpenAuthority =
+                serde_json::from_slice(&text).map_err(|_| ShareError::Damaged)?;
+            let ca = kept.read(now).map_err(|_| ShareError::Damaged)?;
+            folder.mirror(&ca, now)?;
             return Ok(());
         }
         let ca = match folder.load(now) {
             Err(CaError::None(_)) => Ca::make(life, now).map_err(CaError::from)?,
             loaded => loaded?,
         };
-        let pem = Pem {
-            root: open_pem(&ca.root)?,
-            issuing: open_pem(&ca.issuing)?,
-        };
-        let text = serde_json::to_vec(&pem).map_err(|_| ShareError::Damaged)?;
-        let sealed = seal::seal(&secret, &Zeroizing::new(text))?;
+        let open = OpenAuthority::of(&ca).map_err(|_| ShareError::Damaged)?;
+        let text = serde_json::to_vec(&open).map_err(|_| ShareError::Damaged)?;
+        let sealed = seal::seal(Purpose::Authority, &secret, &Zeroizing::new(text))?;
         match store.keep_secret(AUTHORITY, 0, &sealed) {
             Ok(_) => info!("the certificate authority is in the store"),
             // Another server was faster: its authority counts. So does ours, when only the answer was lost.
             Err(StoreError::Moved { .. } | StoreError::Uncertain { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// Under no passphrase of a folder: all of it is sealed.
-fn open_pem(tier: &Tier) -> Result<Zeroizing<String>, ShareError> {
-    tier.to_pem(None).map_err(|_| ShareError::Damaged)
-}
-
-fn read(pem: &Pem, now: WallTime) -> Result<Ca, ShareError> {
-    let tier = |text: &str| Tier::from_pem(text, None).map_err(|_| ShareError::Damaged);
-    let ca = Ca {
-        root: tier(&pem.root)?,
-        issuing: tier(&pem.issuing)?,
-    };
-    // An issuing certificate that has ended is renewed by whoever uses it.
-    match check::ca(&ca, now) {
-        Ok(()) | Err((check::Which::Issuing, _)) => Ok(ca),
-        Err(_) => Err(ShareError::Damaged),
     }
 }
 

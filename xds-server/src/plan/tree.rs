@@ -232,6 +232,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         region,
         zone,
         version,
+        // No word of the file.
+        standing: _,
     } = endpoint;
     object([
         ("id", Some(json!(id))),

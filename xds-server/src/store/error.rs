@@ -22,6 +22,17 @@ pub enum StoreError {
         /// In its own words.
         why: String,
     },
+    /// What is on disk is not what was written.
+    #[error(
+        "{place} is damaged: {why}; `mumbai-mesh store verify` says what of it can be read, `mumbai-mesh store export` \
+         saves that, and `mumbai-mesh restore` brings a backup back into an empty --state-dir"
+    )]
+    Damaged {
+        /// The file.
+        place: String,
+        /// In its own words.
+        why: String,
+    },
     /// It cannot be read or written.
     #[error("{place} does not serve: {why}")]
     Broken {

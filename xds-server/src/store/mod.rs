@@ -1,4 +1,4 @@
-//! What outlives the process: numbered revisions of the mesh and of raw resources, in one file here
+//! What outlives the process: numbered revisions of the mesh, of raw resources and of instances, in one file here
 //! ([`Embedded`]) or in an etcd that several servers share ([`Etcd`]).
 //!
 //! A log is a row of revisions without gaps. Who appends says after which revision; when another came first,
@@ -17,7 +17,7 @@ use policy::time::WallTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Integrity};
 pub use error::StoreError;
 pub use etcd::{Access, Address, AddressError, Etcd, Member, TlsFiles};
 pub use feed::{Feed, Since};
@@ -33,6 +33,8 @@ pub enum Log {
     Mesh,
     /// Raw resources. Each revision says what it changes.
     Resources,
+    /// Instances that registered. Each revision says what it changes.
+    Instances,
 }
 
 /// Where [`Log::Mesh`] has the mesh itself.
@@ -40,13 +42,14 @@ pub const MESH_KEY: &str = "mesh";
 
 impl Log {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Mesh, Self::Resources];
+    pub const ALL: [Self; 3] = [Self::Mesh, Self::Resources, Self::Instances];
 
     /// Its name, where it is kept.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mesh => "mesh",
             Self::Resources => "resources",
+            Self::Instances => "instances",
         }
     }
 
@@ -187,6 +190,19 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    /// As a revision that says everything; none before the first.
+    pub fn into_entry(self) -> Option<Entry> {
+        let change = |(key, value)| Change {
+            key,
+            value: Some(value),
+        };
+        Some(Entry {
+            revision: self.revision,
+            about: self.about?,
+            changes: self.values.into_iter().map(change).collect(),
+        })
+    }
+
     /// The state after a revision of this log.
     pub fn apply(&mut self, log: Log, entry: &Entry) {
         if log.is_of_wholes() {
@@ -223,6 +239,13 @@ pub trait Store: Send + Sync + 'static {
     /// was written.
     fn append(&self, log: Log, after: u64, draft: Draft) -> Result<u64, StoreError>;
 
+    /// Puts revisions into a log that holds nothing, with the numbers that they have, the oldest first: of a log of
+    /// wholes several, of another one a single one that says everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] when it holds something.
+    fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError>;
+
     /// All that holds at the newest revision.
     ///
     /// # Errors
@@ -244,6 +267,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells of revisions, whoever appended them.
     fn feed(&self, log: Log) -> &Feed;
+
+    /// Whether other servers may use it too.
+    fn is_shared(&self) -> bool;
 
     /// Why it does not serve at the moment, as far as that is known. Waits for nothing.
     fn problem(&self) -> Option<String>;
@@ -283,16 +309,8 @@ pub fn move_into(from: &dyn Store, to: &dyn Store) -> Result<bool, StoreError> {
         return Ok(false);
     }
     for log in Log::ALL {
-        let state = from.load(log)?;
-        let Some(about) = state.about else {
-            continue;
-        };
-        let change = |(key, value)| Change {
-            key,
-            value: Some(value),
-        };
-        let changes = state.values.into_iter().map(change).collect();
-        to.append(log, 0, Draft { about, changes })?;
+        let entry = from.load(log)?.into_entry();
+        to.seed(log, entry.into_iter().collect())?;
     }
     Ok(true)
 }

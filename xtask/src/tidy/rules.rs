@@ -129,8 +129,20 @@ pub const MODULES: &[ModuleRule] = &[
         why: "the authority's folder and nothing else",
     },
     ModuleRule {
+        module: "xds-server/src/seal",
+        may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/archive",
+        may_use: Some(&["pki", "seal", "store"]),
+        never: WORLD,
+        why: "an archive is a text; who makes one brings the store, who places one brings the folder",
+    },
+    ModuleRule {
         module: "xds-server/src/pki/shared",
-        may_use: Some(&["pki", "store"]),
+        may_use: Some(&["pki", "seal", "store"]),
         never: WORLD,
         why: "the authority is sealed and opened here; the store and the folder are somebody else's",
     },
@@ -230,6 +242,18 @@ pub const MODULES: &[ModuleRule] = &[
     ModuleRule {
         module: "xds-server/src/load_reports",
         may_use: Some(&[]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/registry/owner",
+        may_use: Some(&["catalog", "clock", "mesh", "registry", "store"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "instances and their leases are owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/registry",
+        may_use: Some(&["mesh", "store"]),
         never: WORLD,
         why: PURE,
     },

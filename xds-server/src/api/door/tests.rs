@@ -1,4 +1,4 @@
-use axum::routing::get;
+use axum::{Extension, routing::get};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::oneshot,
@@ -14,7 +14,10 @@ async fn open(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, tokio::task::
     let address = tcp.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let told = |ConnectInfo(Peer(peer)): ConnectInfo<Peer>| async move { peer.to_string() };
-    let router = Router::new().route("/", get(told));
+    let known = || async { Extension(Known) };
+    let router = Router::new()
+        .route("/", get(told))
+        .route("/known", get(known));
     let door = Door {
         tcp,
         tls: None,
@@ -81,4 +84,29 @@ async fn an_open_door_is_closed_and_idle_connections_with_it() {
     stop.send(()).unwrap();
     timeout(BOUND, serving).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn who_is_known_takes_no_place_of_a_stranger() {
+    let limits = Limits {
+        connections: 1,
+        known: 2,
+        ..Limits::default()
+    };
+    let (address, _stop, _serving) = open(limits).await;
+    let known = "GET /known HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(known.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        let answered = timeout(BOUND, stream.read_exact(&mut first)).await;
+        answered.expect("there is a place").unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        kept.push(stream);
+    }
+    // The stranger's place is free all the same.
+    let stranger = TcpStream::connect(address).await.unwrap();
+    let answer = whole(stranger, CLOSING).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

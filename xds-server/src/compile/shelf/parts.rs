@@ -110,8 +110,9 @@ impl Parts {
         let part = |(name, service): (&ServiceName, &Service)| {
             (name.clone(), Part::new(mesh, name, service))
         };
+        let services: Vec<(&ServiceName, &Service)> = mesh.services.iter().collect();
         Self {
-            services: mesh.services.par_iter().map(part).collect(),
+            services: services.into_par_iter().map(part).collect(),
             unhealthy,
         }
     }
@@ -122,7 +123,7 @@ impl Parts {
             *self = Self::new(mesh, unhealthy);
             return Change::All;
         }
-        let services = differing(&before.services, &mesh.services);
+        let services = before.services.differing(&mesh.services);
         let (mut gone, mut hosts, mut policies) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for name in &services {

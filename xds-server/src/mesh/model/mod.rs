@@ -3,6 +3,7 @@
 
 mod freeze;
 mod gateway;
+mod members;
 mod proxies;
 mod service;
 mod upstream;
@@ -21,8 +22,9 @@ pub use self::{
     gateway::{
         ClientOptions, Forward, Gateway, HostPattern, Redirect, Rewrite, Route, RouteAction,
     },
+    members::Members,
     proxies::{Proxies, Tracing},
-    service::{Endpoint, MutualTls, Service},
+    service::{Endpoint, MutualTls, Service, Standing},
     upstream::{
         HealthCheck, HealthCheckKind, Host, OutlierDetection, Placement, Protocol, Retries,
         RetryBudget, Thresholds,
@@ -60,7 +62,7 @@ pub struct Mesh {
     /// What every Envoy does alike.
     pub proxies: Proxies,
     /// Every service, by name.
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: Members<Service>,
     /// Every gateway, by name. A gateway and a service never share a name: both are `node.cluster`s.
     pub gateways: BTreeMap<ServiceName, Gateway>,
 }
@@ -77,7 +79,7 @@ impl Mesh {
             freeze: ChangeFreeze::default(),
             traffic_classes: Vec::new(),
             proxies: Proxies::default(),
-            services: BTreeMap::new(),
+            services: Members::new(),
             gateways: BTreeMap::new(),
         }
     }

@@ -90,6 +90,22 @@ pub struct Endpoint {
     pub zone: Option<ZoneName>,
     /// Version label.
     pub version: Option<VersionLabel>,
+    /// Who says that it is there.
+    pub standing: Standing,
+}
+
+/// Who says that an endpoint is there, and how it stands with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// The mesh file does.
+    #[default]
+    File,
+    /// It registered itself, and its lease holds.
+    Registered,
+    /// It registered itself and is about to leave: it gets no new requests.
+    Draining,
+    /// It fell silent together with too many others: it stays, as unhealthy.
+    Vanished,
 }
 
 impl Service {

@@ -4,10 +4,13 @@
 mod fields;
 mod gateways;
 mod proxies;
+mod registration;
 mod services;
 mod upstream;
 
 use std::collections::BTreeMap;
+
+pub use registration::Registration;
 
 use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
 use super::{
@@ -107,7 +110,7 @@ pub(super) fn read_fields(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh
         freeze,
         traffic_classes,
         proxies,
-        services,
+        services: services.into_iter().collect(),
         gateways,
     })
 }

@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::mesh::{
-    model::{Endpoint, Host, MutualTls, Service, Thresholds},
+    model::{Endpoint, Host, MutualTls, Service, Standing, Thresholds},
     name::service_name,
 };
 
@@ -169,21 +169,27 @@ fn read_endpoints(service: &mut ObjectReader<'_>) -> Vec<Endpoint> {
 }
 
 fn read_endpoint(reader: &Reader<'_>) -> Option<Endpoint> {
-    let mut endpoint = reader.object()?;
+    let mut object = reader.object()?;
+    let endpoint = endpoint_of(&mut object);
+    object.finish();
+    endpoint
+}
+
+/// The fields of an endpoint, wherever they stand.
+pub(super) fn endpoint_of(endpoint: &mut ObjectReader<'_>) -> Option<Endpoint> {
     let host = endpoint
         .required("host")
         .and_then(|host| host.parsed(read_host));
     let port_number = endpoint
         .required("port")
         .and_then(|port| port.integer(1..=65535));
-    let app_port = port(&mut endpoint, "app_port");
-    let weight = count(&mut endpoint, "weight", 1..=65_535);
-    let region = text(&mut endpoint, "region", ZoneName::new);
-    let az = text(&mut endpoint, "az", ZoneName::new);
-    let zone = text(&mut endpoint, "zone", ZoneName::new);
-    let version = text(&mut endpoint, "version", VersionLabel::new);
-    let id = text(&mut endpoint, "id", ServiceName::new);
-    endpoint.finish();
+    let app_port = port(endpoint, "app_port");
+    let weight = count(endpoint, "weight", 1..=65_535);
+    let region = text(endpoint, "region", ZoneName::new);
+    let az = text(endpoint, "az", ZoneName::new);
+    let zone = text(endpoint, "zone", ZoneName::new);
+    let version = text(endpoint, "version", VersionLabel::new);
+    let id = text(endpoint, "id", ServiceName::new);
     let (host, port) = (host?, u16::try_from(port_number?).ok()?);
     let zone = zone.or_else(|| {
         let joined = format!("{}-{}", region.as_ref()?, az.as_ref()?);
@@ -198,6 +204,7 @@ fn read_endpoint(reader: &Reader<'_>) -> Option<Endpoint> {
         region: region.map(|region| region.to_string()),
         zone,
         version,
+        standing: Standing::File,
     })
 }
 

@@ -32,10 +32,8 @@ gateways:
 }
 
 fn service(text: &str) -> Service {
-    let mut mesh = mesh(&one(text, ""));
-    mesh.services
-        .remove(&ServiceName::new("a").unwrap())
-        .unwrap()
+    let mesh = mesh(&one(text, ""));
+    mesh.services[&ServiceName::new("a").unwrap()].clone()
 }
 
 #[test]

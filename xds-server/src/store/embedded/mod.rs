@@ -25,6 +25,15 @@ const FILE: &str = "mumbai-mesh.redb";
 /// What it holds is in memory already; the default is 1 GiB.
 const CACHE_BYTES: usize = 1024 * 1024;
 
+/// What became of a file that was read page by page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// It is what was written.
+    Whole,
+    /// What a crash left half done was taken back.
+    Mended,
+}
+
 /// One file that this process alone has open.
 pub struct Embedded {
     path: PathBuf,
@@ -63,6 +72,23 @@ impl Embedded {
             problem: Mutex::default(),
             leases: Mutex::default(),
         })
+    }
+
+    /// Reads all of a folder's file, page by page.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open); [`StoreError::Damaged`] when it is not what was written.
+    pub fn verify(folder: &Path) -> Result<Integrity, StoreError> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(Integrity::Whole);
+        }
+        let mut database = open(&path)?;
+        let is_whole = database.check_integrity();
+        match is_whole.map_err(|error| broken(&path, &error.into()))? {
+            true => Ok(Integrity::Whole),
+            false => Ok(Integrity::Mended),
+        }
     }
 
     /// Whether a folder has one, of this version or an earlier one.
@@ -168,6 +194,22 @@ impl Store for Embedded {
         Ok(after + 1)
     }
 
+    fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let mut held = self.lock();
+        let database = self.opened_to_write(&mut held)?;
+        let newest = self.feed(log).revision();
+        if newest != 0 {
+            return Err(StoreError::Moved { newest });
+        }
+        let Some(last) = entries.last().map(|entry| entry.revision) else {
+            return Ok(());
+        };
+        let written = tables::write_all(database, log, &entries);
+        self.written(&mut held, written)?;
+        self.feed(log).jump(last);
+        Ok(())
+    }
+
     fn load(&self, log: Log) -> Result<State, StoreError> {
         self.read(|transaction| tables::state(transaction, log))
     }
@@ -189,7 +231,12 @@ impl Store for Embedded {
         match log {
             Log::Mesh => &self.feeds[0],
             Log::Resources => &self.feeds[1],
+            Log::Instances => &self.feeds[2],
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn problem(&self) -> Option<String> {
@@ -247,6 +294,13 @@ fn broken(path: &Path, error: &redb::Error) -> StoreError {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let (place, why) = (path.display().to_string(), error.to_string());
     match error {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => {
+            StoreError::Damaged { place, why }
+        }
+        // It is no database at all.
+        redb::Error::Io(io) if io.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Damaged { place, why }
+        }
         redb::Error::Io(io) if matches!(io.kind(), StorageFull | FileTooLarge | QuotaExceeded) => {
             StoreError::Full { place, why }
         }

@@ -23,8 +23,8 @@ pub(super) const WHOLES: TableDefinition<'_, (&str, u64, &str), &str> =
 /// Of each log.
 pub(super) fn newest(database: &Database) -> Result<[u64; Log::ALL.len()], redb::Error> {
     let transaction = database.begin_read()?;
-    let [mesh, resources] = Log::ALL.map(|log| revision(&transaction, log));
-    Ok([mesh?, resources?])
+    let [mesh, resources, instances] = Log::ALL.map(|log| revision(&transaction, log));
+    Ok([mesh?, resources?, instances?])
 }
 
 fn revision(transaction: &ReadTransaction, log: Log) -> Result<u64, redb::Error> {
@@ -151,8 +151,19 @@ pub(super) fn keep_secret(
 }
 
 pub(super) fn write(database: &Database, log: Log, entry: &Entry) -> Result<(), redb::Error> {
+    write_all(database, log, std::slice::from_ref(entry))
+}
+
+/// All of them, or none.
+pub(super) fn write_all(
+    database: &Database,
+    log: Log,
+    entries: &[Entry],
+) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    add(&transaction, log, entry)?;
+    for entry in entries {
+        add(&transaction, log, entry)?;
+    }
     transaction.commit()?;
     Ok(())
 }

@@ -151,24 +151,9 @@ impl EtcdLog {
     pub async fn append(&self, after: u64, draft: Draft) -> Result<u64, StoreError> {
         let revision = after + 1;
         let id = format!("{:016x}", fastrand::u64(..));
-        let changes: Vec<KeptChange> = draft.changes.iter().map(Into::into).collect();
-        let content =
-            serde_json::to_vec(&changes).map_err(|error| self.client.broken(error.to_string()))?;
-        let is_inline = content.len() <= INLINE_BYTES_MAX;
-        let mut kept = KeptRevision {
-            id: id.clone(),
-            about: draft.about.clone(),
-            changes: is_inline.then_some(changes),
-            chunks: 0,
-        };
         let mut success = vec![put(self.keys.newest(), revision.to_string().into_bytes())];
-        if !is_inline {
-            let key = |chunk| self.keys.content(revision, &id, chunk);
-            kept.chunks = self.write_chunks(content, key, &mut success).await?;
-        }
-        let kept =
-            serde_json::to_vec(&kept).map_err(|error| self.client.broken(error.to_string()))?;
-        success.push(put(self.keys.revision(revision), kept));
+        self.write_revision(revision, &id, (&draft.about, &draft.changes), &mut success)
+            .await?;
         if self.log.is_of_wholes() && revision > KEPT {
             let first_kept = revision - KEPT + 1;
             success.extend(self.drop_before(first_kept));
@@ -200,7 +185,34 @@ impl EtcdLog {
         Ok(revision)
     }
 
-    fn is_newest(&self, revision: u64) -> Compare {
+    /// Gets a revision to the etcd: with the transaction, and before it what is too long for one.
+    pub(super) async fn write_revision(
+        &self,
+        revision: u64,
+        id: &str,
+        (about, changes): (&About, &[Change]),
+        transaction: &mut Vec<RequestOp>,
+    ) -> Result<(), StoreError> {
+        let failed = |error: serde_json::Error| self.client.broken(error.to_string());
+        let changes: Vec<KeptChange> = changes.iter().map(Into::into).collect();
+        let content = serde_json::to_vec(&changes).map_err(failed)?;
+        let is_inline = content.len() <= INLINE_BYTES_MAX;
+        let mut kept = KeptRevision {
+            id: id.into(),
+            about: about.clone(),
+            changes: is_inline.then_some(changes),
+            chunks: 0,
+        };
+        if !is_inline {
+            let key = |chunk| self.keys.content(revision, id, chunk);
+            kept.chunks = self.write_chunks(content, key, transaction).await?;
+        }
+        let kept = serde_json::to_vec(&kept).map_err(failed)?;
+        transaction.push(put(self.keys.revision(revision), kept));
+        Ok(())
+    }
+
+    pub(super) fn is_newest(&self, revision: u64) -> Compare {
         let (target, wanted) = match revision {
             0 => (CompareTarget::Create, Wanted::CreateRevision(0)),
             _ => (

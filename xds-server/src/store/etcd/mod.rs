@@ -9,6 +9,7 @@ mod layout;
 mod log;
 mod messages;
 mod secrets;
+mod seed;
 mod snapshot;
 
 use std::{
@@ -31,7 +32,7 @@ use self::{
     log::EtcdLog,
     secrets::Secrets,
 };
-use super::{About, Draft, Feed, Log, Secret, State, Store, StoreError};
+use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
 
 /// Between two attempts to watch.
 const AGAIN_MIN: Duration = Duration::from_millis(20);
@@ -152,6 +153,7 @@ impl Shared {
         match log {
             Log::Mesh => &self.logs[0],
             Log::Resources => &self.logs[1],
+            Log::Instances => &self.logs[2],
         }
     }
 
@@ -229,6 +231,11 @@ impl Store for Etcd {
         Ok(appended)
     }
 
+    fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        self.wait(async move { shared.log(log).seed(entries).await })
+    }
+
     fn load(&self, log: Log) -> Result<State, StoreError> {
         let shared = Arc::clone(&self.shared);
         self.wait(async move { shared.log(log).load().await })
@@ -251,6 +258,10 @@ impl Store for Etcd {
 
     fn feed(&self, log: Log) -> &Feed {
         &self.shared.log(log).feed
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn problem(&self) -> Option<String> {

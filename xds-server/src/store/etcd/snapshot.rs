@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::{
     layout::KeptSnapshot,
     log::{EtcdLog, delete, put},
-    messages::{Compare, CompareTarget, TxnRequest, TxnResponse, Wanted},
+    messages::{Compare, CompareTarget, RequestOp, TxnRequest, TxnResponse, Wanted},
 };
 use crate::store::{Entry, KEPT, State, StoreError};
 
@@ -96,35 +96,10 @@ impl EtcdLog {
     async fn write_snapshot(&self) -> Result<(), StoreError> {
         let (before, _) = self.client.get(self.keys.snapshot(), 0).await?;
         let state = self.read_all().await?;
-        let Some(about) = state.about else {
+        let (mut success, revision) = (Vec::new(), state.revision);
+        let Some(bytes) = self.write_state(state, &mut success).await? else {
             return Ok(());
         };
-        let values: Vec<(&str, &str)> = state
-            .values
-            .iter()
-            .map(|(key, value)| (&**key, &**value))
-            .collect();
-        let failed = |error: serde_json::Error| self.client.broken(error.to_string());
-        let content = serde_json::to_vec(&values).map_err(failed)?;
-        let (id, revision, bytes) = (
-            format!("{:016x}", fastrand::u64(..)),
-            state.revision,
-            content.len(),
-        );
-        let mut success = Vec::new();
-        let key = |chunk| self.keys.snapshot_part(revision, &id, chunk);
-        let chunks = self.write_chunks(content, key, &mut success).await?;
-        let kept = KeptSnapshot {
-            id: id.clone(),
-            revision,
-            about,
-            chunks,
-            bytes,
-        };
-        success.push(put(
-            self.keys.snapshot(),
-            serde_json::to_vec(&kept).map_err(failed)?,
-        ));
         success.push(delete(
             self.keys.snapshots_from(0),
             self.keys.snapshots_from(revision),
@@ -150,5 +125,37 @@ impl EtcdLog {
         self.snapshots.is_of(bytes);
         self.snapshots.began();
         Ok(())
+    }
+
+    /// Gets a state to the etcd: with the transaction, and before it what is too long for one. How many bytes it
+    /// has; none where there is none.
+    pub(super) async fn write_state(
+        &self,
+        state: State,
+        transaction: &mut Vec<RequestOp>,
+    ) -> Result<Option<usize>, StoreError> {
+        let (Some(about), revision) = (state.about, state.revision) else {
+            return Ok(None);
+        };
+        let values: Vec<(&str, &str)> = state
+            .values
+            .iter()
+            .map(|(key, value)| (&**key, &**value))
+            .collect();
+        let failed = |error: serde_json::Error| self.client.broken(error.to_string());
+        let content = serde_json::to_vec(&values).map_err(failed)?;
+        let (id, bytes) = (format!("{:016x}", fastrand::u64(..)), content.len());
+        let key = |chunk| self.keys.snapshot_part(revision, &id, chunk);
+        let chunks = self.write_chunks(content, key, transaction).await?;
+        let kept = KeptSnapshot {
+            id: id.clone(),
+            revision,
+            about,
+            chunks,
+            bytes,
+        };
+        let kept = serde_json::to_vec(&kept).map_err(failed)?;
+        transaction.push(put(self.keys.snapshot(), kept));
+        Ok(Some(bytes))
     }
 }

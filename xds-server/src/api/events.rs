@@ -1,0 +1,144 @@
+//! `GET /api/v1/events`: what changes, as it changes, by server-sent events (HTML Living Standard, section 9.2).
+//! Whoever connects is told how everything stands, so that nothing is lost between two connections; who reads
+//! slowly is told the newest of each, not all that came between.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    extract::State as Extract,
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{State, mesh_problem, problem};
+use crate::{
+    catalog::{Refusal, Revision},
+    compile::Unhealthy,
+    explain::rfc3339,
+    raw::{FileProblem, RawState},
+};
+
+/// Who listens at once: each takes a connection for as long as it likes.
+const LISTENERS_MAX: usize = 64;
+/// A line that says nothing goes out so often, so that whoever stands between does not end the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Places of those who listen.
+pub fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LISTENERS_MAX))
+}
+
+/// What one listener follows.
+struct Listener {
+    revisions: watch::Receiver<Arc<Revision>>,
+    refusal: watch::Receiver<Option<Arc<Refusal>>>,
+    raw: watch::Receiver<Arc<RawState>>,
+    problems: watch::Receiver<Arc<Vec<FileProblem>>>,
+    unhealthy: watch::Receiver<Arc<Unhealthy>>,
+    /// Not told yet.
+    due: VecDeque<(&'static str, Value)>,
+    _place: OwnedSemaphorePermit,
+}
+
+pub(super) async fn events(Extract(state): Extract<State>) -> Response {
+    let Ok(place) = Arc::clone(&state.listeners).try_acquire_owned() else {
+        let said =
+            format!("{LISTENERS_MAX} listen already; end one of those, or ask /api/v1/revisions");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &said);
+    };
+    let mut listener = Listener {
+        revisions: state.revisions.clone(),
+        refusal: state.refusal.clone(),
+        raw: state.raw.clone(),
+        problems: state.resource_problems.clone(),
+        unhealthy: state.health.unhealthy(),
+        due: VecDeque::new(),
+        _place: place,
+    };
+    listener.tell_all();
+    let events = futures_util::stream::unfold(listener, |mut listener| async {
+        let (name, data) = listener.next().await?;
+        let event = Event::default().event(name).data(data.to_string());
+        Some((Ok::<_, Infallible>(event), listener))
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
+}
+
+impl Listener {
+    /// How everything stands.
+    fn tell_all(&mut self) {
+        let all = [
+            self.revision(),
+            self.refused(),
+            self.resources(),
+            self.resource_problems(),
+            self.unhealthy(),
+        ];
+        self.due.extend(all);
+    }
+
+    /// The next event; none when the server ends.
+    async fn next(&mut self) -> Option<(&'static str, Value)> {
+        if let Some(due) = self.due.pop_front() {
+            return Some(due);
+        }
+        tokio::select! {
+            changed = self.revisions.changed() => changed.ok().map(|()| self.revision()),
+            changed = self.refusal.changed() => changed.ok().map(|()| self.refused()),
+            changed = self.raw.changed() => changed.ok().map(|()| self.resources()),
+            changed = self.problems.changed() => changed.ok().map(|()| self.resource_problems()),
+            changed = self.unhealthy.changed() => changed.ok().map(|()| self.unhealthy()),
+        }
+    }
+
+    fn revision(&mut self) -> (&'static str, Value) {
+        let revision = self.revisions.borrow_and_update();
+        let zone = revision.mesh.timetable.zone();
+        let data = json!({
+            "revision": revision.number,
+            "accepted_at": rfc3339(zone, revision.accepted_at),
+            "mesh": revision.mesh.name,
+        });
+        ("revision", data)
+    }
+
+    fn refused(&mut self) -> (&'static str, Value) {
+        let zone = self.revisions.borrow().mesh.timetable.zone().clone();
+        let refusal = self.refusal.borrow_and_update();
+        let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
+        let problems: Vec<Value> = problems.map(mesh_problem).collect();
+        let at = refusal.as_ref().map(|refusal| rfc3339(&zone, refusal.at));
+        ("refused", json!({"at": at, "problems": problems}))
+    }
+
+    fn resources(&mut self) -> (&'static str, Value) {
+        let revision = self.raw.borrow_and_update().revision();
+        ("resources", json!({"revision": revision}))
+    }
+
+    fn resource_problems(&mut self) -> (&'static str, Value) {
+        let problems = self.problems.borrow_and_update();
+        ("resource_problems", json!({"problems": **problems}))
+    }
+
+    fn unhealthy(&mut self) -> (&'static str, Value) {
+        let unhealthy = self.unhealthy.borrow_and_update();
+        let services = unhealthy.0.iter();
+        let services: BTreeMap<&str, Vec<&String>> = services
+            .map(|(name, ids)| (name.as_str(), ids.iter().collect()))
+            .collect();
+        ("unhealthy", json!({"services": services}))
+    }
+}

@@ -1,0 +1,257 @@
+//! The lease of an application: registered with its first good health check, renewed while it is healthy.
+
+use std::{
+    net::{TcpStream, ToSocketAddrs as _},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::cli::remote::{Answer, Remote};
+
+/// Between two looks whether it is healthy for the first time.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two attempts to register.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// An answer to a health check.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(1);
+
+/// How it is found out whether an application is healthy.
+pub(super) struct Probe {
+    host: String,
+    port: u16,
+    /// Asked by HTTP; else it is enough that somebody listens.
+    url: Option<(ureq::Agent, String)>,
+}
+
+impl Probe {
+    /// # Errors
+    /// A path that is none.
+    pub(super) fn new(host: &str, port: u16, path: Option<&str>) -> Result<Self, String> {
+        if let Some(path) = path.filter(|path| !path.starts_with('/')) {
+            return Err(format!("--health-path {path}: must begin with /"));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(HEALTHY_WITHIN))
+            .build();
+        let address = match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        Ok(Self {
+            host: host.into(),
+            port,
+            url: path.map(|path| (config.into(), format!("http://{address}{path}"))),
+        })
+    }
+
+    fn is_healthy(&self) -> bool {
+        match &self.url {
+            Some((agent, url)) => {
+                let answered = agent.get(url).call();
+                answered.is_ok_and(|answer| answer.status().is_success())
+            }
+            None => {
+                let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+                addresses.is_ok_and(|mut addresses| {
+                    let connects = |address| TcpStream::connect_timeout(&address, HEALTHY_WITHIN);
+                    addresses.any(|address| connects(address).is_ok())
+                })
+            }
+        }
+    }
+}
+
+/// What an application is registered as.
+pub(super) struct Lease {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) body: Value,
+    pub(super) every: Duration,
+    pub(super) probe: Probe,
+    pub(super) remote: Remote,
+    pub(super) server: String,
+}
+
+enum Order {
+    /// Answers whether it was registered.
+    Drain(oneshot::Sender<bool>),
+    Leave(oneshot::Sender<()>),
+}
+
+/// A lease that is kept by a thread of its own: calls wait for the server.
+pub(super) struct Held {
+    orders: Sender<Order>,
+}
+
+impl Held {
+    /// Callers are told to send nothing new. Whether there are any: it was registered.
+    pub(super) async fn drain(&self) -> bool {
+        let (done, answer) = oneshot::channel();
+        // The thread ends after us.
+        let _ = self.orders.send(Order::Drain(done));
+        answer.await.unwrap_or(false)
+    }
+
+    /// It is gone.
+    pub(super) async fn leave(self) {
+        let (done, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Leave(done));
+        let _ = answer.await;
+    }
+}
+
+impl Lease {
+    pub(super) fn begin(self) -> Held {
+        let (orders, ordered) = mpsc::channel();
+        thread::spawn(move || Keeper::new(self).run(&ordered));
+        Held { orders }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Unregistered,
+    Registered,
+    Draining,
+}
+
+struct Keeper {
+    lease: Lease,
+    stand: Stand,
+    /// What was said last of a trouble that goes on: once is enough.
+    said: String,
+}
+
+impl Keeper {
+    fn new(lease: Lease) -> Self {
+        Self {
+            lease,
+            stand: Stand::Unregistered,
+            said: String::new(),
+        }
+    }
+
+    fn run(mut self, ordered: &Receiver<Order>) {
+        let mut next = Instant::now();
+        loop {
+            match ordered.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Order::Drain(done)) => {
+                    let _ = done.send(self.drain());
+                    continue;
+                }
+                Ok(Order::Leave(done)) => {
+                    self.leave();
+                    let _ = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // From its beginning on: a slow answer must not make heartbeats rarer.
+            next = Instant::now() + self.look();
+        }
+    }
+
+    /// Does what is due; when to look again.
+    fn look(&mut self) -> Duration {
+        if !self.lease.probe.is_healthy() {
+            if self.stand == Stand::Registered {
+                self.say("is not healthy: no heartbeat is sent".into());
+            }
+            return match self.stand {
+                Stand::Unregistered => LOOK_EVERY,
+                _ => self.lease.every.min(AGAIN_AFTER),
+            };
+        }
+        match self.stand {
+            Stand::Unregistered => self.register(),
+            Stand::Registered | Stand::Draining => self.beat(),
+        }
+    }
+
+    fn register(&mut self) -> Duration {
+        let put = self.lease.remote.put(&self.lease.path, &self.lease.body);
+        match put.and_then(|answer| answer.success(&self.lease.server)) {
+            Ok(answer) => {
+                self.stand = Stand::Registered;
+                self.say("is registered".into());
+                let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+                for warning in answer["warnings"].as_array().into_iter().flatten() {
+                    self.say(format!(
+                        "is registered; {}",
+                        warning.as_str().unwrap_or_default()
+                    ));
+                }
+                self.lease.every
+            }
+            Err(error) => {
+                self.say(format!("cannot be registered yet: {error:#}"));
+                AGAIN_AFTER
+            }
+        }
+    }
+
+    fn beat(&mut self) -> Duration {
+        let path = format!("{}/heartbeat", self.lease.path);
+        match self.lease.remote.post(&path, None) {
+            Ok(Answer { status, .. }) if status.is_success() => {
+                if self.said.contains("heartbeat") {
+                    self.say("is registered".into());
+                }
+                self.lease.every
+            }
+            Ok(Answer { status, .. }) if status.as_u16() == 404 => match self.stand {
+                // It was taken for gone: a server without a memory, or a long silence.
+                Stand::Registered => {
+                    self.stand = Stand::Unregistered;
+                    self.register()
+                }
+                _ => self.lease.every,
+            },
+            refused => {
+                let why = refused.and_then(|answer| answer.success(&self.lease.server));
+                if let Err(error) = why {
+                    self.say(format!("gets no heartbeat to the server: {error:#}"));
+                }
+                self.lease.every.min(AGAIN_AFTER)
+            }
+        }
+    }
+
+    fn drain(&mut self) -> bool {
+        if self.stand != Stand::Registered {
+            return self.stand == Stand::Draining;
+        }
+        self.stand = Stand::Draining;
+        let path = format!("{}/drain", self.lease.path);
+        let drained = self.lease.remote.post(&path, None);
+        match drained.and_then(|answer| answer.success(&self.lease.server)) {
+            Ok(_) => self.say("is draining".into()),
+            Err(error) => self.say(format!("cannot be drained: {error:#}")),
+        }
+        true
+    }
+
+    fn leave(&mut self) {
+        if self.stand == Stand::Unregistered {
+            return;
+        }
+        let left = self.lease.remote.delete(&self.lease.path);
+        match left.and_then(|answer| answer.success(&self.lease.server)) {
+            Ok(_) => self.say("is deregistered".into()),
+            Err(error) => self.say(format!("cannot be deregistered: {error:#}")),
+        }
+    }
+
+    fn say(&mut self, what: String) {
+        if what != self.said {
+            eprintln!("mumbai-mesh: {} {what}", self.lease.name);
+            self.said = what;
+        }
+    }
+}
