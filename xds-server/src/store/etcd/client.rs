@@ -299,11 +299,10 @@ impl Client {
             Some(unconnected) => unconnected.to_string(),
             None => format!("{:?}: {}", status.code(), status.message()),
         };
-        if status.message().contains("database space exceeded") {
-            return StoreError::Full { place, why };
-        }
-        match may_be_done {
-            true => StoreError::Uncertain { place, why },
+        match status.message().contains("database space exceeded") {
+            // That there is no space is said of the newest attempt alone.
+            _ if may_be_done => StoreError::Uncertain { place, why },
+            true => StoreError::Full { place, why },
             false => StoreError::Broken { place, why },
         }
     }
