@@ -43,9 +43,18 @@ impl Context for Root {
 impl RootContext for Root {
     /// A configuration that is refused leaves the one before in force; Envoy answers its sender with
     /// a NACK.
-    fn on_configure(&mut self, _size: usize) -> bool {
+    fn on_configure(&mut self, size: usize) -> bool {
         let begun = host::monotonic();
-        let config = match FilterConfig::parse(&host::configuration()) {
+        let bytes = host::configuration();
+        // No configuration is a legal one; one that the host does not give is none at all.
+        if bytes.len() != size {
+            host::log(
+                Level::Error,
+                "configuration refused: the host does not give it",
+            );
+            return false;
+        }
+        let config = match FilterConfig::parse(&bytes) {
             Ok(config) => config,
             Err(problems) => {
                 for problem in problems {

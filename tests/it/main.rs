@@ -16,6 +16,7 @@ mod clock;
 mod command;
 mod door1;
 mod events;
+mod export;
 mod fleet;
 mod gateway;
 mod golden;

@@ -132,9 +132,9 @@ fn refusal(configuration: &str) -> Result<String> {
 }
 
 #[test]
-fn an_empty_or_unreadable_configuration_is_refused_with_words() -> Result<()> {
+fn a_blank_or_unreadable_configuration_is_refused_with_words() -> Result<()> {
     for configuration in [
-        "",
+        " ",
         "{",
         "[]",
         "{\"version\": 2}",
@@ -195,7 +195,7 @@ fn a_bad_configuration_leaves_the_old_one_in_force() -> Result<()> {
     still_decides(&mut client)?;
     let rejected = "extension_config_discovery.http_filter.mumbai_mesh.config_fail";
     for bad in [
-        "",
+        " ",
         "{\"version\": 1, \"services\": [{\"name\": \"x\", \"canary\": {}}]}",
     ] {
         let before = envoy.stat(rejected).unwrap_or(0);

@@ -56,6 +56,14 @@ pub fn etcd() -> Result<PathBuf> {
     variable("ETCD_BIN")
 }
 
+/// A kubernetes-validate.
+///
+/// # Errors
+/// As [`Artifacts::from_env`].
+pub fn kubernetes_validate() -> Result<PathBuf> {
+    variable("KUBERNETES_VALIDATE_BIN")
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
 fn variable(name: &str) -> Result<PathBuf> {
     const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";

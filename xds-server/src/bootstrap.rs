@@ -30,8 +30,8 @@ pub struct BootstrapSpec {
     pub zone: Option<String>,
     /// Port of the sidecar's outbound listener, when not 15001.
     pub outbound_port: Option<u16>,
-    /// The filter beside the bootstrap: absolute path and SHA-256.
-    pub filter: (String, String),
+    /// The filter beside the bootstrap: absolute path and SHA-256. Without one it comes from the server.
+    pub filter: Option<(String, String)>,
     /// Where it has a certificate for the xDS server.
     pub identity: Option<NodeIdentity>,
 }
@@ -76,10 +76,10 @@ pub fn bootstrap(spec: &BootstrapSpec) -> Value {
 }
 
 fn node(spec: &BootstrapSpec) -> Value {
-    let mut mesh = json!({
-        "filter_path": &spec.filter.0,
-        "filter_sha256": &spec.filter.1,
-    });
+    let mut mesh = match &spec.filter {
+        Some((path, sha256)) => json!({"filter_path": path, "filter_sha256": sha256}),
+        None => json!({}),
+    };
     if let Some(port) = spec.outbound_port {
         mesh["outbound_port"] = json!(port);
     }
@@ -165,27 +165,45 @@ fn xds_tls(identity: &NodeIdentity) -> Value {
 
 /// Contents of the two files: the certificate with its key, and the roots.
 pub fn identity_files(chain: &str, key: &str, roots: &str) -> [Value; 2] {
-    let file = |name: &str, kind: &str, content: Value| {
-        json!({"resources": [{
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-            "name": name,
-            kind: content,
-        }]})
-    };
     let text = |text: &str| json!({"inline_string": text});
     let certificate = json!({"certificate_chain": text(chain), "private_key": text(key)});
+    let roots = json!({"trusted_ca": text(roots)});
     [
-        file(CERTIFICATE, "tls_certificate", certificate),
-        file(
-            ROOTS,
-            "validation_context",
-            json!({"trusted_ca": text(roots)}),
-        ),
+        secret_file(CERTIFICATE, "tls_certificate", &certificate),
+        secret_file(ROOTS, "validation_context", &roots),
     ]
 }
 
+/// Names of those secrets in the files that [`certificate_in_files`] makes for a bootstrap.
+pub const XDS_SECRETS: [&str; 2] = [CERTIFICATE, ROOTS];
+
+/// Contents of the two files where the certificate, its key and the roots lie in a folder as Kubernetes mounts
+/// a Secret of type TLS. Envoy reads them again when the folder's content is replaced.
+pub fn certificate_in_files(folder: &str, [certificate, roots]: [&str; 2]) -> [Value; 2] {
+    let at = |file: &str| json!({"filename": format!("{folder}/{file}")});
+    let followed = json!({"path": folder});
+    let own = json!({
+        "certificate_chain": at("tls.crt"),
+        "private_key": at("tls.key"),
+        "watched_directory": followed,
+    });
+    let trusted = json!({"trusted_ca": at("ca.crt"), "watched_directory": followed});
+    [
+        secret_file(certificate, "tls_certificate", &own),
+        secret_file(roots, "validation_context", &trusted),
+    ]
+}
+
+fn secret_file(name: &str, kind: &str, content: &Value) -> Value {
+    json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": name,
+        kind: content,
+    }]})
+}
+
 /// Labels of our metrics, as Envoy extracts them from a metric's name, and the histogram's buckets.
-fn stats_config() -> Value {
+pub fn stats_config() -> Value {
     let tags: Vec<Value> = names::LABELS
         .iter()
         .map(|label| json!({"tag_name": label, "regex": format!("({label}\\.=\\.(.*?);\\.)")}))

@@ -23,6 +23,7 @@ pub mod differences;
 pub mod discovery;
 pub mod dump;
 pub mod explain;
+pub mod export;
 pub mod file_events;
 pub mod fleet;
 pub mod flood;

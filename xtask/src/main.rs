@@ -14,6 +14,8 @@ mod demo;
 mod envoy;
 mod etcd;
 mod grpcurl;
+mod kubernetes_validate;
+mod oci;
 mod progress;
 mod rotel;
 mod run;
@@ -91,6 +93,24 @@ enum Command {
     /// Looks at $ROTEL_BIN (taken as it is), then at `rotel-agent` on PATH (only the pinned version), then fetches the Python
     /// package rotel with pip, checks its SHA-256 and keeps the binary under target/tools/.
     Rotel,
+    /// Find or fetch the pinned kubernetes-validate, which knows the schemas of Kubernetes
+    ///
+    /// Looks at $KUBERNETES_VALIDATE_BIN (taken as it is), then fetches the Python package kubernetes-validate with its
+    /// libraries with pip, and keeps all of it under target/tools/. Nothing is installed.
+    #[command(
+        after_help = "Example:\n  $(cargo xtask kubernetes-validate) --strict -k 1.33 kubernetes/*.yaml"
+    )]
+    KubernetesValidate,
+    /// Write the filter as OCI layouts that Istio takes, without a registry
+    ///
+    /// target/oci/image is an image whose one layer holds plugin.wasm; target/oci/artifact has the module as a layer of
+    /// its own. Istio takes either; some registries take only images. Prints a line for each: PATH@sha256:DIGEST, the
+    /// digest being that of the manifest, which a WasmPlugin's sha256 names.
+    #[command(
+        after_help = "Examples:\n  cargo xtask oci\n  oras cp --from-oci-layout target/oci/image@sha256:DIGEST registry.example/mumbai-mesh:1\n  \
+                      mumbai-mesh export istio --config mesh.yaml --url oci://registry.example/mumbai-mesh:1 --sha256 DIGEST"
+    )]
+    Oci,
     /// Build or fetch everything a mesh is made of: filter, Envoy, grpcurl, rotel, mumbai-mesh and demo-service
     ///
     /// Prints a shell's `export` line for each, under the names by which the integration tests find them, so that a plain
@@ -115,7 +135,7 @@ enum Command {
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
     /// tests get absolute paths in MUMBAI_MESH_WASM, ENVOY_BIN, MUMBAI_MESH_BIN, MUMBAI_MESH_DEMO_SERVICE, GRPCURL_BIN,
-    /// ROTEL_BIN and ETCD_BIN.
+    /// ROTEL_BIN, ETCD_BIN and KUBERNETES_VALIDATE_BIN.
     #[command(
         after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test it            # only the integration tests\n  \
                             cargo xtask test -- -- breaker --nocapture   # only tests whose name has `breaker`"
@@ -221,6 +241,21 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Grpcurl => show(&GRPCURL.find_or_fetch(&workspace, &progress)?),
         Command::Rotel => show(&ROTEL.find_or_fetch(&workspace, &progress)?),
         Command::Etcd => show(&etcd::find_or_fetch(&workspace, &progress)?),
+        Command::KubernetesValidate => {
+            show(&kubernetes_validate::find_or_fetch(&workspace, &progress)?);
+        }
+        Command::Oci => {
+            let filter = wasm::build(&workspace, &progress)?;
+            let wasm = std::fs::read(&filter.path)?;
+            let folder = workspace.target.join("oci");
+            let layouts = [
+                oci::image(&folder.join("image"), &wasm)?,
+                oci::artifact(&folder.join("artifact"), &wasm)?,
+            ];
+            for layout in layouts {
+                println!("{}@sha256:{}", layout.path.display(), layout.digest);
+            }
+        }
         Command::Build => {
             let artifacts = artifacts::all(&workspace, &progress)?;
             let grpcurl = GRPCURL.find_or_fetch(&workspace, &progress)?;
@@ -228,7 +263,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             let rotel = ROTEL.find_or_fetch(&workspace, &progress)?;
             let rotel = (ROTEL.variable, rotel.as_path());
             let etcd = etcd::find_or_fetch(&workspace, &progress)?;
-            let tools = [grpcurl, rotel, (etcd::VARIABLE, etcd.as_path())];
+            let validate = kubernetes_validate::find_or_fetch(&workspace, &progress)?;
+            let validate = (kubernetes_validate::VARIABLE, validate.as_path());
+            let tools = [grpcurl, rotel, (etcd::VARIABLE, etcd.as_path()), validate];
             for (name, path) in artifacts.environment().into_iter().chain(tools) {
                 println!("export {name}='{}'", path.display());
             }

@@ -8,7 +8,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    artifacts, etcd, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, run, workspace::Workspace,
+    artifacts, etcd, grpcurl::GRPCURL, kubernetes_validate, progress::Progress, rotel::ROTEL, run,
+    workspace::Workspace,
 };
 
 /// The exit code is that of `cargo test`; 1 when it was ended by a signal.
@@ -17,6 +18,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
     let grpcurl = GRPCURL.find_or_fetch(workspace, progress)?;
     let rotel = ROTEL.find_or_fetch(workspace, progress)?;
     let etcd = etcd::find_or_fetch(workspace, progress)?;
+    let validate = kubernetes_validate::find_or_fetch(workspace, progress)?;
     progress.step("Running the tests.");
     let mut cargo = run::cargo();
     cargo
@@ -26,7 +28,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
         .envs(artifacts.environment())
         .env(GRPCURL.variable, &grpcurl)
         .env(ROTEL.variable, &rotel)
-        .env(etcd::VARIABLE, &etcd);
+        .env(etcd::VARIABLE, &etcd)
+        .env(kubernetes_validate::VARIABLE, &validate);
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()

@@ -49,21 +49,27 @@ impl ServiceIndex {
         let known = |map: &BTreeMap<Box<[u8]>, u16>, key: Option<&[u8]>| map.get(key?).copied();
         known(&self.by_name, metadata)
             .or_else(|| known(&self.by_cluster, cluster))
-            .or_else(|| self.by_istio_subset(cluster?))
+            .or_else(|| self.by_istio_cluster(cluster?))
             .or_else(|| self.by_host(without_port(authority?)))
             .map_or(ServiceId::Other, ServiceId::Known)
     }
 
-    /// Istio calls a subset of `outbound|80||HOST` `outbound|80|SUBSET|HOST`.
-    fn by_istio_subset(&self, cluster: &[u8]) -> Option<u16> {
+    /// Istio names clusters `outbound|PORT|SUBSET|HOST`, without a subset `outbound|PORT||HOST`. Which port a
+    /// host is called on makes no other service of it, unless that cluster is named.
+    fn by_istio_cluster(&self, cluster: &[u8]) -> Option<u16> {
         let mut parts = cluster.splitn(4, |byte| *byte == b'|');
         let (direction, port) = (parts.next()?, parts.next()?);
         let (subset, host) = (parts.next()?, parts.next()?);
-        if direction != b"outbound" || subset.is_empty() {
+        if direction != b"outbound" {
             return None;
         }
-        let whole = [direction, port, b"", host].join(&b'|');
-        self.by_cluster.get(whole.as_slice()).copied()
+        if !subset.is_empty() {
+            let whole = [direction, port, b"", host].join(&b'|');
+            if let Some(known) = self.by_cluster.get(whole.as_slice()) {
+                return Some(*known);
+            }
+        }
+        self.by_host(host)
     }
 
     fn by_host(&self, host: &[u8]) -> Option<u16> {

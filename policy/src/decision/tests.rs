@@ -331,6 +331,9 @@ fn services_are_found_by_metadata_cluster_or_host() {
         "order-service|v2",
         "outbound|80||orders",
         "outbound|80|v2|orders",
+        "outbound|8080||orders.example",
+        "outbound|8080|v2|orders.example",
+        "outbound|80||order-service",
     ] {
         assert_eq!(found(None, Some(cluster), Some("pay")), ORDER, "{cluster}");
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A legal configuration with every field that there is.
-fn every_field() -> Value {
+pub(super) fn every_field() -> Value {
     let rules = json!({
         "consecutive_failures": 5,
         "error_rate": {"percent": 50, "minimum_requests": 20, "window": "10s"},

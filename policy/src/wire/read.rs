@@ -20,11 +20,14 @@ const SERVICES_MAX: usize = 10_000;
 const TEXT_MAX: usize = 255;
 
 impl FilterConfig {
-    /// Reads a configuration.
+    /// Reads a configuration. No bytes at all are one without services and windows: that is what Istio makes of
+    /// a plugin that is given none.
     ///
     /// # Errors
     /// Every problem found; nothing of the configuration counts when there is one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Problem>> {
+        const NOTHING: &[u8] = b"{\"version\": 1}";
+        let bytes = if bytes.is_empty() { NOTHING } else { bytes };
         let value = parse_json(bytes).map_err(|problem| vec![problem])?;
         let problems = Problems::new();
         let config = read_config(&Reader::root(&value, &problems));
@@ -40,7 +43,7 @@ fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem {
             path: String::new(),
-            message: "the configuration is empty".into(),
+            message: "the configuration is blank".into(),
             hint: Some("the least one is {\"version\": 1, \"services\": []}".into()),
         });
     }

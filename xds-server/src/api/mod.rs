@@ -135,6 +135,7 @@ fn routes() -> Routes {
     let open = Need::Nothing;
     let viewer = Need::Role(Role::Viewer);
     let operator = Need::Role(Role::Operator);
+    let admin = Need::Role(Role::Admin);
     Routes::default()
         .get("/healthz", open, || async { "ok\n" })
         // The ports open only after the first mesh is loaded: who can ask, finds it ready.
@@ -225,6 +226,12 @@ fn routes() -> Routes {
             operator,
             raw::apply,
             raw::BODY_BYTES_MAX,
+        )
+        .write(
+            "/api/v1/certificates/{name}/export",
+            admin,
+            certificates::export,
+            certificates::EXPORT_BYTES_MAX,
         )
 }
 

@@ -130,10 +130,10 @@ impl Bootstrap {
             region,
             zone,
             outbound_port: self.outbound_port,
-            filter: (
+            filter: Some((
                 filter.display().to_string(),
                 FilterCode::new(wasm.clone().into()).sha256().to_string(),
-            ),
+            )),
         };
         write(&filter, &wasm, READABLE)?;
         let file = folder.join(BOOTSTRAP_FILE);

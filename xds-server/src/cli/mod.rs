@@ -13,6 +13,7 @@ mod check;
 mod completion;
 mod diff;
 mod explain;
+mod export;
 mod history;
 mod instance;
 mod output;
@@ -65,6 +66,7 @@ enum Command {
     Completion(completion::Completion),
     Diff(diff::Diff),
     Explain(explain::Explain),
+    Export(export::Export),
     History(history::History),
     Instance(instance::Instance),
     Override(overrides::Override),
@@ -157,6 +159,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(bootstrap) => bootstrap.run(),
         Command::Calendar(calendar) => calendar.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Export(export) => export.run(),
         Command::History(history) => history.run(),
         Command::Instance(instance) => instance.run(),
         Command::Plan(plan) => plan.run(),

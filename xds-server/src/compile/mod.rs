@@ -39,7 +39,8 @@ pub(crate) use endpoint::assignment;
 pub use extension::{FILTER_NAME, FilterCode};
 pub use health::{Asked, Unhealthy, application, checked, specifier};
 pub use misfit::{Misfit, Step};
-pub use node::{DEFAULT_OUTBOUND, NodeSpec, Role, ports_are_shared};
+pub use node::{DEFAULT_OUTBOUND, FilterFile, NodeSpec, Role, ports_are_shared};
+pub use retry::{IDEMPOTENT, Methods, kinds as kinds_of_retries};
 pub use secret::{OWN, TRUSTED, secrets};
 pub use shelf::{Changed, Shelf, Spot};
 

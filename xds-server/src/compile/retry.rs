@@ -7,18 +7,30 @@ use super::duration;
 use crate::mesh::Retries;
 
 /// Methods that may be sent twice (RFC 9110, section 9.2.2).
-const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+pub const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 /// Requests that one retry policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Methods {
+pub enum Methods {
+    /// That may be sent twice.
     Idempotent,
+    /// All others, or all.
     Any,
+}
+
+impl Methods {
+    /// After what they are tried again: Envoy's words.
+    pub fn retry_on(self) -> &'static str {
+        match self {
+            Self::Idempotent => "connect-failure,refused-stream,reset,gateway-error",
+            Self::Any => "connect-failure,refused-stream",
+        }
+    }
 }
 
 /// The kinds of requests of a route that are tried again differently, in the order in which they must be
 /// matched. `method` is the only one that the route matches.
-pub(super) fn kinds(retries: Option<&Retries>, method: Option<&str>) -> &'static [Methods] {
+pub fn kinds(retries: Option<&Retries>, method: Option<&str>) -> &'static [Methods] {
     match (retries, method) {
         (None, _) => &[Methods::Any],
         (Some(_), Some(method)) if IDEMPOTENT.contains(&method) => &[Methods::Idempotent],
@@ -57,15 +69,10 @@ pub(super) fn policy(retries: &Retries, methods: Methods, leave_priority: bool) 
             },
         });
     }
-    match methods {
-        Methods::Idempotent => {
-            body["retry_on"] = tree!("connect-failure,refused-stream,reset,gateway-error");
-            if let Some(timeout) = retries.per_try_timeout {
-                body["per_try_timeout"] = duration(timeout);
-            }
-        }
-        // Without a timeout of one try: nothing may be tried again after it.
-        Methods::Any => body["retry_on"] = tree!("connect-failure,refused-stream"),
+    body["retry_on"] = tree!(methods.retry_on());
+    // Others have no timeout of one try: nothing may be tried again after it.
+    if let (Methods::Idempotent, Some(timeout)) = (methods, retries.per_try_timeout) {
+        body["per_try_timeout"] = duration(timeout);
     }
     body
 }

@@ -134,6 +134,17 @@ impl Authority {
         Ok(issued)
     }
 
+    /// A key and certificate for somebody outside, who must come again before it ends: it is not kept here,
+    /// and so never renewed.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn issue(&self, identity: &Identity, node_id: &str) -> Result<Credentials, IssueError> {
+        let state = self.lock();
+        let purpose = Purpose::Node(node_id);
+        state.ca.issue(identity, purpose, state.life, clock::now())
+    }
+
     /// Counts up with every renewal: look again.
     pub fn renewed(&self) -> watch::Receiver<u64> {
         self.renewed.subscribe()

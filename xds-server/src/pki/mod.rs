@@ -65,3 +65,16 @@ fn between(from: WallTime, to: WallTime) -> Duration {
     let millis = to.unix_millis().saturating_sub(from.unix_millis());
     Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
+
+/// What is wrong with a `node.id` as the name in a certificate, if anything is.
+pub fn node_id_problem(node_id: &str) -> Option<String> {
+    /// RFC 5280, `ub-common-name`.
+    const CHARACTERS_MAX: usize = 64;
+    let length = node_id.chars().count();
+    if (1..=CHARACTERS_MAX).contains(&length) && !node_id.chars().any(char::is_control) {
+        return None;
+    }
+    Some(format!(
+        "node id {node_id:?}: must be 1 to {CHARACTERS_MAX} characters, none of them a control character"
+    ))
+}

@@ -310,6 +310,12 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/export",
+        may_use: Some(&["bootstrap", "compile", "mesh", "resource"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/explain",
         may_use: Some(&["compile", "differences", "dump", "mesh", "resource"]),
         never: WORLD,

@@ -1,0 +1,119 @@
+//! What Istio cannot do, or does otherwise: told with the field and what to do.
+
+use std::collections::BTreeMap;
+
+use policy::{reader::Problem, units::ServiceName};
+
+use super::IstioSpec;
+use crate::{
+    export::problem,
+    mesh::{Host, Mesh, Proxies, Service, Thresholds},
+};
+
+/// What would be wrong, not just missing.
+pub(super) fn refused(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for name in spec.gateways.named.keys() {
+        if !mesh.gateways.keys().any(|gateway| gateway.as_str() == name) {
+            let known: Vec<&str> = mesh.gateways.keys().map(ServiceName::as_str).collect();
+            found.push(problem(
+                "--gateway-selector",
+                format!("{name} is no gateway of this mesh"),
+                &format!("known: {}", known.join(", ")),
+            ));
+        }
+    }
+    let mut selected = BTreeMap::new();
+    for name in mesh.gateways.keys() {
+        let selector = spec.gateways.of(name).to_string();
+        if let Some(first) = selected.insert(selector.clone(), name) {
+            found.push(problem(
+                format!("gateways.{name}"),
+                format!("is the pods with {selector}, as {first} is: each request would pass two filters"),
+                "tell their pods apart: --gateway-selector NAME:KEY=VALUE for each",
+            ));
+        }
+    }
+    found
+}
+
+/// What is not done, and what stands in its place.
+pub(super) fn warnings(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (name, service) in &mesh.services {
+        of_service(&format!("services.{name}"), service, &mut found);
+    }
+    for name in mesh.gateways.keys() {
+        found.push(problem(
+            format!("gateways.{name}.listen"),
+            "is no part of the export: ports and certificates are those of Istio's own Gateway",
+            &format!(
+                "have a Gateway {}/{name} (networking.istio.io) for {}",
+                spec.istio_namespace,
+                spec.gateways.of(name)
+            ),
+        ));
+    }
+    for window in mesh.timetable.windows() {
+        if let (Some(zone), None) = (window.zone(), &spec.zone) {
+            found.push(problem(
+                format!("peak_hours.{}.zone", window.name()),
+                format!(
+                    "holds for proxies whose topology.kubernetes.io/zone is {}",
+                    zone.as_str()
+                ),
+                "with zones of other names, export with --zone, once for each",
+            ));
+        }
+    }
+    if let Some(tracing) = &mesh.proxies.tracing
+        && let Host::Address(address) = &tracing.host
+    {
+        found.push(problem(
+            "tracing.otlp",
+            format!(
+                "{address} is an address, and Istio sends spans to services that it knows by name"
+            ),
+            "name the collector's Service, or make a ServiceEntry for it",
+        ));
+    }
+    if mesh.proxies.max_connection_duration != Proxies::default().max_connection_duration {
+        found.push(problem(
+            "max_connection_duration",
+            "has no word in Istio: certificates and connections are its own",
+            "leave it out",
+        ));
+    }
+    found
+}
+
+fn of_service(path: &str, service: &Service, found: &mut Vec<Problem>) {
+    if service.health_check.is_some() {
+        found.push(problem(
+            format!("{path}.health_check"),
+            "is not done: proxies of Istio ask no endpoint for its health",
+            "give its pods a readiness probe with the same question, and the service outlier_detection",
+        ));
+    }
+    if !service.placement.failover.is_empty() {
+        found.push(problem(
+            format!("{path}.failover"),
+            "is not exported: Istio orders regions by its own labels",
+            "write localityLbSetting into the DestinationRule",
+        ));
+    }
+    if service.placement.panic_threshold.is_some() && service.outlier_detection.is_none() {
+        found.push(problem(
+            format!("{path}.panic_threshold"),
+            "holds in Istio only beside outlier detection",
+            "give the service outlier_detection",
+        ));
+    }
+    if service.thresholds != Thresholds::default() {
+        found.push(problem(
+            format!("{path}.circuit_breaker"),
+            "its max_connections, max_requests and so on count all classes together in Istio: gold has no share of its own",
+            "limit the other classes (traffic_classes.NAME.limit)",
+        ));
+    }
+}

@@ -1,0 +1,340 @@
+//! Istio's resources: taken strictly by its own schemas, and meaning what the mesh file says.
+
+use std::{fs, path::PathBuf};
+
+use policy::wire::FilterConfig;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn spec() -> IstioSpec {
+    IstioSpec {
+        namespaces: vec![namespace("shop"), namespace("bank")],
+        workloads: Vec::new(),
+        service_namespace: namespace("shop"),
+        istio_namespace: namespace(DEFAULT_NAMESPACE),
+        gateways: GatewaySelectors::default(),
+        url: format!("file://{}", paths::FILTER),
+        sha256: Some("0".repeat(64)),
+        zone: None,
+    }
+}
+
+fn path(below: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(below)
+}
+
+/// Objects with listed fields hold no others, as Kubernetes has it when it validates strictly.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Array(elements) => elements.iter_mut().for_each(close),
+        Value::Object(fields) => {
+            let is_open = fields.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true));
+            let lists = fields.get("properties").is_some_and(Value::is_object);
+            let typed = fields.get("type") == Some(&json!("object"));
+            if lists && typed && !is_open && !fields.contains_key("additionalProperties") {
+                fields.insert("additionalProperties".into(), json!(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        _ => {}
+    }
+}
+
+fn schemas() -> Vec<(String, String, jsonschema::Validator)> {
+    let text = fs::read_to_string(path("tests/data/istio-crds.yaml")).unwrap();
+    let definitions: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let mut schemas = Vec::new();
+    for definition in &definitions {
+        let spec = &definition["spec"];
+        let kind = spec["names"]["kind"].as_str().unwrap();
+        for version in spec["versions"].as_array().unwrap() {
+            let api = format!(
+                "{}/{}",
+                spec["group"].as_str().unwrap(),
+                version["name"].as_str().unwrap()
+            );
+            let mut schema = version["schema"]["openAPIV3Schema"].clone();
+            schema["properties"]["apiVersion"] = json!({"type": "string"});
+            schema["properties"]["kind"] = json!({"type": "string"});
+            schema["properties"]["metadata"] = json!({"type": "object"});
+            close(&mut schema);
+            let validator = jsonschema::draft202012::new(&schema).unwrap();
+            schemas.push((api, kind.to_string(), validator));
+        }
+    }
+    schemas
+}
+
+/// All documents for `kubectl` of an export, as they are read back from YAML, each held against its schema.
+fn validated(export: &Export) -> Vec<Value> {
+    let schemas = schemas();
+    let mut all = Vec::new();
+    for file in export.files.iter().filter(|file| file.is_applied) {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&file.text().unwrap()).unwrap();
+        assert_eq!(documents, file.documents, "{}", file.name);
+        for document in documents {
+            let known = schemas.iter().find(|(api, kind, _)| {
+                document["apiVersion"] == **api && document["kind"] == **kind
+            });
+            let (_, _, validator) = known.unwrap_or_else(|| panic!("no schema for {document:#}"));
+            let errors: Vec<String> = validator
+                .iter_errors(&document)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{errors:#?} in {document:#}");
+            all.push(document);
+        }
+    }
+    all
+}
+
+fn of_kind<'d>(documents: &'d [Value], kind: &str) -> Vec<&'d Value> {
+    documents
+        .iter()
+        .filter(|document| document["kind"] == kind)
+        .collect()
+}
+
+#[test]
+fn istios_schemas_take_all_of_it_strictly() {
+    let documents = validated(&istio(&mesh(FULL), &spec()).unwrap());
+    let count = |kind| of_kind(&documents, kind).len();
+    assert_eq!(
+        [
+            "WasmPlugin",
+            "DestinationRule",
+            "VirtualService",
+            "Telemetry"
+        ]
+        .map(count),
+        [3, 1, 2, 2]
+    );
+    let by_workload = IstioSpec {
+        workloads: vec!["app=checkout".parse().unwrap(), "tier=Web".parse().unwrap()],
+        namespaces: vec![namespace("shop")],
+        zone: Some(policy::units::ZoneName::new("mumbai-west").unwrap()),
+        url: "oci://registry.example/mumbai-mesh:1".into(),
+        sha256: None,
+        ..spec()
+    };
+    let documents = validated(&istio(&mesh(FULL), &by_workload).unwrap());
+    let plugins = of_kind(&documents, "WasmPlugin");
+    let names: Vec<&str> = plugins
+        .iter()
+        .map(|plugin| plugin["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "mumbai-mesh-checkout",
+            "mumbai-mesh-web",
+            "mumbai-mesh-edge"
+        ]
+    );
+    assert_eq!(plugins[1]["spec"]["selector"]["matchLabels"]["tier"], "Web");
+    assert_eq!(plugins[0]["spec"]["pluginConfig"]["zone"], "mumbai-west");
+}
+
+/// A schema that lets anything pass would prove nothing.
+#[test]
+fn the_schemas_refuse_a_field_that_nobody_knows() {
+    let mut export = istio(&mesh(FULL), &spec()).unwrap();
+    export.files[0].documents[0]["spec"]["pluginConfg"] = json!({});
+    assert!(std::panic::catch_unwind(|| validated(&export)).is_err());
+}
+
+#[test]
+fn the_example_without_a_gateways_certificate_is_exported_too() {
+    let text = fs::read_to_string(path("envoy/examples/mesh.yaml")).unwrap();
+    validated(&istio(&mesh(&text), &spec()).unwrap());
+}
+
+#[test]
+fn the_plugins_configuration_is_the_filters_own() {
+    let mesh = mesh(FULL);
+    let documents = validated(&istio(&mesh, &spec()).unwrap());
+    let plugins = of_kind(&documents, "WasmPlugin");
+    let config = |plugin: &Value| {
+        FilterConfig::parse(plugin["spec"]["pluginConfig"].to_string().as_bytes()).unwrap()
+    };
+    let (inside, edge) = (config(plugins[0]), config(plugins[2]));
+    assert_eq!(inside.timetable, mesh.timetable.clone().without_sources());
+    assert_eq!(inside.traffic_classes, mesh.traffic_classes);
+    assert!(!inside.trust_canary_header && edge.trust_canary_header);
+    let orders = &inside.services[0];
+    assert_eq!(orders.canary, mesh.services.values().next().unwrap().canary);
+    assert_eq!(
+        orders.authorities[0],
+        "order-service.shop.svc.cluster.local"
+    );
+    assert_eq!(plugins[0]["spec"]["match"], json!([{"mode": "CLIENT"}]));
+    assert_eq!(
+        plugins[2]["spec"]["selector"]["matchLabels"]["istio"],
+        "ingressgateway"
+    );
+    assert_eq!(plugins[2]["metadata"]["namespace"], "istio-system");
+}
+
+#[test]
+fn versions_are_subsets_and_routes_obey_the_filters_header() {
+    let documents = validated(&istio(&mesh(FULL), &spec()).unwrap());
+    let rule = of_kind(&documents, "DestinationRule")[0];
+    assert_eq!(
+        rule["spec"]["subsets"],
+        json!([
+            {"name": "stable", "labels": {"version": "v1"}},
+            {"name": "v2-1", "labels": {"version": "v2.1"}},
+        ])
+    );
+    let routes = of_kind(&documents, "VirtualService");
+    let http = routes[0]["spec"]["http"].as_array().unwrap();
+    let told: Vec<String> = http
+        .iter()
+        .map(|route| {
+            format!(
+                "{} {} {}",
+                route["match"],
+                route["route"][0]["destination"]["subset"],
+                route["retries"]["retryOn"]
+            )
+        })
+        .collect();
+    let [get, any] = [
+        "connect-failure,refused-stream,reset,gateway-error",
+        "connect-failure,refused-stream",
+    ];
+    let methods = "\"method\":{\"regex\":\"GET|HEAD|OPTIONS|TRACE|PUT|DELETE\"}";
+    let v2 = "\"headers\":{\"x-mumbai-version\":{\"exact\":\"v2.1\"}}";
+    assert_eq!(
+        told,
+        [
+            format!("[{{{v2},{methods}}}] \"v2-1\" \"{get}\""),
+            format!("[{{{v2}}}] \"v2-1\" \"{any}\""),
+            format!("[{{{methods}}}] \"stable\" \"{get}\""),
+            format!("null \"stable\" \"{any}\""),
+        ]
+    );
+    assert_eq!(http[0]["timeout"], "2s");
+}
+
+#[test]
+fn a_gateways_routes_mean_what_the_mesh_file_says() {
+    let documents = validated(&istio(&mesh(FULL), &spec()).unwrap());
+    let edge = of_kind(&documents, "VirtualService")[1];
+    assert_eq!(edge["spec"]["gateways"], json!(["istio-system/edge"]));
+    let http = edge["spec"]["http"].as_array().unwrap();
+    let named =
+        |name: &str| -> Vec<&Value> { http.iter().filter(|route| route["name"] == name).collect() };
+    assert_eq!(named("/health")[0]["directResponse"]["status"], 200);
+    // A prefix of segments is a path and all below it, each with its own rewrite.
+    assert_eq!(
+        named("/orders stable")[0]["rewrite"],
+        json!({"uri": "/", "authority": "orders.internal"})
+    );
+    assert_eq!(
+        named("/orders/* stable")[0]["match"][0]["uri"],
+        json!({"prefix": "/orders/"})
+    );
+    assert_eq!(named("/orders/* stable")[0]["rewrite"]["uri"], "/");
+    assert_eq!(named("/one stable")[0]["rewrite"]["uri"], "/two");
+    assert_eq!(
+        named("/old")[0]["redirect"],
+        json!({"redirectCode": 308, "scheme": "https", "uri": "/new"})
+    );
+    assert_eq!(named("/old/*")[0]["redirect"]["prefixRewrite"], "/new/");
+    assert_eq!(
+        named("/gone")[0]["redirect"]["authority"],
+        "www.example.com"
+    );
+    let grpc = &named("/upi.v1.Payments/*")[0]["match"][0];
+    assert_eq!(
+        grpc["headers"]["content-type"],
+        json!({"prefix": "application/grpc"})
+    );
+    assert_eq!(
+        named("/*")[0]["match"][0]["authority"]["regex"],
+        "(api\\.example\\.com|.+\\.bank\\.example)(:[0-9]+)?"
+    );
+}
+
+#[test]
+fn what_istio_cannot_do_is_told_with_the_field_and_what_to_do() {
+    let warned: Vec<String> = istio(&mesh(FULL), &spec())
+        .unwrap()
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for start in [
+        "services.order-service.health_check: ",
+        "services.order-service.failover: ",
+        "services.order-service.circuit_breaker: ",
+        "gateways.edge.listen: ",
+        "peak_hours.west.zone: ",
+    ] {
+        let told: Vec<&String> = warned
+            .iter()
+            .filter(|told| told.starts_with(start))
+            .collect();
+        assert!(
+            told.len() == 1 && told[0].ends_with(')'),
+            "{start} {warned:#?}"
+        );
+    }
+    assert_eq!(warned.len(), 5, "{warned:#?}");
+}
+
+#[test]
+fn what_would_be_wrong_is_refused_with_the_field_and_the_fix() {
+    let refused = |text: &str, spec: &IstioSpec| -> Vec<String> {
+        let problems = istio(&mesh(text), spec).unwrap_err();
+        problems.iter().map(ToString::to_string).collect()
+    };
+    let told = refused(
+        "services:\n  7-eleven: {}\n  a: {canary: {version: v2, weight: 1}}\n  b: {endpoints: [{host: 10.0.0.1, port: 1, version: v1}, {host: 10.0.0.2, port: 1, version: v3}, {host: 10.0.0.3, port: 1, version: v2}], canary: {version: v2, weight: 1}}",
+        &spec(),
+    );
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(
+        told[0].starts_with("services.7-eleven: ") && told[0].contains("rename it"),
+        "{told:#?}"
+    );
+    assert!(
+        told[1].starts_with("services.a.stable_version: must be given"),
+        "{told:#?}"
+    );
+    assert!(
+        told[2].starts_with("services.b.stable_version: "),
+        "{told:#?}"
+    );
+    let gateways = "services: {a: {}}\ngateways:\n  x: {listen: 0.0.0.0:1, routes: [{match: {path_prefix: /}, service: a}]}\n  y: {listen: 0.0.0.0:2, routes: [{match: {path_prefix: /}, service: a}]}";
+    let told = refused(gateways, &spec());
+    assert!(
+        told.len() == 1
+            && told[0].starts_with("gateways.y: ")
+            && told[0].contains("--gateway-selector"),
+        "{told:#?}"
+    );
+    let mut apart = spec();
+    apart
+        .gateways
+        .named
+        .insert("y".into(), "istio=other".parse().unwrap());
+    assert!(istio(&mesh(gateways), &apart).is_ok());
+    apart
+        .gateways
+        .named
+        .insert("z".into(), "istio=none".parse().unwrap());
+    assert!(refused(gateways, &apart)[0].contains("known: x, y"));
+    let many: String = (0..9_000)
+        .map(|number| format!("  service-{number:04}: {{}}\n"))
+        .collect();
+    let told = refused(&format!("services:\n{many}"), &spec());
+    assert!(
+        told[0].starts_with("services: ") && told[0].contains("1 MiB"),
+        "{told:#?}"
+    );
+}
