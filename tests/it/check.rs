@@ -176,15 +176,21 @@ fn a_mesh_that_is_well_is_said_to_be_and_what_is_not_is_named_with_its_fix() -> 
     Ok(())
 }
 
-#[test]
-fn clocks_that_are_apart_are_told() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+/// A server whose clock can be moved.
+fn with_clock(dir: &tempfile::TempDir) -> Result<(Clock, World)> {
     let clock = Clock::new(dir.path())?;
     let options = server::Options {
         clock: Some(&clock),
         ..server::Options::default()
     };
     let world = World::start_alone_with("services: {}\n", &options)?;
+    Ok((clock, world))
+}
+
+#[test]
+fn clocks_that_are_apart_are_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (clock, world) = with_clock(&dir)?;
     let server = format!("http://{}", world.server.api);
     ensure!(of(&check(&server, &[])?.1, "clock-server")?.0 == "ok");
     clock.set_now(clock.now_millis()? + 10_000)?;
@@ -202,12 +208,7 @@ fn clocks_that_are_apart_are_told() -> Result<()> {
 #[test]
 fn a_client_that_does_not_answer_is_behind() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let clock = Clock::new(dir.path())?;
-    let options = server::Options {
-        clock: Some(&clock),
-        ..server::Options::default()
-    };
-    let world = World::start_alone_with("services: {}\n", &options)?;
+    let (clock, world) = with_clock(&dir)?;
     Api::new(world.server.api).apply(&json!({"set": [set_of(Kind::Cluster, "a", "1")]}))?;
     let connection = Connection::open(world.server.xds)?;
     let mut stream = Stream::open(&connection, Spoken::Delta, Service::Ads, "slow");

@@ -111,15 +111,23 @@ pub fn read(path: &Path) -> Result<Option<Zeroizing<String>>, Unusable> {
 ///
 /// # Errors
 /// A disk that refuses; the old file is whole then.
-pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
     let mut beside = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(folder)?;
-    beside.write_all(text.as_bytes())?;
+    beside.write_all(content)?;
     beside.as_file().sync_all()?;
     beside.persist(path)?;
     File::open(folder)?.sync_all()
+}
+
+/// Where a file or folder is, or is to be: a name alone is one of the working directory.
+pub fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), Unusable> {
@@ -132,4 +140,22 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), Unusable> {
         mode,
         is_folder: metadata.is_dir(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_is_one_of_the_working_directory() {
+        for (path, folder) in [
+            ("store.json", "."),
+            ("./store.json", "."),
+            ("a/store.json", "a"),
+            ("/store.json", "/"),
+            ("/", "."),
+        ] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder), "{path}");
+        }
+    }
 }

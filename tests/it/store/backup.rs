@@ -65,6 +65,17 @@ fn kept(server: &Server) -> Result<Value> {
     }))
 }
 
+/// A server that serves next to nothing.
+fn alone(dir: &tempfile::TempDir) -> Result<Server> {
+    let artifacts = Artifacts::from_env()?;
+    Server::start(
+        &artifacts,
+        dir.path(),
+        "mesh: {name: one}\n",
+        &Options::default(),
+    )
+}
+
 #[test]
 fn a_machine_that_has_nothing_goes_on_where_the_lost_one_was_and_no_request_fails() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -207,13 +218,7 @@ fn a_machine_that_has_nothing_goes_on_where_the_lost_one_was_and_no_request_fail
 #[test]
 fn a_backup_is_brought_back_by_its_passphrase_into_an_empty_folder_alone() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let artifacts = Artifacts::from_env()?;
-    let mut server = Server::start(
-        &artifacts,
-        dir.path(),
-        "mesh: {name: one}\n",
-        &Options::default(),
-    )?;
+    let mut server = alone(&dir)?;
     let api = format!("http://{}", server.api);
     let file = dir.path().join("mesh.backup");
     let words = passphrase(dir.path(), "correct horse battery staple\n")?;
@@ -283,13 +288,7 @@ fn a_backup_is_brought_back_by_its_passphrase_into_an_empty_folder_alone() -> Re
 #[test]
 fn a_store_is_read_to_its_end_taken_out_and_put_elsewhere() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let artifacts = Artifacts::from_env()?;
-    let mut server = Server::start(
-        &artifacts,
-        dir.path(),
-        "mesh: {name: one}\n",
-        &Options::default(),
-    )?;
+    let mut server = alone(&dir)?;
     Api::new(server.api).apply(&json!({"set": [set_of(Kind::Cluster, "partner", "1")]}))?;
     server.process().kill()?;
     let state_dir = server.state_dir().to_path_buf();
@@ -336,12 +335,7 @@ fn a_store_is_read_to_its_end_taken_out_and_put_elsewhere() -> Result<()> {
 fn a_damaged_store_is_refused_with_what_to_do_and_never_by_a_crash() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let artifacts = Artifacts::from_env()?;
-    let mut server = Server::start(
-        &artifacts,
-        dir.path(),
-        "mesh: {name: one}\n",
-        &Options::default(),
-    )?;
+    let mut server = alone(&dir)?;
     for number in 0..20 {
         let set: Vec<Value> = (0..20)
             .map(|name| set_of(Kind::Cluster, &format!("c{name}"), &number.to_string()))

@@ -85,7 +85,7 @@ impl TokenFile {
     pub fn put(&self, text: &str) -> Result<(), FileError> {
         let tokens = Tokens::from_text(text);
         let tokens = tokens.map_err(|error| FileError::Tokens { path: None, error })?;
-        let replaced = private_file::replace(&self.0, &tokens.to_text());
+        let replaced = private_file::replace(&self.0, tokens.to_text().as_bytes());
         Ok(replaced.map_err(|error| Unusable::disk(&self.0, error))?)
     }
 
@@ -116,7 +116,7 @@ impl TokenFile {
         lock_file.lock().map_err(disk(&lock))?;
         let mut tokens = self.load()?;
         change(&mut tokens).map_err(|error| FileError::Tokens { path: None, error })?;
-        private_file::replace(&self.0, &tokens.to_text()).map_err(disk(&self.0))
+        private_file::replace(&self.0, tokens.to_text().as_bytes()).map_err(disk(&self.0))
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         assert!(error.contains("symbolic link"), "{error}");
 
         fs::remove_file(&path).unwrap();
-        private_file::replace(&path, "[]").unwrap();
+        private_file::replace(&path, b"[]").unwrap();
         let error = file.load().unwrap_err().to_string();
         assert!(
             error.contains("tokens.json: ") && error.contains("backup"),

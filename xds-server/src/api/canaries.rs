@@ -16,14 +16,14 @@ use serde_json::json;
 
 use super::{
     State,
-    change::{Wish, made, make, refused},
+    change::{done, refused},
     how::How,
     made_apart, problem,
 };
 use crate::{
-    catalog::Current,
     clock,
     desired::{CanaryStatus, Editor, Refusal, Start, Verb, carry_out, statuses},
+    mesh::Mesh,
 };
 
 /// Of one call.
@@ -106,24 +106,13 @@ pub(super) async fn act(
     };
     let by = how.by(clock::now());
     let what = verb.sentence(name.as_str());
-    let wish = Wish {
-        what: what.clone(),
-        always_passes: verb.always_passes(),
-        edit: move |current: &Current<'_>| {
-            let mut editor = Editor::new(&current.revision.desired, current.file);
-            carry_out(&mut editor, &current.revision.mesh, &name, &verb, &by)?;
-            Ok(editor.finish())
-        },
-    };
-    match make(&state, &how, wish).await {
-        Ok(mut done) => {
-            if !how.dry_run {
-                done.answer["canary"] = json!(status(&state, &service));
-            }
-            made(&how, what, &done)
-        }
-        Err(refusal) => refusal,
-    }
+    let asked = (what, verb.always_passes());
+    let edit =
+        move |editor: &mut Editor<'_>, mesh: &Mesh| carry_out(editor, mesh, &name, &verb, &by);
+    done(&state, &how, asked, edit, |answer| {
+        answer["canary"] = json!(status(&state, &service));
+    })
+    .await
 }
 
 fn read(service: &str, verb: &str, body: &[u8]) -> Result<(ServiceName, Verb, Said), Refusal> {

@@ -14,7 +14,7 @@ use super::{State, guard::Wrote, how::How, plan, problem, rollout, unkept};
 use crate::{
     catalog::{Change, ChangeError, Changed, Current},
     clock,
-    desired::{Desired, Refusal},
+    desired::{Desired, Editor, Refusal},
     mesh::Mesh,
     plan::words,
 };
@@ -102,6 +102,34 @@ where
         }
     }
     Ok(Made { changed, answer })
+}
+
+/// What a person does with one thing: the revision's edit, and the answer with what `shown` adds to it.
+pub(super) async fn done(
+    state: &State,
+    how: &How,
+    (what, always_passes): (String, bool),
+    edit: impl Fn(&mut Editor<'_>, &Mesh) -> Result<(), Refusal> + Send + 'static,
+    shown: impl FnOnce(&mut Value),
+) -> Response {
+    let wish = Wish {
+        what: what.clone(),
+        always_passes,
+        edit: move |current: &Current<'_>| {
+            let mut editor = Editor::new(&current.revision.desired, current.file);
+            edit(&mut editor, &current.revision.mesh)?;
+            Ok(editor.finish())
+        },
+    };
+    match make(state, how, wish).await {
+        Ok(mut done) => {
+            if !how.dry_run {
+                shown(&mut done.answer);
+            }
+            made(how, what, &done)
+        }
+        Err(refusal) => refusal,
+    }
 }
 
 /// The answer of a change that was made, with the revision's tag.

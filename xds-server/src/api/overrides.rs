@@ -14,14 +14,14 @@ use serde_json::json;
 use super::{
     State,
     canaries::service_and_body,
-    change::{Wish, made, make, refused},
+    change::{done, refused},
     how::How,
     made_apart, problem,
 };
 use crate::{
-    catalog::Current,
     clock,
     desired::{Editor, OverrideStatus, Refusal, end_override, override_service, overrides},
+    mesh::Mesh,
 };
 
 /// The shortest and the longest override.
@@ -69,17 +69,10 @@ pub(super) async fn begin(
         kind.as_str(),
         policy::time::format_duration(span)
     );
-    let wish = Wish {
-        what: what.clone(),
-        always_passes: true,
-        edit: move |current: &Current<'_>| {
-            let mut editor = Editor::new(&current.revision.desired, current.file);
-            let mesh = &current.revision.mesh;
-            override_service(&mut editor, mesh, &name, kind, until, &by)?;
-            Ok(editor.finish())
-        },
+    let edit = move |editor: &mut Editor<'_>, mesh: &Mesh| {
+        override_service(editor, mesh, &name, kind, until, &by)
     };
-    answered(&state, &how, wish, what).await
+    answered(&state, &how, what, edit).await
 }
 
 /// Takes back what was said of a service.
@@ -99,31 +92,21 @@ pub(super) async fn end(
     };
     let by = how.by(clock::now());
     let what = format!("override of {name} ends");
-    let wish = Wish {
-        what: what.clone(),
-        always_passes: true,
-        edit: move |current: &Current<'_>| {
-            let mut editor = Editor::new(&current.revision.desired, current.file);
-            end_override(&mut editor, &current.revision.mesh, &name, &by)?;
-            Ok(editor.finish())
-        },
-    };
-    answered(&state, &how, wish, what).await
+    let edit = move |editor: &mut Editor<'_>, mesh: &Mesh| end_override(editor, mesh, &name, &by);
+    answered(&state, &how, what, edit).await
 }
 
-async fn answered<E>(state: &State, how: &How, wish: Wish<E>, what: String) -> Response
-where
-    E: Fn(&Current<'_>) -> Result<crate::desired::Desired, Refusal> + Send + 'static,
-{
-    match make(state, how, wish).await {
-        Ok(mut done) => {
-            if !how.dry_run {
-                done.answer["overrides"] = json!(all(state));
-            }
-            made(how, what, &done)
-        }
-        Err(refusal) => refusal,
-    }
+/// With all that act then. An override passes whatever is frozen.
+async fn answered(
+    state: &State,
+    how: &How,
+    what: String,
+    edit: impl Fn(&mut Editor<'_>, &Mesh) -> Result<(), Refusal> + Send + 'static,
+) -> Response {
+    done(state, how, (what, true), edit, |answer| {
+        answer["overrides"] = json!(all(state));
+    })
+    .await
 }
 
 fn beginning(

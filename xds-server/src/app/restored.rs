@@ -15,6 +15,7 @@ use crate::{
     access::TokenFile,
     archive::Archive,
     pki::{Folder, Passphrase},
+    private_file,
     store::Embedded,
 };
 
@@ -55,10 +56,7 @@ impl<'a> Restored<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        let folder = state_dir
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = private_file::folder_of(state_dir);
         fs::create_dir_all(folder)?;
         let beside = tempfile::Builder::new()
             .prefix(".restore-")

@@ -12,7 +12,11 @@ use policy::time::{WallTime, format_duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    analyze::Severity, compile::Unhealthy, fleet::StreamStatus, mesh::Mesh, pki::authority::Shown,
+    analyze::{Finding, Severity},
+    compile::Unhealthy,
+    fleet::StreamStatus,
+    mesh::Mesh,
+    pki::authority::Shown,
 };
 
 /// What is looked at together.
@@ -104,6 +108,15 @@ impl Item {
         Self::of((group, Level::Ok), code, sentence, "")
     }
 
+    /// What `analyze` found in a mesh; `file` is where that is, if it is not the one in force.
+    pub fn found(finding: Finding, file: Option<&str>) -> Self {
+        let path = Some(finding.path).filter(|path| !path.is_empty());
+        let places = file.map(String::from).into_iter().chain(path);
+        let sentence: Vec<String> = places.chain([finding.sentence]).collect();
+        let level = (Group::Configuration, finding.severity.into());
+        Self::of(level, finding.code, sentence.join(": "), finding.fix)
+    }
+
     /// Something else.
     pub fn of(
         (group, level): (Group, Level),
@@ -189,7 +202,7 @@ fn ago(earlier: WallTime, now: WallTime) -> String {
 }
 
 /// `1 node`, `2 nodes`.
-fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),

@@ -40,15 +40,7 @@ pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
     let found = analyze(seen.mesh, seen.now).into_iter();
     // What a calendar of three years holds of the past is nobody's mistake.
     let found = found.filter(|finding| finding.code != FESTIVAL_PAST.code);
-    items.extend(found.map(|finding| {
-        let place = match finding.path.is_empty() {
-            true => String::new(),
-            false => format!("{}: ", finding.path),
-        };
-        let sentence = format!("{place}{}", finding.sentence);
-        let level = finding.severity.into();
-        Item::of((group, level), finding.code, sentence, finding.fix)
-    }));
+    items.extend(found.map(|finding| Item::found(finding, None)));
 }
 
 pub(super) fn store(seen: &Seen<'_>, items: &mut Vec<Item>) {

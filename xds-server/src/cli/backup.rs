@@ -1,6 +1,6 @@
 //! `mumbai-mesh backup`.
 
-use std::{fs::File, io::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{output::print, passphrase_of, remote::Credentials};
 use crate::{
     archive::{Archive, BackupKey, wrap},
+    private_file,
     seal::{self, Purpose},
     store::Log,
 };
@@ -50,8 +51,7 @@ impl Backup {
         let archive = Archive::read(&text.context("the server's answer")?)?;
         let file = wrap(&key, &sealed);
         let shown = self.out.display();
-        self.write(&file)
-            .with_context(|| format!("--out {shown}"))?;
+        private_file::replace(&self.out, &file).with_context(|| format!("--out {shown}"))?;
         print(&format!(
             "{shown}: {} bytes; the mesh at revision {}, resources at {}, the certificate authority{}\n",
             file.len(),
@@ -64,20 +64,5 @@ impl Backup {
             },
         ))?;
         Ok(())
-    }
-
-    /// All of it or nothing, for its owner alone.
-    fn write(&self, file: &[u8]) -> std::io::Result<()> {
-        let folder = self
-            .out
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(std::path::Path::new("."));
-        // Of mode 0600.
-        let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-        beside.write_all(file)?;
-        beside.as_file().sync_all()?;
-        beside.persist(&self.out)?;
-        File::open(folder)?.sync_all()
     }
 }

@@ -14,7 +14,7 @@ use super::{
     output::{Output, printable, show},
     remote::Credentials,
 };
-use crate::check::{Group, Item, Level, sort};
+use crate::check::{Group, Item, Level, count, sort};
 
 /// Look at this machine and at the running mesh, and say what is wrong, each with what to do about it.
 ///
@@ -102,15 +102,11 @@ fn table(items: &[Item]) -> String {
             let _ = writeln!(text, "           fix: {}", printable(&item.fix));
         }
     }
-    let count = |level: Level| items.iter().filter(|item| item.level == level).count();
-    let told = |number: usize, what: &str| match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    };
-    let (errors, warnings) = (count(Level::Error), count(Level::Warning));
+    let of = |level: Level| items.iter().filter(|item| item.level == level).count();
+    let (errors, warnings) = (of(Level::Error), of(Level::Warning));
     let summary = match errors + warnings {
         0 => "nothing to do".into(),
-        _ => format!("{}, {}", told(errors, "error"), told(warnings, "warning")),
+        _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
     };
     let _ = writeln!(text, "\n{summary}");
     text

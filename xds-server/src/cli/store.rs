@@ -193,7 +193,7 @@ impl Export {
         let text = archive.to_text();
         match &self.out {
             None => print(&format!("{}\n", *text))?,
-            Some(out) => private_file::replace(out, &text)
+            Some(out) => private_file::replace(out, text.as_bytes())
                 .with_context(|| format!("--out {}", out.display()))?,
         }
         Ok(())

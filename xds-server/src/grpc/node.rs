@@ -25,7 +25,7 @@ pub(super) fn node_of(peer: &Peer) -> Node {
 }
 
 /// What people are shown of a node.
-pub(super) fn node_info(node: &Node) -> NodeInfo {
+pub(super) fn node_info(node: &Node, key: &NodeKey) -> NodeInfo {
     let short = |text: &str| text[..text.floor_char_boundary(NODE_TEXT_MAX)].to_string();
     let version = match &node.user_agent_version_type {
         Some(UserAgentVersionType::UserAgentVersion(text)) => short(text),
@@ -50,7 +50,7 @@ pub(super) fn node_info(node: &Node) -> NodeInfo {
         region: place(|locality| &locality.region),
         zone: place(|locality| &locality.zone),
         sub_zone: place(|locality| &locality.sub_zone),
-        filter_sha256: own_fields(node).and_then(|fields| metadata(fields).filter_sha256),
+        filter_sha256: key.metadata.filter_sha256.clone(),
     }
 }
 

@@ -232,7 +232,7 @@ impl Stream {
             return Err(self.discovery.deny(connection, service.name(), &reason));
         }
         let caller = Caller {
-            node: node_info(&node),
+            node: node_info(&node, &key),
             variant,
             service,
             peer: connection.and_then(|connection| connection.peer),

@@ -246,7 +246,7 @@ impl Folder {
     }
 
     fn replace(&self, name: &str, tier: &Tier) -> io::Result<()> {
-        private_file::replace(&self.path.join(name), &self.text(tier)?)
+        private_file::replace(&self.path.join(name), self.text(tier)?.as_bytes())
     }
 
     fn check_folder(&self) -> Result<(), CaError> {

@@ -6,14 +6,15 @@ use std::{
 };
 
 use policy::time::WallTime;
-use sha2::{Digest as _, Sha256};
 
 use super::Served;
 use crate::{
     analyze::analyze,
     check::{Group, Item, Level},
     cli::{admin::Admin, remote::Credentials},
-    clock, settings,
+    clock,
+    compile::FilterCode,
+    settings,
     source::Loader,
 };
 
@@ -199,8 +200,8 @@ impl Environment {
                 "name a file that can be with MUMBAI_MESH_WASM",
             );
         };
-        let digest = Sha256::digest(&bytes);
-        let ours: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let ours = FilterCode::new(bytes.into());
+        let ours = ours.sha256();
         let short = &ours[..12];
         match served {
             Some(served) if served != ours => self.add(
@@ -282,15 +283,10 @@ impl Environment {
                 let found = analyze(&mesh, clock::now());
                 let sentence = format!("{shown} can be served");
                 self.items.push(Item::ok(group, "configuration", sentence));
-                self.items.extend(found.into_iter().map(|finding| {
-                    let sentence = format!("{shown}: {}: {}", finding.path, finding.sentence);
-                    Item::of(
-                        (group, finding.severity.into()),
-                        finding.code,
-                        sentence,
-                        finding.fix,
-                    )
-                }));
+                let file = shown.to_string();
+                let found = found.into_iter();
+                self.items
+                    .extend(found.map(|finding| Item::found(finding, Some(&file))));
             }
             Err(problems) => self.items.extend(problems.iter().map(|problem| {
                 let fix = "mend it: mumbai-mesh analyze tells all of a file";
