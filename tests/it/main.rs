@@ -7,6 +7,7 @@ mod agreement;
 mod artifact;
 mod breaker;
 mod calendar;
+mod callers;
 mod canary;
 mod change;
 mod check;

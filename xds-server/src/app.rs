@@ -23,6 +23,7 @@ pub use self::restored::Restored;
 use crate::{
     access::TokenFile,
     api,
+    callers::owner::Callers,
     catalog::{Catalog, Revision},
     clock,
     compile::{Encoder, FilterCode},
@@ -135,6 +136,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             settings.load_report_interval,
             Limits::of(settings.max_streams),
         )),
+        callers: Arc::new(Callers::new(instances.revisions(), health.unhealthy())),
         health: Arc::new(health),
         instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),

@@ -13,6 +13,7 @@ pub mod app;
 pub mod archive;
 pub mod bootstrap;
 pub mod calendar;
+pub mod callers;
 pub mod catalog;
 pub mod check;
 pub mod cli;

@@ -434,7 +434,12 @@ impl Rules {
     /// The state at an instant, for this node's zone, with the weight of every ramp. It holds until
     /// the calendar changes or a ramp steps.
     pub fn traffic_at(&self, wall: WallTime) -> Traffic {
-        let mut traffic = self.timetable.at(wall, self.zone.as_ref());
+        self.traffic_in(wall, self.zone.as_ref())
+    }
+
+    /// The same for a node of another zone.
+    pub fn traffic_in(&self, wall: WallTime, zone: Option<&ZoneName>) -> Traffic {
+        let mut traffic = self.timetable.at(wall, zone);
         traffic.ramps = self.ramps.iter().map(|ramp| ramp.at(wall)).collect();
         let steps = self.ramps.iter().filter_map(|ramp| ramp.next_after(wall));
         let steps = steps.map(|step| step.from);

@@ -4,6 +4,7 @@
 mod apply;
 mod backup;
 mod calendar;
+mod callers;
 mod canaries;
 mod certificates;
 mod change;
@@ -26,6 +27,7 @@ mod rollout;
 mod routes;
 mod services;
 mod tls;
+mod traffic_state;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -57,6 +59,7 @@ pub use self::{
 use crate::{
     access::{Need, Role, TokenFile},
     bootstrap::Member,
+    callers::owner::Callers,
     catalog::{Catalog, Refusal, Revision, Waiting},
     clock,
     compile::{Encoder, FilterCode},
@@ -93,6 +96,8 @@ pub struct State {
     pub health: Arc<Health>,
     /// Instances that registered.
     pub instances: Arc<Instances>,
+    /// What callers without a proxy share.
+    pub callers: Arc<Callers>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -158,6 +163,7 @@ fn routes() -> Routes {
         .get("/metrics", viewer, metrics::metrics)
         .get("/api/v1/bootstrap/{name}", viewer, member)
         .get("/api/v1/explain", viewer, explain_request)
+        .get("/api/v1/traffic-state", viewer, traffic_state::state)
         .get("/api/v1/calendar/next", viewer, calendar::next)
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
@@ -189,7 +195,19 @@ fn routes() -> Routes {
         )
         .delete(instances::ONE, operator, instances::deregister)
         .write(instances::DRAIN, operator, instances::drain, 0)
-        .beat(instances::HEARTBEAT, operator, instances::heartbeat)
+        .beat(instances::HEARTBEAT, operator, instances::heartbeat, 0)
+        .beat(
+            "/api/v1/select",
+            operator,
+            callers::select,
+            callers::SELECT_BYTES_MAX,
+        )
+        .beat(
+            "/api/v1/results",
+            operator,
+            callers::results,
+            callers::RESULTS_BYTES_MAX,
+        )
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/apply",

@@ -258,6 +258,18 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/callers/owner",
+        may_use: Some(&["callers", "catalog", "clock", "compile"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "what callers without a proxy share is owned here; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/callers",
+        may_use: Some(&["compile", "mesh"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
             "catalog", "clock", "compile", "health", "mesh", "metrics", "resource",
