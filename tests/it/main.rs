@@ -38,6 +38,7 @@ mod reload;
 mod replaced;
 mod robustness;
 mod server;
+mod shares;
 mod sidecar;
 mod simulation;
 mod store;

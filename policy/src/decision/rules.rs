@@ -9,7 +9,7 @@ use super::services::ServiceIndex;
 use crate::{
     breaker::{BreakerRules, Latch, TimedRules},
     canary::{CanarySplit, Fallback, Schedule, Weight},
-    limit::Limit,
+    limit::{FleetSize, Limit, Rate},
     names,
     overrides::Override,
     time::WallTime,
@@ -160,6 +160,14 @@ pub struct LimitRules {
     pub limit: Limit,
     /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
+    fleet_size: FleetSize,
+}
+
+impl LimitRules {
+    /// What holds now for this proxy.
+    pub fn rate(&self, traffic: &Traffic) -> Rate {
+        self.limit.share(traffic, self.fleet_size)
+    }
 }
 
 /// One class, ready for requests.
@@ -194,6 +202,7 @@ pub struct Rules {
     trust_canary_header: bool,
     debug_headers: bool,
     service_from: ServiceSource,
+    fleet_size: FleetSize,
 }
 
 impl Rules {
@@ -214,6 +223,7 @@ impl Rules {
             trust_canary_header: config.trust_canary_header,
             debug_headers: config.debug_headers,
             service_from: config.service_from,
+            fleet_size: config.fleet_size,
         };
         for class in config.traffic_classes {
             rules.add_class(class);
@@ -242,7 +252,8 @@ impl Rules {
         let id = u32::try_from(self.limits.len()).unwrap_or(u32::MAX);
         self.limits.push(LimitRules {
             limit,
-            shared_key: format!("mumbai_mesh/limit/v2/{of}/{name}"),
+            shared_key: format!("mumbai_mesh/limit/v3/{of}/{name}"),
+            fleet_size: self.fleet_size,
         });
         LimitId(id)
     }
@@ -373,6 +384,11 @@ impl Rules {
     /// By what the service of a request is known.
     pub fn service_from(&self) -> ServiceSource {
         self.service_from
+    }
+
+    /// Among how many proxies limits with `scope: fleet` are shared.
+    pub fn fleet_size(&self) -> FleetSize {
+        self.fleet_size
     }
 
     /// Every configured service, in the configuration's order.

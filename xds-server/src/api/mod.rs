@@ -61,6 +61,7 @@ use crate::{
     bootstrap::Member,
     callers::owner::Callers,
     catalog::{Catalog, Refusal, Revision, Waiting},
+    census::owner::Census,
     clock,
     compile::{Encoder, FilterCode},
     explain::{self, Question},
@@ -96,6 +97,8 @@ pub struct State {
     pub health: Arc<Health>,
     /// Instances that registered.
     pub instances: Arc<Instances>,
+    /// Among how many proxies limits are divided.
+    pub census: Arc<Census>,
     /// What callers without a proxy share.
     pub callers: Arc<Callers>,
     /// Who issues certificates.
@@ -394,7 +397,8 @@ async fn explain_request(
         zone: query.zone,
         headers,
     };
-    match explain::explain(&mesh, &question, clock::now()) {
+    let sizes = Arc::clone(&state.census.sizes().borrow());
+    match explain::explain_among(&mesh, &question, &sizes, clock::now()) {
         Ok(mut explanation) => {
             // What is in force is explained already; who laid it over what is written is not.
             if let Some(service) = &explanation.service {

@@ -128,7 +128,7 @@ impl Desk<'_> {
             // A class's tokens are those of all services.
             false => self.traffic,
         };
-        Some(limit.limit.rate(traffic))
+        Some(limit.rate(traffic))
     }
 }
 

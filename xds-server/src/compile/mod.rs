@@ -6,6 +6,7 @@
 mod tree;
 
 mod cluster;
+mod divided;
 mod encode;
 mod endpoint;
 mod extension;
@@ -35,6 +36,7 @@ use std::collections::BTreeSet;
 use policy::units::{ServiceName, VersionLabel};
 use serde_json::Value;
 
+pub use divided::{Divided, FleetSizes};
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
 pub(crate) use endpoint::{assignment, left_out, priorities};
 pub use extension::{FILTER_NAME, FilterCode};
