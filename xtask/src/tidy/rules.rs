@@ -258,6 +258,32 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/callers/owner",
+        may_use: Some(&["callers", "catalog", "clock", "compile"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "what callers without a proxy share is owned here; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/callers",
+        may_use: Some(&["compile", "mesh"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
+        module: "xds-server/src/census/owner",
+        may_use: Some(&[
+            "catalog", "census", "clock", "compile", "mesh", "publish", "store",
+        ]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "the numbers of proxies are owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/census",
+        may_use: Some(&["compile", "store"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
             "catalog", "clock", "compile", "health", "mesh", "metrics", "resource",

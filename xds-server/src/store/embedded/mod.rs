@@ -234,6 +234,7 @@ impl Store for Embedded {
             Log::Mesh => &self.feeds[0],
             Log::Resources => &self.feeds[1],
             Log::Instances => &self.feeds[2],
+            Log::Proxies => &self.feeds[3],
         }
     }
 
