@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 use crate::{door1::BOUND, mesh::Mesh};
 
+pub use harness::readme::commands as commands_of_readme;
+
 pub const ADS: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 pub const CSDS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
@@ -59,7 +61,7 @@ fn the_commands_of_readme_do_what_it_says() -> Result<()> {
     let mesh = Mesh::start(|_| {})?;
     let path = folder_of_grpcurl(mesh.dir.path())?;
     let xds = mesh.server.xds.to_string();
-    let commands = readme::commands("Ask it with grpcurl")?;
+    let commands = commands_of_readme("Ask it with grpcurl")?;
     ensure!(commands.len() == 5, "{commands:#?}");
     let ask = |end: &str| answer(&commands, end, &xds, &path);
     let ask_json = |end: &str| -> Result<Value> { Ok(serde_json::from_str(&ask(end)?)?) };

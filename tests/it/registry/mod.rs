@@ -17,7 +17,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use crate::{door1::BOUND, health::world::World};
+use crate::{door1::BOUND, grpcurl, health::world::World};
 
 const SERVICES: &str = "services:\n  order-service: {sidecar: false}\n";
 const ROUTES: &str = "[{match: {path_prefix: /orders}, service: order-service}]";
@@ -261,7 +261,7 @@ fn curl_is_enough_as_readme_says() -> Result<()> {
         );
         Ok(told)
     };
-    let commands = harness::readme::commands("Instances that register themselves")?;
+    let commands = grpcurl::commands_of_readme("Instances that register themselves")?;
     let commands: Vec<&String> = commands
         .iter()
         .filter(|one| one.starts_with("curl "))

@@ -204,8 +204,10 @@ fn no_xds() -> Result<()> {
 
 fn no_token() -> Result<()> {
     let mut api = client("controlplane", 8088)?;
-    let looked = api.get("/services", &[])?;
-    ensure!(looked.status == 200, "GET /services: {}", looked.status);
+    for path in ["/services", "/metrics", "/api/v1/proxies"] {
+        let looked = api.get(path, &[])?;
+        ensure!(looked.status == 200, "GET {path}: {}", looked.status);
+    }
     let refused = |what: &str, answer: &Response| {
         ensure!(answer.status == 401, "{what}: {}", answer.status);
         Ok(())
