@@ -26,7 +26,7 @@ use serde_json::Value;
 pub use self::{
     differences::{Difference, differences},
     endpoints::SentEndpoint,
-    live::{Live, LiveExplanation, explain_live},
+    live::{Live, LiveExplanation, OUTBOUND, explain_live},
 };
 use self::{
     imagined::{GivenHeaders, Imagined},

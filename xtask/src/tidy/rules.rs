@@ -187,7 +187,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/store",
-        may_use: Some(&[]),
+        may_use: Some(&["private_file"]),
         never: &["axum", "ureq", "std::process"],
         why: "what is kept means nothing to the store; who keeps something gives it its form",
     },
