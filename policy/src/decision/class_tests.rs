@@ -315,8 +315,8 @@ fn problems_of_classes_and_limits_are_told() {
             "from 1 to 1000000",
         ),
         (
-            json!([{"name": "a", "limit": {"per_second": 1, "scope": "fleet"}}]),
-            "not supported yet",
+            json!([{"name": "a", "limit": {"per_second": 1, "scope": "mesh"}}]),
+            "envoy or fleet",
         ),
         (
             json!([{"name": "a", "refusal": {"body": "x"}}]),

@@ -68,8 +68,8 @@ impl Tables {
 /// Instances of one version, as callers of one zone use them.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Priorities of zones of instances.
-    priorities: Drawn<Drawn<Drawn<Endpoint>>>,
+    /// Priorities of zones of instances, these by their places in the service.
+    priorities: Drawn<Drawn<Drawn<usize>>>,
     /// How many there are, those that are left out included.
     pub(super) all: usize,
     /// How many of them take no requests, and why some of them do not.
@@ -79,8 +79,8 @@ pub(super) struct Table {
 }
 
 /// A drawn instance.
-pub(super) struct Picked<'t> {
-    pub(super) endpoint: &'t Endpoint,
+pub(super) struct Picked<'s> {
+    pub(super) endpoint: &'s Endpoint,
     /// 0 is used first.
     pub(super) priority: usize,
 }
@@ -119,7 +119,8 @@ impl Table {
             let localities = step.into_iter().map(|(_, weight, endpoints)| {
                 let all = endpoints.len() as u64;
                 let up = endpoints.into_iter().filter(|one| takes(one));
-                let up = Drawn::of(up.map(|one| (u64::from(one.weight), one.clone())));
+                let place = |one| service.endpoints.element_offset(one);
+                let up = Drawn::of(up.filter_map(|one| Some((one.weight.into(), place(one)?))));
                 // With too few that are up, a zone gives away what they cannot carry.
                 let carried = match (up.is_empty(), panic) {
                     (true, _) => 0,
@@ -156,11 +157,16 @@ impl Table {
         }
     }
 
-    /// Draws one; none where there is none that takes requests.
-    pub(super) fn pick(&self, dice: &mut dyn FnMut() -> u64) -> Option<Picked<'_>> {
+    /// Draws one of the service that it is of; none where there is none that takes requests.
+    pub(super) fn pick<'s>(
+        &self,
+        service: &'s Service,
+        dice: &mut dyn FnMut() -> u64,
+    ) -> Option<Picked<'s>> {
         let (priority, localities) = self.priorities.draw(dice)?;
         let (_, endpoints) = localities.draw(dice)?;
-        let (_, endpoint) = endpoints.draw(dice)?;
+        let (_, place) = endpoints.draw(dice)?;
+        let endpoint = service.endpoints.get(*place)?;
         Some(Picked { endpoint, priority })
     }
 }

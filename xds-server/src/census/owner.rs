@@ -2,7 +2,10 @@
 //! by how many limits are divided.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,8 @@ pub struct Census {
     sizes: watch::Sender<Arc<FleetSizes>>,
     /// Of this mesh, what is divided.
     divided: Mutex<(Arc<Mesh>, Divided)>,
+    /// It was told that there are more than are counted.
+    told_of_too_many: AtomicBool,
     began: Instant,
 }
 
@@ -55,6 +60,7 @@ impl Census {
             state: Mutex::new(State::new(&me, pace)),
             sizes: watch::Sender::default(),
             divided: Mutex::new((Arc::clone(mesh), Divided::of(mesh))),
+            told_of_too_many: AtomicBool::new(false),
             began: Instant::now(),
             store,
             pace,
@@ -148,9 +154,11 @@ impl Census {
         let mut state = self.state();
         for (member, proxy) in seen {
             if divided.concerns_member(&mesh, &member) && !state.see(member, proxy, now) {
-                warn!(
-                    "more proxies are connected than are counted: they share limits as if they were fewer"
-                );
+                if !self.told_of_too_many.swap(true, Relaxed) {
+                    warn!(
+                        "more proxies are connected than are counted: they share limits as if they were fewer"
+                    );
+                }
                 break;
             }
         }

@@ -38,12 +38,20 @@ const COMPARED: [&str; 15] = [
 ];
 /// What only one side can know.
 const OF_ONE_SIDE: [&str; 4] = ["id", "health", "ejected", "state"];
+/// Of a limit that proxies share: how many they are is no matter of the mesh.
+const OF_THE_FLEET: [&str; 3] = ["proxies", "own_per_second", "own_burst"];
 
 /// Where the answers of an Envoy and of its mesh to one question differ; both as `explain` gives them.
 pub fn differences(proxy: &Value, mesh: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     for field in COMPARED {
-        compare(field, &proxy[field], &mesh[field], &mut found);
+        match field {
+            "limits" => {
+                let (proxy, mesh) = (whole_limits(proxy), whole_limits(mesh));
+                compare(field, &proxy, &mesh, &mut found);
+            }
+            _ => compare(field, &proxy[field], &mesh[field], &mut found),
+        }
     }
     compare("headers", &proxy["headers"], &mesh["headers"], &mut found);
     let by_address = |answer: &Value| -> Value {
@@ -59,6 +67,16 @@ pub fn differences(proxy: &Value, mesh: &Value) -> Vec<Difference> {
         compare("endpoints", &proxy, &mesh, &mut found);
     }
     found
+}
+
+fn whole_limits(answer: &Value) -> Value {
+    let mut limits = answer["limits"].clone();
+    for limit in limits.as_array_mut().into_iter().flatten() {
+        if let Some(fields) = limit.as_object_mut() {
+            fields.retain(|name, _| !OF_THE_FLEET.contains(&name.as_str()));
+        }
+    }
+    limits
 }
 
 /// Whether the mesh knows endpoints by names alone: what addresses these have, the Envoy has asked.
@@ -93,6 +111,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn how_many_share_a_limit_is_no_difference() {
+        let of = |proxies: u32, per_second: u32| {
+            json!({"limits": [{"of": "service", "per_second": per_second, "scope": "fleet", "proxies": proxies,
+                "own_per_second": f64::from(per_second) / f64::from(proxies), "own_burst": 1}]})
+        };
+        assert_eq!(differences(&of(3, 10), &of(1, 10)), []);
+        assert_eq!(differences(&of(3, 10), &of(3, 20)).len(), 1);
+    }
 
     #[test]
     fn every_difference_has_its_path_and_both_values() {

@@ -326,17 +326,22 @@ pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) 
         .filter_map(|(of, id, traffic)| Some((of, rules.limit(id?)?, traffic)));
     known
         .map(|(of, rules, traffic)| {
-            let rate = rules.rate(traffic);
-            json!({
+            let whole = rules.limit.rate(traffic);
+            let mut shown = json!({
                 "of": of,
-                "per_second": rate.per_second,
-                "scope": rules.limit.scope.as_str(),
-                "proxies": rate.shared_by.get(),
-                "own_per_second": rate.own_per_second(),
-                "burst": rate.burst,
+                "per_second": whole.per_second,
+                "burst": whole.burst,
                 "field": rate_field(&rules.limit, traffic),
                 "mode": if rules.limit.observe { "observe" } else { "enforce" },
-            })
+                "scope": rules.limit.scope.as_str(),
+            });
+            if rules.limit.scope == Scope::Fleet {
+                let own = rules.rate(traffic);
+                shown["proxies"] = json!(own.shared_by.get());
+                shown["own_per_second"] = json!(own.own_per_second());
+                shown["own_burst"] = json!(own.burst);
+            }
+            shown
         })
         .collect()
 }

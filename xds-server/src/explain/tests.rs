@@ -63,8 +63,7 @@ fn the_rate_in_force_is_shown_with_its_field_burst_and_mode() {
     says(&peak, "it only observes: open, it would refuse nothing");
     assert_eq!(
         peak.limits[0],
-        json!({"of": "class", "per_second": 8, "scope": "envoy", "proxies": 1, "own_per_second": 8.0,
-            "burst": 3, "field": "at_peak", "mode": "enforce"})
+        json!({"of": "class", "per_second": 8, "burst": 3, "field": "at_peak", "mode": "enforce", "scope": "envoy"})
     );
     assert_eq!(peak.canary.unwrap()["fallback"], json!("probe"));
     says(
