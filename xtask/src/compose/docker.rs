@@ -116,6 +116,8 @@ impl Docker {
         let at = |name: &str| sockets.path().join(name);
         let data = workspace.target.join("docker");
         fs::create_dir_all(&data)?;
+        // No network outlives a run. A daemon that was killed may have left half of one, on which the next one panics.
+        remove(&data.join("network"))?;
         let host = format!("unix://{}", at("docker.sock").display());
         let mut command = Command::new("dockerd");
         command
@@ -177,12 +179,18 @@ impl Docker {
 fn link(program: &Path, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let link = folder.join("docker-compose");
-    match fs::remove_file(&link) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    let _ = fs::remove_file(&link);
     symlink(program, &link)?;
     Ok(link)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
