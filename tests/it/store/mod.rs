@@ -3,6 +3,7 @@
 mod backup;
 mod contract;
 mod etcd;
+mod full_disk;
 mod history;
 mod kills;
 mod model;

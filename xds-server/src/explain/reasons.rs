@@ -12,11 +12,11 @@ use policy::{
     time::{WallTime, format_duration},
     timetable::Traffic,
 };
-use serde_json::{Value, json};
 
 use super::{
     imagined::{Imagined, Said},
     ramp::Standing,
+    shown,
 };
 
 pub(super) fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
@@ -286,7 +286,11 @@ fn shed_reason(asked: &Asked<'_>) -> Option<String> {
 }
 
 /// The limits that were asked, for programs.
-pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Vec<Value> {
+pub(super) fn limits(
+    rules: &Rules,
+    traffic: &Traffic,
+    decision: &Decision<'_>,
+) -> Vec<shown::Limit> {
     let class = rules
         .classes()
         .iter()
@@ -305,13 +309,13 @@ pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) 
     known
         .map(|(of, rules, traffic)| {
             let rate = rules.limit.rate(traffic);
-            json!({
-                "of": of,
-                "per_second": rate.per_second,
-                "burst": rate.burst,
-                "field": rate_field(&rules.limit, traffic),
-                "mode": if rules.limit.observe { "observe" } else { "enforce" },
-            })
+            shown::Limit {
+                of,
+                per_second: rate.per_second,
+                burst: rate.burst,
+                field: rate_field(&rules.limit, traffic),
+                mode: mode(rules.limit.observe),
+            }
         })
         .collect()
 }
@@ -328,7 +332,7 @@ fn cell<'a>(asked: &Asked<'a>) -> Option<(CellId, &'a CellRules)> {
     }
 }
 
-pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
+pub(super) fn breaker(asked: &Asked<'_>) -> Option<shown::Breaker> {
     let (id, cell) = cell(asked)?;
     let state = match asked.breakers.said(id) {
         Some(Said::Is(state)) => state.as_str(),
@@ -336,28 +340,28 @@ pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
         None => BreakerState::Closed.as_str(),
     };
     let rules = cell.at(asked.traffic);
-    let error_rate = rules.error_rate.as_ref().map(|rate| {
-        json!({
-            "percent": rate.percent.percent(),
-            "minimum_requests": rate.minimum_requests,
-            "window": format_duration(rate.window),
-        })
+    let error_rate = rules.error_rate.as_ref().map(|rate| shown::ErrorRate {
+        percent: rate.percent.percent(),
+        minimum_requests: rate.minimum_requests,
+        window: format_duration(rate.window),
     });
-    let slow_calls = rules.slow_calls.as_ref().map(|slow| {
-        json!({
-            "over": format_duration(slow.over),
-            "percent": slow.percent.percent(),
-            "minimum_requests": slow.minimum_requests,
-            "window": format_duration(slow.window),
-        })
+    let slow_calls = rules.slow_calls.as_ref().map(|slow| shown::SlowCalls {
+        over: format_duration(slow.over),
+        percent: slow.percent.percent(),
+        minimum_requests: slow.minimum_requests,
+        window: format_duration(slow.window),
     });
-    Some(json!({
-        "state": state,
-        "consecutive_failures": rules.consecutive_failures,
-        "error_rate": error_rate,
-        "slow_calls": slow_calls,
-        "mode": if cell.observe { "observe" } else { "enforce" },
-        "open_for": format_duration(rules.open_for),
-        "half_open_probes": rules.half_open_probes,
-    }))
+    Some(shown::Breaker {
+        state,
+        consecutive_failures: rules.consecutive_failures,
+        error_rate,
+        slow_calls,
+        mode: mode(cell.observe),
+        open_for: format_duration(rules.open_for),
+        half_open_probes: rules.half_open_probes,
+    })
+}
+
+pub(super) fn mode(observes: bool) -> &'static str {
+    if observes { "observe" } else { "enforce" }
 }

@@ -15,10 +15,11 @@ use tracing::{debug, info, warn};
 
 use super::{
     Change, Heard, State, Task, Verdict,
-    view::{self, Page, Wanted},
+    view::{self, Service, Wanted},
 };
 use crate::{
-    catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics, resource::NodeKey,
+    catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics, page::Page,
+    resource::NodeKey,
 };
 
 /// How often it is looked for words that are too old.
@@ -94,7 +95,13 @@ impl Health {
     }
 
     /// The services that are wanted, with what is known of their endpoints.
-    pub fn page(&self, mesh: &Mesh, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Page {
+    pub fn page(
+        &self,
+        mesh: &Mesh,
+        wanted: &Wanted,
+        zone: &CivilZone,
+        now: WallTime,
+    ) -> Page<Service> {
         view::page(mesh, wanted, zone, now, |services| {
             // Locked anew for each few: nobody who reports waits for a whole page.
             let inner = self.lock();
