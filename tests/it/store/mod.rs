@@ -5,8 +5,10 @@ mod contract;
 mod etcd;
 mod full_disk;
 mod history;
+mod killed;
 mod kills;
 mod model;
+mod replica;
 mod replicas;
 
 use std::sync::Arc;
