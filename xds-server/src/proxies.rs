@@ -114,6 +114,8 @@ pub struct Proxy {
     locality: Locality,
     /// The worst of its types.
     state: State,
+    /// Among how many proxies, itself included, it shares limits with `scope: fleet`; none where it has none.
+    fleet_size: Option<u32>,
     streams: Vec<Stream>,
 }
 
@@ -225,6 +227,15 @@ pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) ->
     }
 }
 
+/// A page with what `sizes` says of each `node.cluster`.
+#[must_use]
+pub fn with_fleet_sizes(mut page: Page<Proxy>, sizes: impl Fn(&str) -> Option<u32>) -> Page<Proxy> {
+    for proxy in &mut page.items {
+        proxy.fleet_size = sizes(&proxy.cluster);
+    }
+    page
+}
+
 /// One node by its streams; none without any.
 fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
     let node = &streams.first()?.node;
@@ -237,6 +248,7 @@ fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
         version: node.version.clone(),
         locality: locality(node),
         state: types.map(|kind| kind.state).max().unwrap_or(State::NotSent),
+        fleet_size: None,
         streams,
     })
 }

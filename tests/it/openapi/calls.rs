@@ -34,6 +34,13 @@ GET    | /api/v1/canaries/nobody | | 404
 GET    | /api/v1/overrides | | 200
 GET    | /api/v1/explain?gateway=edge&path=/orders&header=x-user-id:user-42 | | 200
 GET    | /api/v1/explain?service=nobody | | 400
+GET    | /api/v1/traffic-state | | 200
+GET    | /api/v1/traffic-state?at=x | | 400
+GET    | /api/v1/traffic-state?service=nobody | | 404
+POST   | /api/v1/select | {"service": "order-service"} | 200
+POST   | /api/v1/select | {"service": "nobody"} | 404
+POST   | /api/v1/results | {"results": []} | 400
+POST   | /api/v1/results | {"service": "order-service", "status": 200} | 200
 GET    | /api/v1/calendar/next?count=2 | | 200
 GET    | /api/v1/calendar/next?count=0 | | 400
 GET    | /api/v1/calendar/month?month=2026-11 | | 200

@@ -12,6 +12,7 @@ mod redirects;
 mod refusals;
 mod retries;
 mod services;
+mod shares;
 mod windows;
 mod zones;
 
@@ -116,6 +117,7 @@ pub const RULES: &[&Rule] = &[
     &canary::NOT_STICKY,
     &canary::RAMP_FROZEN,
     &refusals::ALL_REFUSED,
+    &shares::OF_EACH_CALLER,
     &breaker::NEVER_TRIPS,
     &breaker::ALL_MUST_FAIL,
     &breaker::HEALTH_CHECK_SLOWER,
@@ -150,6 +152,7 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     canary::look(mesh, now, &mut findings);
     breaker::look(mesh, &mut findings);
     refusals::look(mesh, &mut findings);
+    shares::look(mesh, &mut findings);
     retries::look(mesh, &mut findings);
     gateways::look(mesh, &mut findings);
     redirects::look(mesh, &mut findings);

@@ -6,6 +6,7 @@ mod apply;
 mod asked;
 mod backup;
 mod calendar;
+mod callers;
 mod canaries;
 mod certificates;
 mod change;
@@ -34,6 +35,7 @@ mod routes;
 mod served;
 mod services;
 mod tls;
+mod traffic_state;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -64,7 +66,9 @@ pub use self::{
 };
 use crate::{
     access::TokenFile,
+    callers::owner::Callers,
     catalog::{Catalog, Refusal, Revision, Waiting},
+    census::owner::Census,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
     flood::Flood,
@@ -98,6 +102,10 @@ pub struct State {
     pub health: Arc<Health>,
     /// Instances that registered.
     pub instances: Arc<Instances>,
+    /// Among how many proxies limits are divided.
+    pub census: Arc<Census>,
+    /// What callers without a proxy share.
+    pub callers: Arc<Callers>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.

@@ -182,6 +182,7 @@ fn meaning(status: u16) -> &'static str {
         413 => "It is larger than this call takes.",
         415 => "A content-type or content-encoding that is not taken.",
         422 => "An Envoy rejected it; what was in force before is again.",
+        429 => "By a limit or by shedding, as a proxy refuses.",
         503 => "Not at the moment: the store does not answer, or too many ask.",
         507 => "The disk is full: nothing was changed.",
         _ => "It went wrong.",

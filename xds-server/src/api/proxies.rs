@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State as Extract, http::StatusCode};
+use policy::units::ServiceName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -25,7 +26,13 @@ pub(super) async fn proxies(
 ) -> Answered<Page<Proxy>> {
     made_apart(move || {
         let mesh = Arc::clone(&state.revisions.borrow().mesh);
-        proxies::page(&state.fleet.streams(), &wanted, mesh.timetable.zone())
+        let size = |cluster: &str| {
+            let member = ServiceName::new(cluster).ok()?;
+            Some(state.census.told(&mesh, &member)?.get())
+        };
+        let zone = mesh.timetable.zone();
+        let page = proxies::page(&state.fleet.streams(), &wanted, zone);
+        proxies::with_fleet_sizes(page, size)
     })
     .await
 }

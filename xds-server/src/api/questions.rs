@@ -70,7 +70,8 @@ pub(super) async fn explain(
         zone: query.zone,
         headers,
     };
-    match explain::explain(&mesh, &question, clock::now()) {
+    let sizes = Arc::clone(&state.census.sizes().borrow());
+    match explain::explain_among(&mesh, &question, &sizes, clock::now()) {
         Ok(mut explanation) => {
             // What is in force is explained already; who laid it over what is written is not.
             if let Some(service) = &explanation.service {

@@ -2,10 +2,10 @@
 //! other way to add one, and nothing that is not described.
 
 use super::{
-    apply, backup, calendar, canaries, certificates, check, events, files, held, instances, loads,
-    metrics, openapi, overrides, plan, proxies, questions, raw, revisions,
+    apply, backup, calendar, callers, canaries, certificates, check, events, files, held,
+    instances, loads, metrics, openapi, overrides, plan, proxies, questions, raw, revisions,
     routes::{Routes, Told},
-    services,
+    services, traffic_state,
 };
 use crate::access::{Need, Role};
 
@@ -112,6 +112,13 @@ fn mesh(routes: Routes) -> Routes {
             "What would happen to a request, when, and why.",
         )
         .get(
+            "/api/v1/traffic-state",
+            VIEWER,
+            traffic_state::state,
+            Told::from("What hour it is: state, window, festival and multiplier, and until when they hold.")
+                .or(&[404]),
+        )
+        .get(
             "/api/v1/calendar/next",
             VIEWER,
             calendar::next,
@@ -213,6 +220,19 @@ fn instances(routes: Routes) -> Routes {
             OPERATOR,
             (instances::heartbeat, 0),
             Told::from("A heartbeat: nothing is written, and nothing audited.").or(&[409]),
+        )
+        .beat(
+            "/api/v1/select",
+            OPERATOR,
+            (callers::select, callers::SELECT_BYTES_MAX),
+            Told::from("Which instance a caller without a proxy is to call, and why.")
+                .or(&[404, 429, 503]),
+        )
+        .beat(
+            "/api/v1/results",
+            OPERATOR,
+            (callers::results, callers::RESULTS_BYTES_MAX),
+            Told::from("How calls ended, for the breakers of callers without a proxy.").or(&[404]),
         )
 }
 

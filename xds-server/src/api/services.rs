@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State as Extract;
+use policy::units::ServiceName;
 
 use super::{
     State,
@@ -26,9 +27,11 @@ pub(super) async fn services(
     let number = current.number;
     let page = made_apart(move || {
         let mesh = &current.mesh;
+        let breaker = |name: &ServiceName| state.callers.breakers(name);
+        let zone = mesh.timetable.zone();
         state
             .health
-            .page(mesh, &wanted, mesh.timetable.zone(), clock::now())
+            .page(mesh, &wanted, zone, clock::now(), breaker)
     });
     page.await.tagged(number)
 }

@@ -11,6 +11,12 @@ pub struct Limit {
     pub of: &'static str,
     /// Requests per second.
     pub per_second: u32,
+    /// `envoy`: each Envoy has all of it; `fleet`: they share it.
+    pub scope: &'static str,
+    /// Among how many proxies it is shared.
+    pub proxies: u32,
+    /// What one of them has.
+    pub own_per_second: f64,
     /// Requests at once.
     pub burst: u32,
     /// The field that says so: `per_second`, `at_peak` or `at_festival`.

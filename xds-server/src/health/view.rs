@@ -7,6 +7,7 @@ use policy::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{State, known::Known};
 use crate::{
@@ -64,6 +65,8 @@ pub struct Service {
     #[serde(rename = "override")]
     overridden: Option<Override>,
     health_check: Option<Check>,
+    /// Those of callers without a proxy, as this server keeps them; none where no such caller asked.
+    breaker: Option<Value>,
     endpoints: Vec<Instance>,
     /// What somebody should look at.
     alarm: Option<String>,
@@ -151,6 +154,7 @@ pub(super) fn page(
     zone: &CivilZone,
     now: WallTime,
     with: impl Fn(&mut dyn FnMut(&State) -> Vec<Instance>) -> Vec<Instance>,
+    breaker: impl Fn(&ServiceName) -> Option<Value>,
 ) -> Page<Service> {
     let services = mesh.services.iter();
     let services = services.filter(|(name, _)| wanted.wants(name));
@@ -161,7 +165,10 @@ pub(super) fn page(
                 .map(|one| instance(state, name, one, zone))
                 .collect()
         });
-        shown(mesh, name, service, endpoints, now)
+        Service {
+            breaker: breaker(name),
+            ..shown(mesh, name, service, endpoints, now)
+        }
     })
 }
 
@@ -204,6 +211,7 @@ fn shown(
             until: mesh.timetable.zone().rfc3339(said.until),
         }),
         health_check: service.health_check.as_ref().map(question),
+        breaker: None,
         endpoints,
         alarm: alarm(name, service),
     }
