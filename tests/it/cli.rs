@@ -219,10 +219,15 @@ fn exit_codes_tell_usage_from_data() -> Result<()> {
 fn a_store_that_is_none_is_told_with_what_is_wrong_before_anything_is_opened() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let short = dir.path().join("short.secret");
-    std::fs::write(&short, "too short\n")?;
+    harness::server::write_secret(&short, "too short\n")?;
+    let wide = dir.path().join("wide.secret");
+    std::fs::write(&wide, "0123456789abcdef0123456789abcdef\n")?;
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&wide, everybody)?;
+    let wide = wide.to_str().context("path")?;
     let short = short.to_str().context("path")?;
     let near = "etcd://127.0.0.1:1/mesh";
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (
             &["--store", "http://etcd"],
             64,
@@ -247,6 +252,26 @@ fn a_store_that_is_none_is_told_with_what_is_wrong_before_anything_is_opened() -
             &["--store", near, "--store-secret-file", short],
             64,
             "at least 32",
+        ),
+        (
+            &["--store", near, "--store-secret-file", wide],
+            64,
+            "everybody may use it (mode 0644)",
+        ),
+        (
+            &[
+                "--store",
+                "etcd://root@127.0.0.1",
+                "--store-password-file",
+                wide,
+            ],
+            64,
+            "everybody may use it (mode 0644)",
+        ),
+        (
+            &["--ca-passphrase-file", wide],
+            64,
+            "everybody may use it (mode 0644)",
         ),
         (&["--store-ca", "ca.pem"], 64, "--store"),
         (

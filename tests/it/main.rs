@@ -29,6 +29,7 @@ mod live;
 mod mesh;
 mod mesh_file;
 mod mtls;
+mod openapi;
 mod plan;
 mod proxy_config;
 mod ramp;

@@ -398,6 +398,27 @@ fn a_full_disk_refuses_the_call_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn who_believes_in_another_revision_of_resources_changes_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = start(dir.path(), "{}", &Options::default())?;
+    let mut client = harness::http::Client::new(server.api);
+    let mut set = |timeout: u32, tag: &str| {
+        let body = json!({"set": [cluster("a", timeout)]}).to_string();
+        let headers = [("if-match", tag.as_bytes())];
+        client.request("POST", "/api/v1/resources:apply", &headers, body.as_bytes())
+    };
+    ensure!(set(1, "*")?.status == 412, "there is no revision yet");
+    let first = set(1, "\"0\"")?;
+    ensure!(first.status == 200 && first.header("etag") == Some(b"\"1\""));
+    ensure!(set(2, "\"1\", \"9\"")?.status == 200);
+    let late = set(3, "\"1\"")?;
+    ensure!(late.status == 412 && late.json()?["detail"].to_string().contains("revision 2"));
+    let listed = harness::http::Client::new(server.api).get(RESOURCES, &[])?;
+    ensure!(listed.header("etag") == Some(b"\"2\"") && listed.json()?["revision"] == 2);
+    Ok(())
+}
+
+#[test]
 fn a_folder_is_followed_and_a_bad_file_takes_nothing_away() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let folder = dir.path().join("resources");

@@ -64,6 +64,14 @@ pub fn kubernetes_validate() -> Result<PathBuf> {
     variable("KUBERNETES_VALIDATE_BIN")
 }
 
+/// An openapi-spec-validator.
+///
+/// # Errors
+/// As [`Artifacts::from_env`].
+pub fn openapi_validate() -> Result<PathBuf> {
+    variable("OPENAPI_SPEC_VALIDATOR_BIN")
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are told where things are")]
 fn variable(name: &str) -> Result<PathBuf> {
     const RUN: &str = "run `cargo xtask test`, or `eval \"$(cargo xtask build)\"` first";

@@ -204,6 +204,19 @@ impl Server {
     }
 }
 
+/// Writes a file of a secret, which not everybody may read.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_secret(file: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(file, text)?;
+    Ok(fs::set_permissions(
+        file,
+        fs::Permissions::from_mode(0o600),
+    )?)
+}
+
 /// Replaces a file by rename, as editors and ConfigMaps do.
 ///
 /// # Errors

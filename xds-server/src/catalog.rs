@@ -7,7 +7,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use policy::{reader::Problem, time::WallTime};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ pub use self::change::{Change, ChangeError, Changed, Current, IfMatch};
 use crate::{
     clock,
     desired::{Desired, FileContent},
-    mesh::{self, Defaults, Document, Frozen, Mesh, MeshFile, MeshProblem},
+    mesh::{self, Defaults, Document, Frozen, Labels, Mesh, MeshFile, MeshProblem},
     plan::Told,
     store::{About, Log, Since, State, Store, StoreError},
 };
@@ -127,7 +127,14 @@ pub struct Catalog {
     /// What this server's files say, where they say what is wanted.
     file: Mutex<Option<Arc<FileContent>>>,
     waiting: watch::Sender<Option<Arc<Waiting>>>,
+    /// Their content, to be let in.
+    held: Mutex<Option<Offer>>,
+    /// Lays instances over a mesh, once they are known.
+    instances: OnceLock<Over>,
 }
+
+/// Lays instances over a mesh.
+pub type Over = Box<dyn Fn(&Mesh) -> Mesh + Send + Sync>;
 
 impl Catalog {
     /// Over a store that holds this.
@@ -166,7 +173,30 @@ impl Catalog {
             refusal: watch::Sender::default(),
             file: Mutex::default(),
             waiting: watch::Sender::default(),
+            held: Mutex::default(),
+            instances: OnceLock::new(),
         })
+    }
+
+    /// From now on it is known who registered.
+    pub fn know_instances(&self, over: Over) {
+        // There is one registry.
+        let _ = self.instances.set(over);
+    }
+
+    /// Versions that lose their last endpoint, or never had one, by a change from one mesh to another. What lacked
+    /// them before is nobody's fault now, and while nobody knows who registered nothing is said.
+    fn versions_lost(&self, before: &Mesh, after: &Mesh) -> Vec<MeshProblem> {
+        let Some(over) = self.instances.get() else {
+            return Vec::new();
+        };
+        let lacking = |mesh: &Mesh| mesh::versions_without_endpoints(&over(mesh));
+        let mut lost = lacking(after);
+        if !lost.is_empty() {
+            let known = lacking(before);
+            lost.retain(|problem| !known.contains(problem));
+        }
+        lost.into_iter().map(MeshProblem::from).collect()
     }
 
     /// Follows revisions.
@@ -337,5 +367,6 @@ fn read_document(
         name: name.into(),
         text: Arc::clone(text),
     };
-    Document::new(&[file], &[]).mesh(defaults)
+    // It was checked before it was kept, or is when it is offered.
+    Document::new(&[file], &[]).mesh_with(defaults, Labels::Any)
 }

@@ -12,6 +12,10 @@ use zeroize::Zeroizing;
 
 /// What only its owner may do.
 const OTHERS: u32 = 0o077;
+/// What not everybody may do: the group of a mounted secret may.
+const EVERYBODY: u32 = 0o007;
+/// A secret is a line or some bytes, not a file.
+pub const SECRET_BYTES_MAX: usize = 4096;
 
 /// Why a file cannot be used: which, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,23 @@ pub enum Unusable {
         mode: u32,
         /// Which of both.
         is_folder: bool,
+    },
+    /// Everybody may read or write it.
+    #[error(
+        "{}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
+        path.display(), path.display()
+    )]
+    Everybody {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// More than a secret may have.
+    #[error("{}: holds more than {SECRET_BYTES_MAX} bytes: is it the right file?", path.display())]
+    Long {
+        /// The file.
+        path: PathBuf,
     },
     /// Something else than it must be.
     #[error("{} is a symbolic link or no {what}: put the {what} itself there", path.display())]
@@ -115,6 +136,29 @@ pub fn read(path: &Path) -> Result<Option<Zeroizing<String>>, Unusable> {
     Ok(Some(text))
 }
 
+/// What a file holds that a flag names: a passphrase, a password, a secret. It may be a link, as mounted secrets are,
+/// but none that everybody may use; what is checked is what is read.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    let disk = |error| Unusable::disk(path, error);
+    let file = File::open(path).map_err(disk)?;
+    let mode = file.metadata().map_err(disk)?.permissions().mode() & 0o7777;
+    if mode & EVERYBODY != 0 {
+        let path = path.into();
+        return Err(Unusable::Everybody { path, mode });
+    }
+    // With room for all of it: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
+    let mut few = file.take(SECRET_BYTES_MAX as u64 + 1);
+    few.read_to_end(&mut bytes).map_err(disk)?;
+    match bytes.len() > SECRET_BYTES_MAX {
+        true => Err(Unusable::Long { path: path.into() }),
+        false => Ok(bytes),
+    }
+}
+
 /// Puts a file in the place of the one that is there.
 ///
 /// # Errors
@@ -153,6 +197,35 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), Unusable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_read_unless_everybody_may_use_it_or_it_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        fs::write(&file, "correct horse\n").unwrap();
+        let with = |mode: u32| {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            read_secret(&file)
+        };
+        for mode in [0o600, 0o400, 0o440, 0o640] {
+            assert_eq!(&**with(mode).unwrap(), b"correct horse\n", "{mode:o}");
+        }
+        for mode in [0o644, 0o604, 0o666, 0o601] {
+            let said = with(mode).unwrap_err().to_string();
+            assert!(
+                said.contains("everybody may use it") && said.contains("chmod 0600"),
+                "{said}"
+            );
+        }
+        let link = dir.path().join("link");
+        with(0o600).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(read_secret(&link).is_ok(), "mounted secrets are links");
+        fs::write(&file, vec![b'x'; SECRET_BYTES_MAX + 1]).unwrap();
+        assert!(matches!(read_secret(&file), Err(Unusable::Long { .. })));
+        let none = read_secret(&dir.path().join("none")).unwrap_err();
+        assert!(none.to_string().contains("none: "), "{none}");
+    }
 
     #[test]
     fn a_name_alone_is_one_of_the_working_directory() {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use policy::time::{CivilZone, WallTime};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::config::{Asked, Configs, NodeConfig, UnknownNode, config};
@@ -22,12 +23,16 @@ use crate::{
     discovery::Variant,
     fleet::{NodeInfo, StreamStatus, TypeStatus},
     metrics::Observed,
+    page::{Listed, Page, Paged},
     resource::ResourceType,
 };
 
 /// What became of a type on a stream, the better before the worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schemars(rename = "ProxyState")]
 pub enum State {
     /// Asked for, and there was nothing to send.
     NotSent,
@@ -65,8 +70,9 @@ impl State {
 }
 
 /// Which nodes are shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ProxiesQuery")]
 pub struct Wanted {
     /// This `node.id` only.
     pub node: Option<String>,
@@ -74,16 +80,20 @@ pub struct Wanted {
     pub cluster: Option<String>,
     /// Nodes whose id comes after this one: the `next` of an earlier page.
     pub after: Option<String>,
-    /// At most so many nodes; [`Wanted::LIMIT`] when left out.
+    /// At most so many nodes.
     pub limit: Option<usize>,
 }
 
-impl Wanted {
-    /// Nodes of a page, when nobody says how many.
-    pub const LIMIT: usize = 1_000;
-    /// Nodes of the largest page.
-    pub const LIMIT_MAX: usize = 10_000;
+impl Paged for Wanted {
+    const LIMIT: usize = 1_000;
+    const LIMIT_MAX: usize = 10_000;
 
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
+impl Wanted {
     fn wants(&self, id: &str, cluster: &str) -> bool {
         self.node.as_deref().is_none_or(|node| node == id)
             && self
@@ -94,19 +104,8 @@ impl Wanted {
     }
 }
 
-/// Nodes in the order of their ids.
-#[derive(Debug, Serialize)]
-pub struct Page {
-    /// Those shown.
-    pub proxies: Vec<Proxy>,
-    /// How many nodes come after them.
-    pub left_off: usize,
-    /// What to give as `after` for the next page, where there is one.
-    pub next: Option<String>,
-}
-
 /// One connected node.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Proxy {
     id: String,
     cluster: String,
@@ -120,14 +119,27 @@ pub struct Proxy {
     streams: Vec<Stream>,
 }
 
-#[derive(Debug, Serialize)]
+impl Listed for Proxy {
+    type Key = String;
+    const NAME: &'static str = "proxies";
+
+    fn key(&self) -> String {
+        self.id.clone()
+    }
+}
+
+/// Where a node says that it is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyLocality")]
 struct Locality {
     region: String,
     zone: String,
     sub_zone: String,
 }
 
-#[derive(Debug, Serialize)]
+/// An open stream of a node.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyStream")]
 struct Stream {
     service: &'static str,
     variant: &'static str,
@@ -140,7 +152,9 @@ struct Stream {
     types: Vec<Type>,
 }
 
-#[derive(Debug, Serialize)]
+/// What became of a type on a stream.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyType")]
 struct Type {
     #[serde(rename = "type")]
     api: &'static str,
@@ -163,14 +177,18 @@ struct Type {
     resources: usize,
 }
 
-#[derive(Debug, Serialize)]
+/// The newest rejection.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyRejection")]
 struct Rejection {
     version: String,
     message: String,
     at: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A resource that is held back.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HeldBack")]
 struct HeldBack {
     name: String,
     /// What it needs: `CDS`, ….
@@ -182,8 +200,8 @@ struct HeldBack {
 const SHOWN_MAX: usize = 100;
 
 /// The nodes that are wanted, with times as clocks of this zone show them.
-pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) -> Page {
-    let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
+pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) -> Page<Proxy> {
+    let limit = wanted.size();
     let mut nodes: BTreeMap<(&str, &str), Vec<&StreamStatus>> = BTreeMap::new();
     for stream in streams {
         let node = &stream.node;
@@ -203,23 +221,19 @@ pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) ->
             proxies.extend(proxy(&streams, zone));
         }
     }
-    let next = proxies.last().filter(|_| left_off > 0);
     Page {
-        next: next.map(|last| last.id.clone()),
-        proxies,
+        items: proxies,
         left_off,
     }
 }
 
-impl Page {
-    /// With what `sizes` says of each `node.cluster`.
-    #[must_use]
-    pub fn with_fleet_sizes(mut self, sizes: impl Fn(&str) -> Option<u32>) -> Self {
-        for proxy in &mut self.proxies {
-            proxy.fleet_size = sizes(&proxy.cluster);
-        }
-        self
+/// A page with what `sizes` says of each `node.cluster`.
+#[must_use]
+pub fn with_fleet_sizes(mut page: Page<Proxy>, sizes: impl Fn(&str) -> Option<u32>) -> Page<Proxy> {
+    for proxy in &mut page.items {
+        proxy.fleet_size = sizes(&proxy.cluster);
     }
+    page
 }
 
 /// One node by its streams; none without any.

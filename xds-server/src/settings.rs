@@ -14,6 +14,7 @@ use crate::{
     census::Pace,
     mesh::Defaults,
     pki::{self, Passphrase},
+    private_file::{self, Unusable},
     store,
 };
 
@@ -171,13 +172,14 @@ impl ConfigPath {
 /// The password of the store's user: the file's first line, else `MUMBAI_MESH_STORE_PASSWORD`.
 ///
 /// # Errors
-/// A file that cannot be read.
-pub fn store_password(file: Option<&Path>) -> std::io::Result<Zeroizing<String>> {
+/// A file that cannot be read, or that everybody may.
+pub fn store_password(file: Option<&Path>) -> Result<Zeroizing<String>, Unusable> {
     let Some(file) = file else {
         let said = variable("MUMBAI_MESH_STORE_PASSWORD");
         return Ok(Zeroizing::new(said.unwrap_or_default()));
     };
-    let text = Zeroizing::new(std::fs::read_to_string(file)?);
+    let bytes = private_file::read_secret(file)?;
+    let text = String::from_utf8_lossy(&bytes);
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().to_string(),
     ))

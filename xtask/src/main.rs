@@ -15,9 +15,9 @@ mod demo;
 mod envoy;
 mod etcd;
 mod grpcurl;
-mod kubernetes_validate;
 mod oci;
 mod progress;
+mod python;
 mod rotel;
 mod run;
 mod test;
@@ -32,7 +32,12 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    envoy::ENVOY, grpcurl::GRPCURL, progress::Progress, rotel::ROTEL, workspace::Workspace,
+    envoy::ENVOY,
+    grpcurl::GRPCURL,
+    progress::Progress,
+    python::{KUBERNETES_VALIDATE, OPENAPI_VALIDATE},
+    rotel::ROTEL,
+    workspace::Workspace,
 };
 
 #[derive(Parser)]
@@ -102,6 +107,12 @@ enum Command {
         after_help = "Example:\n  $(cargo xtask kubernetes-validate) --strict -k 1.33 kubernetes/*.yaml"
     )]
     KubernetesValidate,
+    /// Find or fetch the pinned openapi-spec-validator, which says whether a document is OpenAPI
+    ///
+    /// Looks at $OPENAPI_SPEC_VALIDATOR_BIN (taken as it is), then fetches the Python package openapi-spec-validator with
+    /// its libraries with pip, and keeps all of it under target/tools/. Nothing is installed.
+    #[command(after_help = "Example:\n  $(cargo xtask openapi-validate) docs/openapi.json")]
+    OpenapiValidate,
     /// Write the filter as OCI layouts that Istio takes, without a registry
     ///
     /// target/oci/image is an image whose one layer holds plugin.wasm; target/oci/artifact has the module as a layer of
@@ -259,8 +270,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Rotel => show(&ROTEL.find_or_fetch(&workspace, &progress)?),
         Command::Etcd => show(&etcd::find_or_fetch(&workspace, &progress)?),
         Command::KubernetesValidate => {
-            show(&kubernetes_validate::find_or_fetch(&workspace, &progress)?);
+            show(&KUBERNETES_VALIDATE.find_or_fetch(&workspace, &progress)?);
         }
+        Command::OpenapiValidate => show(&OPENAPI_VALIDATE.find_or_fetch(&workspace, &progress)?),
         Command::Oci => {
             let filter = wasm::build(&workspace, &progress)?;
             let wasm = std::fs::read(&filter.path)?;
@@ -280,9 +292,15 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             let rotel = ROTEL.find_or_fetch(&workspace, &progress)?;
             let rotel = (ROTEL.variable, rotel.as_path());
             let etcd = etcd::find_or_fetch(&workspace, &progress)?;
-            let validate = kubernetes_validate::find_or_fetch(&workspace, &progress)?;
-            let validate = (kubernetes_validate::VARIABLE, validate.as_path());
-            let tools = [grpcurl, rotel, (etcd::VARIABLE, etcd.as_path()), validate];
+            let kubernetes = KUBERNETES_VALIDATE.find_or_fetch(&workspace, &progress)?;
+            let openapi = OPENAPI_VALIDATE.find_or_fetch(&workspace, &progress)?;
+            let tools = [
+                grpcurl,
+                rotel,
+                (etcd::VARIABLE, etcd.as_path()),
+                (KUBERNETES_VALIDATE.variable, kubernetes.as_path()),
+                (OPENAPI_VALIDATE.variable, openapi.as_path()),
+            ];
             for (name, path) in artifacts.environment().into_iter().chain(tools) {
                 println!("export {name}='{}'", path.display());
             }

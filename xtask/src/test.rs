@@ -8,7 +8,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    artifacts, etcd, grpcurl::GRPCURL, kubernetes_validate, progress::Progress, rotel::ROTEL, run,
+    artifacts, etcd,
+    grpcurl::GRPCURL,
+    progress::Progress,
+    python::{KUBERNETES_VALIDATE, OPENAPI_VALIDATE},
+    rotel::ROTEL,
+    run,
     workspace::Workspace,
 };
 
@@ -18,7 +23,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
     let grpcurl = GRPCURL.find_or_fetch(workspace, progress)?;
     let rotel = ROTEL.find_or_fetch(workspace, progress)?;
     let etcd = etcd::find_or_fetch(workspace, progress)?;
-    let validate = kubernetes_validate::find_or_fetch(workspace, progress)?;
+    let kubernetes = KUBERNETES_VALIDATE.find_or_fetch(workspace, progress)?;
+    let openapi = OPENAPI_VALIDATE.find_or_fetch(workspace, progress)?;
     progress.step("Running the tests.");
     let mut cargo = run::cargo();
     cargo
@@ -29,7 +35,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, args: &[String]) -> Resul
         .env(GRPCURL.variable, &grpcurl)
         .env(ROTEL.variable, &rotel)
         .env(etcd::VARIABLE, &etcd)
-        .env(kubernetes_validate::VARIABLE, &validate);
+        .env(KUBERNETES_VALIDATE.variable, &kubernetes)
+        .env(OPENAPI_VALIDATE.variable, &openapi);
     let mut tests = cargo
         .stdout(Stdio::piped())
         .spawn()

@@ -73,3 +73,38 @@ fn each_write_is_audited_with_who_and_from_which_revision_and_no_token_is_kept_a
     }
     Ok(())
 }
+
+#[test]
+fn revisions_of_instances_carry_the_name_of_the_token_that_made_them() -> Result<()> {
+    let closed = Closed::start(&[])?;
+    let (ci, ops) = (
+        closed.token("ci", "operator", &[])?,
+        closed.token("ops", "operator", &[])?,
+    );
+    for token in [&ci, &ops] {
+        closed.wait_for_status(token, 200)?;
+    }
+    let path = "/api/v1/instances/order-service/x";
+    let body = r#"{"host": "10.0.1.7", "port": 80, "ttl": "1h"}"#;
+    let made = closed.asked("PUT", path, Some(&ci), body)?;
+    ensure!(made.status == 201, "{}", made.status);
+    let drained = closed.asked("POST", &format!("{path}/drain"), Some(&ops), "")?;
+    ensure!(drained.status == 200, "{}", drained.status);
+    let page = closed.asked("GET", "/api/v1/revisions?of=instances", Some(&ops), "")?;
+    let page = page.json()?;
+    let told = |at: usize| {
+        let one = &page["revisions"][at];
+        let text = |field: &str| one[field].as_str().unwrap_or_default().to_string();
+        (text("author"), text("message"))
+    };
+    ensure!(
+        told(0) == ("ops".into(), "drain order-service/x".into()),
+        "{page:#}"
+    );
+    ensure!(
+        told(1) == ("ci".into(), "register order-service/x".into()),
+        "{page:#}"
+    );
+    ensure!(page["newest"] == 2 && page["left_off"] == 0, "{page:#}");
+    Ok(())
+}

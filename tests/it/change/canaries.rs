@@ -1,6 +1,12 @@
 //! Canaries by hand, as the users of a gateway live them.
 
 use anyhow::{Result, ensure};
+use harness::{
+    artifacts::Artifacts,
+    http::Client,
+    server::{Options, Server},
+};
+use serde_json::{Value, json};
 
 use super::{done, refused, revisions, wait_for_split};
 use crate::mesh::Mesh;
@@ -159,4 +165,65 @@ fn beside_a_file_that_says_nothing_of_it_a_canary_is_the_apis() -> Result<()> {
         file.weight = "40";
     })?;
     wait_for_split(&mesh, 40)
+}
+
+/// The file names the stable endpoints alone; those of the new version register.
+#[test]
+fn a_canary_may_begin_with_endpoints_that_registered_and_outlives_them() -> Result<()> {
+    const MESH: &str = "\
+services:
+  orders:
+    sidecar: false
+    endpoints: [{id: o-1, host: 10.0.0.1, port: 80, version: v1}]
+";
+    let dir = tempfile::tempdir()?;
+    let start = |mesh: &str| {
+        let artifacts = Artifacts::from_env()?;
+        Server::start(&artifacts, dir.path(), mesh, &Options::default())
+    };
+    let mut server = start(MESH)?;
+    let begin = |server: &Server, version: &str| {
+        let body = json!({"version": version, "weight": 10}).to_string();
+        server.api_post("/api/v1/canaries/orders/start", body.as_bytes())
+    };
+    let (status, answer) = begin(&server, "v2")?;
+    ensure!(
+        status == 400
+            && answer
+                .to_string()
+                .contains("no endpoint of orders has version: v2"),
+        "{status} {answer:#}"
+    );
+    let instance = "/api/v1/instances/orders/o-2";
+    let body = br#"{"host": "10.0.0.2", "port": 80, "version": "v2", "ttl": "1h"}"#;
+    let made = Client::new(server.api).request("PUT", instance, &[], body)?;
+    ensure!(made.status == 201, "{:#}", made.json()?);
+    let (status, answer) = begin(&server, "v2")?;
+    ensure!(
+        status == 200 && answer["canary"]["endpoints"] == 1,
+        "{status} {answer:#}"
+    );
+    ensure!(begin(&server, "v3")?.0 == 409, "another one runs");
+    let weight = |server: &Server| -> Result<Value> {
+        Ok(server.api_get("/api/v1/canaries/orders")?["weight"].clone())
+    };
+    // A start reads it before anybody knows who registered; a file that changes keeps it.
+    server.process().kill()?;
+    let changed = MESH.replace("sidecar: false", "sidecar: false\n    timeout: 3s");
+    let server = start(&changed)?;
+    ensure!(weight(&server)? == 10);
+    ensure!(server.api_get("/api/v1/revisions")?["current"]["revision"] == 3);
+    // Whoever leaves takes nothing along, and what helps is not refused for it.
+    let gone = Client::new(server.api).request("DELETE", instance, &[], b"")?;
+    ensure!(gone.status == 204, "{}", gone.status);
+    let said = br#"{"kind": "bypass", "for": "1h", "reason": "v2 is gone"}"#;
+    let (status, answer) = server.api_post("/api/v1/services/orders/override", said)?;
+    ensure!(status == 200, "{status} {answer:#}");
+    ensure!(weight(&server)? == 10);
+    let (status, answer) = server.api_post("/api/v1/canaries/orders/abort", b"")?;
+    ensure!(
+        status == 200 && weight(&server)? == 0,
+        "{status} {answer:#}"
+    );
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::{
     artifacts::Artifacts,
+    http::{Client, Response},
     server::{Options, Server},
 };
 
@@ -89,5 +90,40 @@ fn what_is_written_is_audited_and_heartbeats_are_not() -> Result<()> {
         last.contains("order-service/x") && last.contains("DELETE"),
         "{audit}"
     );
+    Ok(())
+}
+
+#[test]
+fn who_believes_something_else_of_an_instance_changes_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = start(dir.path())?;
+    let mut client = Client::new(server.api);
+    let mut put = |port: u16, tag: Option<&[u8]>| -> Result<Response> {
+        let body = format!(r#"{{"host": "10.0.0.1", "port": {port}, "ttl": "1h"}}"#);
+        let headers: Vec<(&str, &[u8])> = tag.iter().map(|tag| ("if-match", *tag)).collect();
+        client.request("PUT", &path("x"), &headers, body.as_bytes())
+    };
+    let tag = |answer: &Response| -> Result<Vec<u8>> {
+        Ok(answer.header("etag").context("no tag")?.to_vec())
+    };
+    ensure!(put(80, Some(b"*"))?.status == 412, "nobody is there");
+    let made = put(80, None)?;
+    ensure!(made.status == 201);
+    let first = tag(&made)?;
+    // To say the same again changes nothing, and a heartbeat neither.
+    ensure!(tag(&put(80, Some(&first))?)? == first);
+    ensure!(beat(&server, "x")? == 204);
+    let moved = put(81, Some(&first))?;
+    ensure!(moved.status == 200 && tag(&moved)? != first);
+    let late = put(82, Some(&first))?;
+    ensure!(late.status == 412 && late.json()?["detail"].to_string().contains("If-Match"));
+    let shown = ask(&server, "GET", &path("x"), "")?;
+    ensure!(shown.json()?["port"] == 81 && tag(&shown)? == tag(&moved)?);
+    ensure!(put(83, Some(b"*"))?.status == 200);
+    let mut client = Client::new(server.api);
+    for (tag, status) in [(first.as_slice(), 412), (b"*", 204)] {
+        let gone = client.request("DELETE", &path("x"), &[("if-match", tag)], b"")?;
+        ensure!(gone.status == status, "{}", gone.status);
+    }
     Ok(())
 }

@@ -3,9 +3,12 @@
 mod backup;
 mod contract;
 mod etcd;
+mod full_disk;
 mod history;
+mod killed;
 mod kills;
 mod model;
+mod replica;
 mod replicas;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use harness::{
     artifacts::Artifacts,
     etcd::Etcd,
     http::Client,
-    server::{Options, Server, replace},
+    server::{Options, Server, replace, write_secret},
     wait::wait_for,
 };
 use serde_json::{Value, json};
@@ -178,7 +178,7 @@ fn replicas_have_one_certificate_authority_and_etcd_holds_no_key_of_it_in_plain_
     let dir = tempfile::tempdir()?;
     let etcd = Etcd::start(dir.path())?;
     let secret = dir.path().join("store.secret");
-    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n")?;
+    write_secret(&secret, "0123456789abcdef0123456789abcdef\n")?;
     let store = etcd.store("authority");
     let secret = secret.display().to_string();
     let with = ["--store", &store, "--store-secret-file", &secret];
@@ -217,7 +217,7 @@ fn replicas_have_one_certificate_authority_and_etcd_holds_no_key_of_it_in_plain_
     ensure!(looked > 0, "the sealed authority is nowhere");
     // Who has another secret is told so.
     let other = dir.path().join("other.secret");
-    std::fs::write(&other, "another secret, another secret, another\n")?;
+    write_secret(&other, "another secret, another secret, another\n")?;
     let other = other.display().to_string();
     let with = ["--store", &store, "--store-secret-file", &other];
     let refused = start_with(dir.path(), "three", &with).err();

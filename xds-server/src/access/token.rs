@@ -60,11 +60,6 @@ pub(super) fn digest(shown: &[u8]) -> Digest {
     Sha256::digest(shown).into()
 }
 
-/// Lower-case hex.
-pub(super) fn hex(digest: &Digest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads [`hex`].
 pub(super) fn from_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
@@ -118,6 +113,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::text::hex;
 
     #[test]
     fn a_token_has_256_random_bits_and_is_known_by_its_beginning() {

@@ -6,8 +6,9 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     Role,
-    token::{Digest, Secret, TokenName, digest, from_hex, hex},
+    token::{Digest, Secret, TokenName, digest, from_hex},
 };
+use crate::text::hex;
 
 /// What is kept of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,43 +4,53 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{
-        Path, Query, State as Extract,
-        rejection::{BytesRejection, QueryRejection},
-    },
+    extract::State as Extract,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     State,
-    change::{Wish, made, make, refused},
+    answer::{Answer, Answered, Tagged},
+    asked::{Path, Query},
+    change::{ChangeAnswer, ChangeOf, Wish, made, make, refused},
     how::How,
-    plan::{self, Refused, read_files},
+    plan::{self, MeshFiles, Refused, read_files},
     problem,
 };
 use crate::{
     clock,
     desired::{Desired, Editor},
-    mesh::{Document, Mesh},
+    mesh::{Document, Labels, Mesh},
+    plan::Plan,
 };
+
+/// What is said of a mesh file that was applied: nothing more than of any change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Apply {}
+
+/// What became of a mesh file.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "an answer is one of them, and is made as such")]
+pub(super) enum Applied {
+    /// It is in force.
+    Change(ChangeAnswer<Apply>),
+    /// With dry_run: what it would do.
+    Plan(Plan),
+}
 
 /// Puts a mesh file in force.
 pub(super) async fn apply(
     Extract(state): Extract<State>,
     how: How,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+    MeshFiles(body): MeshFiles,
+) -> Answer<Tagged<Applied>> {
     let how = match how.checked() {
         Ok(how) => how,
-        Err(refusal) => return refused(&refusal),
-    };
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
+        Err(refusal) => return refused(&refusal).into(),
     };
     let has_file = state.catalog.file().is_some();
     let defaults = state.defaults.clone();
@@ -52,15 +62,19 @@ pub(super) async fn apply(
             return Err(Refused::Mesh(document.problems().to_vec()));
         }
         if !has_file {
-            document.mesh(&defaults).map_err(Refused::Mesh)?;
+            // Whose versions lack endpoints, is decided as everything stands then.
+            let labels = Labels::Any;
+            document
+                .mesh_with(&defaults, labels)
+                .map_err(Refused::Mesh)?;
         }
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         Ok((document.tree().clone(), names.join(", ")))
     });
     let (tree, names) = match reading.await {
         Ok(Ok(read)) => read,
-        Ok(Err(refused)) => return refused.into_response(),
-        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        Ok(Err(refused)) => return refused.into_response().into(),
+        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
     };
     let what = format!("apply {}", names.chars().take(200).collect::<String>());
     let wish = Wish {
@@ -74,18 +88,27 @@ pub(super) async fn apply(
     };
     let done = match make(&state, &how, wish).await {
         Ok(done) => done,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into(),
     };
     if how.dry_run {
         // Who registered stays, whatever the file says.
         let over = |mesh: &Mesh| Arc::new(state.instances.over(mesh));
         let (before, after) = (over(&done.changed.before.mesh), over(&done.changed.mesh));
-        let mut planned =
-            plan::differing(state, before, after, clock::now(), done.changed.number).await;
-        planned.extensions_mut().insert(how.wrote(what));
-        return planned;
+        let number = done.changed.number;
+        let planned = plan::differing(state, before, after, clock::now(), number).await;
+        let planned = planned.tagged(number).with(how.wrote(what));
+        return planned.into_part_of();
     }
-    made(&how, what, &done)
+    made::<Apply>(&how, what, done, None).into_part_of()
+}
+
+/// What is said of a rollback.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Rollback {
+    /// The revision that it holds in force, where files say what is wanted.
+    pinned: Option<u64>,
+    /// Until these files change.
+    until_changed: Option<String>,
 }
 
 /// Puts what a revision said in force again.
@@ -93,14 +116,14 @@ pub(super) async fn rollback(
     Extract(state): Extract<State>,
     Path(revision): Path<u64>,
     how: How,
-) -> Response {
+) -> ChangeOf<Rollback> {
     let how = match how.checked() {
         Ok(how) => how,
-        Err(refusal) => return refused(&refusal),
+        Err(refusal) => return refused(&refusal).into(),
     };
     let (desired, _) = match kept(&state, revision).await {
         Ok(kept) => kept,
-        Err(refusal) => return *refusal,
+        Err(refusal) => return refusal.into(),
     };
     let what = format!("rollback to {revision}");
     let wish = Wish {
@@ -109,21 +132,24 @@ pub(super) async fn rollback(
         edit: move |current: &crate::catalog::Current<'_>| Ok(desired.again(revision, current.file)),
     };
     match make(&state, &how, wish).await {
-        Ok(mut done) => {
+        Ok(done) => {
             let file = state.catalog.file();
             let pinned = state.revisions.borrow().desired.layers().pinned;
-            done.answer["pinned"] = json!(pinned);
             let file = file.filter(|_| pinned.is_some());
-            done.answer["until_changed"] = json!(file.map(|file| file.path().to_string()));
-            made(&how, what, &done)
+            let more = Rollback {
+                pinned,
+                until_changed: file.map(|file| file.path().to_string()),
+            };
+            made(&how, what, done, Some(more))
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.into(),
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct To {
+    /// The other revision; that in force when it is left out.
     to: Option<u64>,
 }
 
@@ -131,25 +157,18 @@ pub(super) struct To {
 pub(super) async fn diff(
     Extract(state): Extract<State>,
     Path(revision): Path<u64>,
-    to: Result<Query<To>, QueryRejection>,
-) -> Response {
-    let to = match to {
-        Ok(Query(To { to })) => to,
-        Err(error) => {
-            let said = format!("{}; known: to", error.body_text());
-            return problem(StatusCode::BAD_REQUEST, &said);
-        }
-    };
+    Query(To { to }): Query<To>,
+) -> Answered<Plan> {
     let before = match kept(&state, revision).await {
         Ok((_, mesh)) => mesh,
-        Err(refusal) => return *refusal,
+        Err(refusal) => return refusal.into(),
     };
     let current = Arc::clone(&state.revisions.borrow());
     let (after, number) = match to {
         None => (Arc::clone(&current.mesh), current.number),
         Some(to) => match kept(&state, to).await {
             Ok((_, mesh)) => (mesh, to),
-            Err(refusal) => return *refusal,
+            Err(refusal) => return refusal.into(),
         },
     };
     plan::differing(state, before, after, clock::now(), number).await

@@ -1,17 +1,23 @@
 //! `POST /api/v1/backup`: all that this server keeps, sealed with the key that it is given.
 
 use axum::{
-    body::Bytes,
-    extract::{State as Extract, rejection::BytesRejection},
+    extract::State as Extract,
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::{State, guard::Wrote, problem, unkept};
+use super::{
+    State,
+    answer::{Answer, Media},
+    asked::Content,
+    guard::Wrote,
+    problem, unkept,
+};
 use crate::{
     archive::Archive,
     clock,
@@ -23,11 +29,21 @@ pub(super) const BODY_BYTES_MAX: usize = 4096;
 /// Of the key.
 const KEY_BYTES: usize = 32;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+#[schemars(rename = "BackupKey")]
+pub(super) struct Asked {
     /// 32 bytes in base64.
+    #[schemars(with = "String")]
     key: Zeroizing<String>,
+}
+
+/// A sealed backup.
+pub(super) struct Sealed;
+
+impl Media for Sealed {
+    const TYPE: &'static str = "application/octet-stream";
+    const SAYS: &'static str = "What `mumbai-mesh restore` takes.";
 }
 
 enum Failed {
@@ -37,26 +53,21 @@ enum Failed {
 
 pub(super) async fn backup(
     Extract(state): Extract<State>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let key = match body
-        .map_err(|error| error.body_text())
-        .and_then(|body| key(&body))
-    {
+    Content(body, _): Content<Asked>,
+) -> Answer<Sealed> {
+    let key = match key(&body) {
         Ok(key) => key,
-        Err(wrong) => return problem(StatusCode::BAD_REQUEST, &wrong),
+        Err(wrong) => return problem(StatusCode::BAD_REQUEST, &wrong).into(),
     };
     match tokio::task::spawn_blocking(move || sealed(&state, &key)).await {
         Ok(Ok(sealed)) => {
-            let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-            let mut response = (kind, sealed).into_response();
+            let kind = [(header::CONTENT_TYPE, Sealed::TYPE)];
             let wrote = Wrote::done("a backup was given out");
-            response.extensions_mut().insert(wrote);
-            response
+            Answer::made((kind, sealed).into_response()).with(wrote)
         }
-        Ok(Err(Failed::Store(error))) => unkept(&error),
-        Ok(Err(Failed::Other(why))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        Ok(Err(Failed::Store(error))) => unkept(&error).into(),
+        Ok(Err(Failed::Other(why))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why).into(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
     }
 }
 

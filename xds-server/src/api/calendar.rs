@@ -2,43 +2,39 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Query, State as Extract, rejection::QueryRejection},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State as Extract, http::StatusCode};
 use policy::time::parse_instant;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{State, made_apart, problem};
+use super::{State, answer::Answered, asked::Query, made_apart, problem};
 use crate::{
-    calendar::{self, MonthOf},
+    calendar::{self, Month, MonthOf, Outlook},
     clock,
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NextQuery {
+    /// RFC 3339: what comes after it; now when it is left out.
     at: Option<String>,
+    /// How many changes: 1 to 1000, 10 when it is left out.
     count: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MonthQuery {
+    /// Such as 2026-11; the current one when it is left out.
     month: Option<String>,
 }
 
 /// What changes from `at` on, else from now on.
 pub(super) async fn next(
     Extract(state): Extract<State>,
-    query: Result<Query<NextQuery>, QueryRejection>,
-) -> Response {
-    let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail);
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => return refusal(&error.body_text()),
-    };
+    Query(query): Query<NextQuery>,
+) -> Answered<Outlook> {
+    let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail).into();
     let count = match calendar::count(query.count) {
         Ok(count) => count,
         Err(error) => return refusal(&error),
@@ -54,17 +50,12 @@ pub(super) async fn next(
 /// A month by its days, the current one unless another is named.
 pub(super) async fn month(
     Extract(state): Extract<State>,
-    query: Result<Query<MonthQuery>, QueryRejection>,
-) -> Response {
-    let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail);
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => return refusal(&error.body_text()),
-    };
+    Query(query): Query<MonthQuery>,
+) -> Answered<Month> {
     let mesh = Arc::clone(&state.revisions.borrow().mesh);
     let month = match query.month.as_deref().map(MonthOf::parse).transpose() {
         Ok(month) => month.unwrap_or_else(|| MonthOf::at(&mesh, clock::now())),
-        Err(error) => return refusal(&error),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error).into(),
     };
     made_apart(move || calendar::month(&mesh, month)).await
 }

@@ -2,17 +2,15 @@
 //! of them is written or audited.
 
 use axum::{
-    Json,
-    body::Bytes,
-    extract::{State as Extract, rejection::BytesRejection},
+    extract::State as Extract,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use policy::{names, reader::Problem};
 use serde_json::{Value, json};
 
-use super::{State, problem};
-use crate::callers::{NotCounted, Refused, Report, Unanswered, Wanted};
+use super::{State, answer::Answered, asked::Content, problem};
+use crate::callers::{Counted, NotCounted, Refused, Report, Selection, Unanswered, Wanted};
 
 /// Of a call that is about to be made: as large as the headers of one.
 pub(super) const SELECT_BYTES_MAX: usize = 64 * 1024;
@@ -22,18 +20,18 @@ pub(super) const RESULTS_BYTES_MAX: usize = 512 * 1024;
 /// Which instance is to be called.
 pub(super) async fn select(
     Extract(state): Extract<State>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let wanted = match read(body, Wanted::read) {
+    Content(body, _): Content<Value>,
+) -> Answered<Selection> {
+    let wanted = match read(&body, Wanted::read) {
         Ok(wanted) => wanted,
-        Err(response) => return *response,
+        Err(response) => return response.into(),
     };
     match state.callers.select(&wanted) {
-        Ok(selection) => Json(selection).into_response(),
-        Err(Unanswered::Refused(refused)) => refusal(&refused),
+        Ok(selection) => Answered::of(&selection),
+        Err(Unanswered::Refused(refused)) => refusal(&refused).into(),
         Err(Unanswered::NoService(name)) => {
             let said = format!("service: {name} is not in this mesh; GET /services has all");
-            problem(StatusCode::NOT_FOUND, &said)
+            problem(StatusCode::NOT_FOUND, &said).into()
         }
     }
 }
@@ -41,27 +39,26 @@ pub(super) async fn select(
 /// How calls ended.
 pub(super) async fn results(
     Extract(state): Extract<State>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let reports = match read(body, Report::read_all) {
+    Content(body, _): Content<Value>,
+) -> Answered<Counted> {
+    let reports = match read(&body, Report::read_all) {
         Ok(reports) => reports,
-        Err(response) => return *response,
+        Err(response) => return response.into(),
     };
     match state.callers.take(&reports) {
-        Ok(counted) => Json(counted).into_response(),
+        Ok(counted) => Answered::of(&counted),
         Err(NotCounted { index, why }) => {
             let said = format!("results[{index}]: {why}; nothing was counted");
-            problem(StatusCode::NOT_FOUND, &said)
+            problem(StatusCode::NOT_FOUND, &said).into()
         }
     }
 }
 
 fn read<T>(
-    body: Result<Bytes, BytesRejection>,
+    body: &[u8],
     read: impl FnOnce(&Value) -> Result<T, Vec<Problem>>,
 ) -> Result<T, Box<Response>> {
-    let body = body.map_err(|error| Box::new(problem(error.status(), &error.body_text())))?;
-    let value: Value = serde_json::from_slice(&body)
+    let value: Value = serde_json::from_slice(body)
         .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error)))?;
     read(&value).map_err(|problems| Box::new(invalid(&problems)))
 }

@@ -3,20 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State as Extract, rejection::BytesRejection},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State as Extract, http::StatusCode};
 use policy::units::{BasisPoints, HeaderName, ServiceName, VersionLabel};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     State,
-    change::{done, refused},
+    answer::{Answer, Answered, Tagged},
+    asked::{Body, PageOf, Path},
+    change::{ChangeOf, done, refused},
     how::How,
     made_apart, problem,
 };
@@ -24,44 +20,93 @@ use crate::{
     clock,
     desired::{CanaryStatus, Editor, Refusal, Start, Verb, carry_out, statuses},
     mesh::Mesh,
+    page::{Page, Paged},
 };
 
 /// Of one call.
 pub(super) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// What a call may say. Which of it, the verb decides.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Said {
+#[schemars(rename = "CanaryCall")]
+pub(super) struct Said {
+    /// start: the label of the new version's endpoints.
     version: Option<String>,
+    /// start, set: percent of the users.
     weight: Option<f64>,
+    /// start: what keeps a user on one side.
     sticky_by: Option<StickyBy>,
+    /// Pass a freeze of the mesh; say why with reason.
     #[serde(default)]
     force: bool,
+    /// Why: kept in the history and in the audit log.
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StickyBy {
+pub(super) struct StickyBy {
+    /// A header of requests.
     header: String,
 }
 
+/// What somebody does.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline, extend("enum" = ["start", "set", "pause", "resume", "promote", "abort"]))]
+pub(super) struct Word(String);
+
+/// Which canaries are shown.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "CanariesQuery")]
+pub(super) struct Wanted {
+    /// Those of services whose names come after this one: the `next` of an earlier page.
+    after: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+impl Paged for Wanted {
+    const LIMIT: usize = 1_000;
+    const LIMIT_MAX: usize = 10_000;
+
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
 /// All canaries.
-pub(super) async fn list(Extract(state): Extract<State>) -> Response {
-    made_apart(move || json!({"canaries": all(&state)})).await
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    PageOf(wanted): PageOf<Wanted>,
+) -> Answer<Tagged<Page<CanaryStatus>>> {
+    let number = state.revisions.borrow().number;
+    let page = made_apart(move || {
+        let rest = all(&state).into_iter().filter(|one| {
+            let after = wanted.after.as_deref();
+            after.is_none_or(|after| one.service.as_str() > after)
+        });
+        Page::of(rest, wanted.size(), |one| one)
+    });
+    page.await.tagged(number)
 }
 
 /// That of one service.
-pub(super) async fn one(Extract(state): Extract<State>, Path(service): Path<String>) -> Response {
+pub(super) async fn one(
+    Extract(state): Extract<State>,
+    Path(service): Path<String>,
+) -> Answer<Tagged<CanaryStatus>> {
+    let number = state.revisions.borrow().number;
     match status(&state, &service) {
-        Some(status) => Json(status).into_response(),
+        Some(status) => Answered::of(&status).tagged(number),
         None => {
             let said = match knows(&state, &service) {
                 true => format!("{service} has no canary"),
                 false => format!("no service {service:?}; /services lists them"),
             };
-            problem(StatusCode::NOT_FOUND, &said)
+            problem(StatusCode::NOT_FOUND, &said).into()
         }
     }
 }
@@ -87,54 +132,50 @@ fn knows(state: &State, service: &str) -> bool {
     mesh.services.keys().any(|name| name.as_str() == service)
 }
 
+/// What is said of a canary after a change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Canary {
+    /// As it is then; null where it is none any more.
+    canary: Option<CanaryStatus>,
+}
+
 /// Does something with a service's canary.
 pub(super) async fn act(
     Extract(state): Extract<State>,
-    Path((service, verb)): Path<(String, String)>,
+    Path((service, Word(word))): Path<(String, Word)>,
     how: How,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
-    };
-    let asked = read(&service, &verb, &body)
-        .and_then(|(name, verb, said)| Ok((name, verb, how.and(said.force, said.reason)?)));
+    Body(said): Body<Said>,
+) -> ChangeOf<Canary> {
+    let asked = read(&service, &word, said, how);
     let (name, verb, how) = match asked {
         Ok(asked) => asked,
-        Err(refusal) => return refused(&refusal),
+        Err(refusal) => return refused(&refusal).into(),
     };
     let by = how.by(clock::now());
     let what = verb.sentence(name.as_str());
     let asked = (what, verb.always_passes());
     let edit =
         move |editor: &mut Editor<'_>, mesh: &Mesh| carry_out(editor, mesh, &name, &verb, &by);
-    done(&state, &how, asked, edit, |answer| {
-        answer["canary"] = json!(status(&state, &service));
+    done(&state, &how, asked, edit, || Canary {
+        canary: status(&state, &service),
     })
     .await
 }
 
-fn read(service: &str, verb: &str, body: &[u8]) -> Result<(ServiceName, Verb, Said), Refusal> {
-    let (name, mut said): (_, Said) = service_and_body(service, body)?;
-    let verb = verb_of(verb, &mut said)?;
-    Ok((name, verb, said))
+fn read(
+    service: &str,
+    word: &str,
+    mut said: Said,
+    how: How,
+) -> Result<(ServiceName, Verb, How), Refusal> {
+    let name = service_name(service)?;
+    let verb = verb_of(word, &mut said)?;
+    Ok((name, verb, how.and(said.force, said.reason)?))
 }
 
-/// A service's name, and a body that may be left out.
-pub(super) fn service_and_body<T: DeserializeOwned>(
-    service: &str,
-    body: &[u8],
-) -> Result<(ServiceName, T), Refusal> {
-    let name = ServiceName::new(service);
-    let name = name.map_err(|error| Refusal::Invalid(format!("service: {error}")))?;
-    let body = match body.trim_ascii() {
-        b"" => b"{}",
-        said => said,
-    };
-    let said = serde_json::from_slice(body);
-    let said = said.map_err(|error| Refusal::Invalid(format!("the body: {error}")))?;
-    Ok((name, said))
+/// The name in a path.
+pub(super) fn service_name(service: &str) -> Result<ServiceName, Refusal> {
+    ServiceName::new(service).map_err(|error| Refusal::Invalid(format!("service: {error}")))
 }
 
 fn verb_of(word: &str, said: &mut Said) -> Result<Verb, Refusal> {
@@ -199,7 +240,7 @@ pub(super) fn sentence(state: &State, service: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -4,19 +4,28 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::{State, guard::Wrote, how::How, plan, problem, rollout, unkept};
+use super::{
+    State,
+    answer::{Answer, Answered, Tagged},
+    guard::Wrote,
+    how::How,
+    plan, problem,
+    problems::ProblemBody,
+    rollout::{self, Waited},
+    unkept,
+};
 use crate::{
     catalog::{Change, ChangeError, Changed, Current},
     clock,
     desired::{Desired, Editor, Refusal},
     mesh::Mesh,
-    plan::words,
+    plan::{Told, words},
 };
 
 /// Refuses whatever is not the mesh's while changes are frozen, unless it is forced.
@@ -43,11 +52,44 @@ pub(super) struct Wish<E> {
     pub(super) edit: E,
 }
 
-/// What a change came to: what was changed, and the answer so far.
+/// What a change came to.
 pub(super) struct Made {
     pub(super) changed: Changed,
-    pub(super) answer: Value,
+    waited: Option<Waited>,
 }
+
+impl Made {
+    /// Nobody waited for it.
+    pub(super) fn of(changed: Changed) -> Self {
+        Self {
+            changed,
+            waited: None,
+        }
+    }
+}
+
+/// What a change came to, and what else is said of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{M}Change")]
+pub(super) struct ChangeAnswer<M> {
+    /// The revision in force.
+    revision: u64,
+    /// Whether it is a new one.
+    changed: bool,
+    /// What is otherwise than before, in words.
+    mesh: Vec<Told>,
+    /// It was only tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    /// What became of it, where somebody waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<Waited>,
+    #[serde(flatten)]
+    more: Option<M>,
+}
+
+/// An answer of a change.
+pub(super) type ChangeOf<M> = Answer<Tagged<ChangeAnswer<M>>>;
 
 /// Makes a change, waits until whoever asks is sent it, and for the fleet if that is wanted.
 ///
@@ -77,41 +119,37 @@ where
         Ok(Err(error)) => return Err(with(how.wrote(format!("{what}: refused")), failed(error))),
         Err(error) => return Err(problem(StatusCode::INTERNAL_SERVER_ERROR, &error)),
     };
-    let mut answer = json!({
-        "revision": changed.number,
-        "changed": changed.is_new,
-        "mesh": words(&changed.before.mesh, &changed.mesh),
-    });
+    let mut made = Made::of(changed);
     if how.dry_run {
-        answer["dry_run"] = json!(true);
-        return Ok(Made { changed, answer });
+        return Ok(made);
     }
+    let changed = &made.changed;
     // An error is the server's end.
     let mut published = state.publisher.published_mesh();
     let _ = published
         .wait_for(|published| *published >= changed.number)
         .await;
     if let Some(bound) = how.wait {
-        let waited = rollout::wait(state, &changed, &before, bound, how).await;
+        let waited = rollout::wait(state, changed, &before, bound, how).await;
         match waited {
-            Ok(waited) => answer["wait"] = waited,
+            Ok(waited) => made.waited = Some(waited),
             Err(refusal) => {
                 let wrote = how.wrote(format!("{what}: rejected by Envoys, rolled back"));
                 return Err(with(wrote, *refusal));
             }
         }
     }
-    Ok(Made { changed, answer })
+    Ok(made)
 }
 
-/// What a person does with one thing: the revision's edit, and the answer with what `shown` adds to it.
-pub(super) async fn done(
+/// What a person does with one thing: the revision's edit, and the answer with what is `shown` of it then.
+pub(super) async fn done<M: Serialize>(
     state: &State,
     how: &How,
     (what, always_passes): (String, bool),
     edit: impl Fn(&mut Editor<'_>, &Mesh) -> Result<(), Refusal> + Send + 'static,
-    shown: impl FnOnce(&mut Value),
-) -> Response {
+    shown: impl FnOnce() -> M,
+) -> ChangeOf<M> {
     let wish = Wish {
         what: what.clone(),
         always_passes,
@@ -122,28 +160,31 @@ pub(super) async fn done(
         },
     };
     match make(state, how, wish).await {
-        Ok(mut done) => {
-            if !how.dry_run {
-                shown(&mut done.answer);
-            }
-            made(how, what, &done)
+        Ok(done) => {
+            let more = (!how.dry_run).then(shown);
+            made(how, what, done, more)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.into(),
     }
 }
 
 /// The answer of a change that was made, with the revision's tag.
-pub(super) fn made(how: &How, what: String, made: &Made) -> Response {
-    let mut response = Json(&made.answer).into_response();
-    tag(&mut response, made.changed.number);
-    with(how.wrote(what), response)
-}
-
-/// Names the revision that an answer is of.
-pub(super) fn tag(response: &mut Response, revision: u64) {
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
+pub(super) fn made<M: Serialize>(
+    how: &How,
+    what: String,
+    Made { changed, waited }: Made,
+    more: Option<M>,
+) -> ChangeOf<M> {
+    let answer = ChangeAnswer {
+        revision: changed.number,
+        changed: changed.is_new,
+        mesh: words(&changed.before.mesh, &changed.mesh),
+        dry_run: how.dry_run,
+        wait: waited,
+        more,
+    };
+    let answered = Answered::of(&answer).tagged(changed.number);
+    answered.with(how.wrote(what))
 }
 
 fn with(wrote: Wrote, mut response: Response) -> Response {
@@ -151,7 +192,8 @@ fn with(wrote: Wrote, mut response: Response) -> Response {
     response
 }
 
-fn failed(error: ChangeError) -> Response {
+/// Why nothing was changed.
+pub(super) fn failed(error: ChangeError) -> Response {
     match error {
         ChangeError::Refused(refusal) => refused(&refusal),
         ChangeError::Mesh(problems) => {
@@ -159,14 +201,17 @@ fn failed(error: ChangeError) -> Response {
             let problems = problems.into_iter().map(|problem| problem.problem.into());
             plan::Refused::Mesh(problems.collect()).into_response()
         }
-        ChangeError::Moved(newest) => problem(
-            StatusCode::PRECONDITION_FAILED,
-            &format!(
-                "If-Match: revision {newest} is in force; look at it and decide anew; nothing was changed"
-            ),
-        ),
+        ChangeError::Moved(newest) => moved(newest),
         ChangeError::Store(error) => unkept(&error),
     }
+}
+
+/// Another revision is in force than the caller believes.
+pub(super) fn moved(newest: u64) -> Response {
+    let said = format!(
+        "If-Match: revision {newest} is in force; look at it and decide anew; nothing was changed"
+    );
+    problem(StatusCode::PRECONDITION_FAILED, &said)
 }
 
 /// Why something may not be, as programs tell it apart.
@@ -178,17 +223,10 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
         Refusal::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
         Refusal::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
     };
-    let mut body = json!({
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": refusal.to_string(),
-        "reason": reason,
-    });
-    if let Refusal::Owned { path, place, file } = refusal {
-        body["path"] = json!(path);
-        body["place"] = json!(place);
-        body["file"] = json!(file);
+    let body = ProblemBody::new(status, refusal.to_string()).because(reason);
+    match refusal {
+        Refusal::Owned { path, place, file } => body.owned(path, place.as_ref(), file),
+        _ => body,
     }
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
+    .into_response()
 }

@@ -2,16 +2,32 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State as Extract, response::Response};
-use serde_json::json;
+use axum::extract::State as Extract;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::{State, made_apart};
+use super::{State, answer::Answered, made_apart};
 use crate::{
-    check::{Seen, check},
+    check::{Item, Seen, check},
     clock,
 };
 
-pub(super) async fn checked(Extract(state): Extract<State>) -> Response {
+/// What was looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
+    /// Of the server.
+    version: &'static str,
+    /// By its clock.
+    now: String,
+    /// The same, in milliseconds since 1970.
+    now_unix_millis: i64,
+    /// Of the filter that it serves, lower-case hex.
+    filter_sha256: String,
+    /// In groups.
+    items: Vec<Item>,
+}
+
+pub(super) async fn checked(Extract(state): Extract<State>) -> Answered<Checked> {
     made_apart(move || {
         let revision = Arc::clone(&state.revisions.borrow());
         let refused = state.refusal.borrow().clone();
@@ -33,13 +49,13 @@ pub(super) async fn checked(Extract(state): Extract<State>) -> Response {
             filter_sha256: state.code.sha256(),
             now,
         });
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "now": revision.mesh.timetable.zone().rfc3339(now),
-            "now_unix_millis": now.unix_millis(),
-            "filter_sha256": state.code.sha256(),
-            "items": items,
-        })
+        Checked {
+            version: env!("CARGO_PKG_VERSION"),
+            now: revision.mesh.timetable.zone().rfc3339(now),
+            now_unix_millis: now.unix_millis(),
+            filter_sha256: state.code.sha256().to_string(),
+            items,
+        }
     })
     .await
 }

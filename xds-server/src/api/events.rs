@@ -13,14 +13,20 @@ use axum::{
     extract::State as Extract,
     http::StatusCode,
     response::{
-        IntoResponse, Response,
+        IntoResponse,
         sse::{Event, KeepAlive, Sse},
     },
 };
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{State, mesh_problem, problem};
+use super::{
+    State,
+    answer::{Answer, Media},
+    problem,
+    problems::MeshDetail,
+    routes::Told,
+};
 use crate::{
     catalog::{Refusal, Revision},
     compile::Unhealthy,
@@ -32,6 +38,22 @@ use crate::{
 const LISTENERS_MAX: usize = 64;
 /// A line that says nothing goes out so often, so that whoever stands between does not end the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What the description says.
+pub(super) const TOLD: Told = Told::new(
+    "What changes, as it changes.",
+    "Events are revision, refused, resources, resource_problems and unhealthy, each with JSON. Whoever connects is told \
+     first how everything stands.",
+)
+.or(&[503]);
+
+/// Server-sent events.
+pub(super) struct Events;
+
+impl Media for Events {
+    const TYPE: &'static str = "text/event-stream";
+    const SAYS: &'static str = "Server-sent events, until somebody ends it.";
+}
 
 /// Places of those who listen.
 pub fn places() -> Arc<Semaphore> {
@@ -50,11 +72,11 @@ struct Listener {
     _place: OwnedSemaphorePermit,
 }
 
-pub(super) async fn events(Extract(state): Extract<State>) -> Response {
+pub(super) async fn events(Extract(state): Extract<State>) -> Answer<Events> {
     let Ok(place) = Arc::clone(&state.listeners).try_acquire_owned() else {
         let said =
             format!("{LISTENERS_MAX} listen already; end one of those, or ask /api/v1/revisions");
-        return problem(StatusCode::SERVICE_UNAVAILABLE, &said);
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &said).into();
     };
     let mut listener = Listener {
         revisions: state.revisions.clone(),
@@ -71,9 +93,8 @@ pub(super) async fn events(Extract(state): Extract<State>) -> Response {
         let event = Event::default().event(name).data(data.to_string());
         Some((Ok::<_, Infallible>(event), listener))
     });
-    Sse::new(events)
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response()
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Answer::made(events.into_response())
 }
 
 impl Listener {
@@ -118,7 +139,7 @@ impl Listener {
         let zone = self.revisions.borrow().mesh.timetable.zone().clone();
         let refusal = self.refusal.borrow_and_update();
         let problems = refusal.iter().flat_map(|refusal| &refusal.problems);
-        let problems: Vec<Value> = problems.map(mesh_problem).collect();
+        let problems: Vec<MeshDetail> = problems.map(MeshDetail::from).collect();
         let at = refusal.as_ref().map(|refusal| rfc3339(&zone, refusal.at));
         ("refused", json!({"at": at, "problems": problems}))
     }

@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use axum::{
-    extract::{FromRequestParts, Query},
-    http::{HeaderMap, header, request::Parts},
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::Response,
 };
 use policy::time::{WallTime, parse_duration};
+use schemars::{JsonSchema, json_schema};
 use serde::Deserialize;
 
-use super::{State, change::refused, guard::Wrote};
+use super::{
+    State,
+    asked::Query,
+    change::refused,
+    guard::Wrote,
+    operation::{Operation, Takes},
+};
 use crate::{
     access::Caller,
     catalog::IfMatch,
@@ -28,15 +35,20 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Most characters of a reason or a message.
 const CHARS_MAX: usize = 500;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
+    /// Only try: say what would change.
     #[serde(default)]
     dry_run: bool,
+    /// Pass a freeze of the mesh; say why with reason.
     #[serde(default)]
     force: bool,
+    /// Why: kept in the history and in the audit log.
     reason: Option<String>,
+    /// What the history says of it.
     message: Option<String>,
+    /// Wait until every connected Envoy has acknowledged it or one has rejected it: 1s to 10m, 30s when empty.
     wait: Option<String>,
 }
 
@@ -60,15 +72,31 @@ impl FromRequestParts<State> for How {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
-        let Query(asked) = Query::<Asked>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| {
-                let known = "known: dry_run, force, reason, message, wait";
-                refused(&bad(format!("{}; {known}", error.body_text())))
-            })?;
-        let caller = parts.extensions.get::<Caller>();
-        let author = caller.and_then(|caller| caller.name.clone());
-        Self::of(asked, author, if_match(&parts.headers)).map_err(|refusal| refused(&refusal))
+        let Query(asked) = Query::<Asked>::from_request_parts(parts, state).await?;
+        Self::of(asked, author(parts), if_match(&parts.headers))
+            .map_err(|refusal| refused(&refusal))
+    }
+}
+
+/// The name of the caller's token.
+pub(super) fn author(parts: &Parts) -> Option<String> {
+    parts.extensions.get::<Caller>()?.name.clone()
+}
+
+impl Takes for How {
+    fn tell(operation: &mut Operation<'_>) {
+        operation.query::<Asked>();
+        let schema = json_schema!({
+            "type": "string",
+            "description": "Only while this revision is in force: its number in quotes, or *.",
+        });
+        operation.parameter("header", "If-Match", false, schema);
+        operation.may_refuse(&[
+            StatusCode::NOT_FOUND,
+            StatusCode::CONFLICT,
+            StatusCode::PRECONDITION_FAILED,
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ]);
     }
 }
 

@@ -2,22 +2,34 @@
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{
-        Path, Query, State as Extract,
-        rejection::{BytesRejection, QueryRejection},
-    },
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, State as Extract},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use policy::{reader::Problem, units::ServiceName};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::{JsonSchema, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{State, guard::Wrote, page, problem, unkept};
+use super::{
+    State,
+    answer::{Answer, Answered, Nothing, Placed, Tagged},
+    asked::{Body, Content, PageOf, Path, Query},
+    guard::Wrote,
+    how, made_apart,
+    operation::{Operation, Takes},
+    problem,
+    problems::{Detail, FieldDetail, ProblemBody},
+    unkept,
+};
 use crate::{
     mesh::Registration,
-    registry::{Beat, Done, InstanceId, Refused, Wish, view::Wanted},
+    page::Page,
+    reference::RegistrationForm,
+    registry::{
+        Ask, Beat, Believed, Done, InstanceId, Refused, Wish,
+        view::{Shown, Wanted},
+    },
 };
 
 /// One instance.
@@ -30,47 +42,100 @@ pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Ids that the audit log names.
 const NAMED_MAX: usize = 5;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+struct Asked {
+    /// Only try: say what would be refused.
     #[serde(default)]
     dry_run: bool,
+}
+
+/// How a change is asked for.
+pub(super) struct Manner {
+    is_dry: bool,
+    by: Option<String>,
+    believed: Option<Believed>,
+}
+
+impl FromRequestParts<State> for Manner {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let Query(Asked { dry_run }) = Query::<Asked>::from_request_parts(parts, state).await?;
+        Ok(Self {
+            is_dry: dry_run,
+            by: how::author(parts),
+            believed: believed(&parts.headers),
+        })
+    }
+}
+
+impl Takes for Manner {
+    fn tell(operation: &mut Operation<'_>) {
+        operation.query::<Asked>();
+        let schema = json_schema!({
+            "type": "string",
+            "description": "Only while the instance stands so: its ETag, or * for as long as there is one.",
+        });
+        operation.parameter("header", "If-Match", false, schema);
+        operation.may_refuse(&[StatusCode::PRECONDITION_FAILED]);
+    }
+}
+
+/// What the caller believes of the instance.
+fn believed(headers: &HeaderMap) -> Option<Believed> {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    values.peek()?;
+    let mut tags = Vec::new();
+    for value in values {
+        for tag in value.to_str().unwrap_or_default().split(',') {
+            let tag = tag.trim();
+            if tag == "*" {
+                return Some(Believed::Any);
+            }
+            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            tags.extend(tag.map(str::to_string));
+        }
+    }
+    Some(Believed::OneOf(tags))
 }
 
 /// All of them, those of the mesh file too, a page at a time.
 pub(super) async fn list(
     Extract(state): Extract<State>,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Response {
-    let limit = |wanted: &Wanted| wanted.limit;
-    page::page(
-        state,
-        query,
-        Wanted::LIMIT_MAX,
-        limit,
-        |state, _, wanted| state.instances.page(wanted),
-    )
-    .await
+    PageOf(wanted): PageOf<Wanted>,
+) -> Answered<Page<Shown>> {
+    made_apart(move || state.instances.page(&wanted)).await
 }
 
 /// One of them.
 pub(super) async fn one(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
-) -> Response {
+) -> Answer<Tagged<Shown>> {
     match state.instances.one(&service, &id) {
-        Some(shown) => Json(shown).into_response(),
-        None => unknown(&service, &id),
+        Some(shown) => tagged(Answered::of(&shown), Some(&shown)),
+        None => unknown(&service, &id).into(),
     }
+}
+
+/// Names how an instance stands, where it is one that registered.
+fn tagged<K, J>(answer: Answer<K>, shown: Option<&Shown>) -> Answer<J> {
+    let mut response = answer.into_response();
+    let tag = shown.and_then(Shown::tag).map(|tag| format!("\"{tag}\""));
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Answer::made(response)
 }
 
 /// A heartbeat. Nothing is written and nothing is audited: it is a look into memory.
 pub(super) async fn heartbeat(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
-) -> Response {
+) -> Answer<Nothing> {
     match state.instances.beat(&service, &id) {
-        Beat::Heard | Beat::Returns => StatusCode::NO_CONTENT.into_response(),
+        Beat::Heard | Beat::Returns => Answer::made(StatusCode::NO_CONTENT.into_response()),
         Beat::Unknown => {
             // The file's own need none: to say so takes longer, and comes seldom.
             let name = ServiceName::new(&service).ok();
@@ -79,83 +144,104 @@ pub(super) async fn heartbeat(
                     service,
                     id: id.clone(),
                 };
-                state.instances.try_out(&Wish::Drain(id)).err()
+                state.instances.try_out(&Ask::of(Wish::Drain(id))).err()
             });
-            refused.map_or_else(|| unknown(&service, &id), |refused| refusal(&refused))
+            let refused = refused.map(|refused| refusal(&refused));
+            refused.unwrap_or_else(|| unknown(&service, &id)).into()
         }
     }
+}
+
+/// What became of a registration.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Registered {
+    /// As it stands; null where it was only tried and is not there.
+    instance: Option<Shown>,
+    /// What is legal and most likely not meant.
+    warnings: Vec<String>,
+    /// It was only tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
 /// Registers an instance that says its service in the body.
 pub(super) async fn register(
     Extract(state): Extract<State>,
-    query: Result<Query<Asked>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    registered(state, None, query, body).await
+    manner: Manner,
+    Content(body, _): Content<RegistrationForm>,
+) -> Answer<Placed<Registered>> {
+    registered(state, None, manner, &body).await
 }
 
 /// Registers an instance by its name, or anew.
 pub(super) async fn put(
     Extract(state): Extract<State>,
     Path(named): Path<(String, String)>,
-    query: Result<Query<Asked>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    registered(state, Some(named), query, body).await
+    manner: Manner,
+    Content(body, _): Content<RegistrationForm>,
+) -> Answer<Placed<Registered>> {
+    registered(state, Some(named), manner, &body).await
 }
 
 async fn registered(
     state: State,
     named: Option<(String, String)>,
-    query: Result<Query<Asked>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+    manner: Manner,
+    body: &[u8],
+) -> Answer<Placed<Registered>> {
     let registration = match read(named.as_ref(), body) {
         Ok(registration) => registration,
-        Err(response) => return *response,
+        Err(response) => return response.into(),
     };
     let service = registration.service.to_string();
     let id = registration.endpoint.id.clone();
+    let is_dry = manner.is_dry;
     let wish = Wish::Register(Box::new(registration));
-    let (done, is_dry) = match carried_out(&state, wish, query).await {
+    let done = match carried_out(&state, wish, manner).await {
         Ok(done) => done,
-        Err(response) => return *response,
+        Err(response) => return response.into(),
     };
-    let mut answer = json!({
-        "instance": state.instances.one(&service, &id),
-        "warnings": done.warnings,
-    });
-    if is_dry {
-        answer["dry_run"] = json!(true);
-        return wrote(Json(answer).into_response(), &done, true);
-    }
-    let mut response = Json(answer).into_response();
-    if done.is_new {
+    let answer = Registered {
+        instance: state.instances.one(&service, &id),
+        warnings: done.warnings.clone(),
+        dry_run: is_dry,
+    };
+    let mut response = Json(&answer).into_response();
+    if done.is_new && !is_dry {
         *response.status_mut() = StatusCode::CREATED;
         let at = format!("/api/v1/instances/{service}/{id}");
         if let Ok(at) = HeaderValue::from_str(&at) {
             response.headers_mut().insert(header::LOCATION, at);
         }
     }
-    wrote(response, &done, false)
+    let answered: Answer<Placed<Registered>> = Answer::made(response);
+    tagged(answered, answer.instance.as_ref()).with(wrote(&done, is_dry))
+}
+
+/// An instance, after what was done with it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Drained {
+    /// As it stands.
+    instance: Option<Shown>,
 }
 
 /// An instance is about to leave: it gets no new requests.
 pub(super) async fn drain(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
-    query: Result<Query<Asked>, QueryRejection>,
-) -> Response {
+    manner: Manner,
+) -> Answer<Tagged<Drained>> {
     let Some(named) = instance_id(&service, &id) else {
-        return unknown(&service, &id);
+        return unknown(&service, &id).into();
     };
-    match carried_out(&state, Wish::Drain(named), query).await {
-        Ok((done, is_dry)) => {
-            let answer = json!({"instance": state.instances.one(&service, &id)});
-            wrote(Json(answer).into_response(), &done, is_dry)
+    let is_dry = manner.is_dry;
+    match carried_out(&state, Wish::Drain(named), manner).await {
+        Ok(done) => {
+            let instance = state.instances.one(&service, &id);
+            let answer = Drained { instance };
+            tagged(Answered::of(&answer), answer.instance.as_ref()).with(wrote(&done, is_dry))
         }
-        Err(response) => *response,
+        Err(response) => response.into(),
     }
 }
 
@@ -163,55 +249,57 @@ pub(super) async fn drain(
 pub(super) async fn deregister(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
-    query: Result<Query<Asked>, QueryRejection>,
-) -> Response {
+    manner: Manner,
+) -> Answer<Nothing> {
     let Some(named) = instance_id(&service, &id) else {
-        return unknown(&service, &id);
+        return unknown(&service, &id).into();
     };
-    match carried_out(&state, Wish::Deregister(named), query).await {
-        Ok((done, is_dry)) => wrote(StatusCode::NO_CONTENT.into_response(), &done, is_dry),
-        Err(response) => *response,
+    let is_dry = manner.is_dry;
+    match carried_out(&state, Wish::Deregister(named), manner).await {
+        Ok(done) => Answer::made(StatusCode::NO_CONTENT.into_response()).with(wrote(&done, is_dry)),
+        Err(response) => response.into(),
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Whom to let go of.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Release {
+pub(super) struct Release {
+    /// Of which service.
     service: String,
+    /// This instance alone; all of the service when it is left out.
     id: Option<String>,
+}
+
+/// Who was let go of.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Released {
+    /// By id.
+    released: Vec<String>,
 }
 
 /// Those that vanished will not come back.
 pub(super) async fn release(
     Extract(state): Extract<State>,
-    query: Result<Query<Asked>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
-    };
-    let Release { service, id } = match serde_json::from_slice(&body) {
-        Ok(release) => release,
-        Err(error) => {
-            let said = format!("{error}; known: service, id (leave it out for all of the service)");
-            return problem(StatusCode::BAD_REQUEST, &said);
-        }
-    };
+    manner: Manner,
+    Body(Release { service, id }): Body<Release>,
+) -> Answered<Released> {
     let service = match ServiceName::new(&service) {
         Ok(service) => service,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("service: {error}")),
-    };
-    match carried_out(&state, Wish::Release { service, id }, query).await {
-        Ok((done, is_dry)) => {
-            let ids: Vec<&String> = done.changed.iter().map(|changed| &changed.id).collect();
-            wrote(
-                Json(json!({"released": ids})).into_response(),
-                &done,
-                is_dry,
-            )
+        Err(error) => {
+            return problem(StatusCode::BAD_REQUEST, &format!("service: {error}")).into();
         }
-        Err(response) => *response,
+    };
+    let is_dry = manner.is_dry;
+    match carried_out(&state, Wish::Release { service, id }, manner).await {
+        Ok(done) => {
+            let ids = done.changed.iter().map(|changed| changed.id.clone());
+            let answer = Released {
+                released: ids.collect(),
+            };
+            Answered::of(&answer).with(wrote(&done, is_dry))
+        }
+        Err(response) => response.into(),
     }
 }
 
@@ -222,78 +310,62 @@ fn instance_id(service: &str, id: &str) -> Option<InstanceId> {
     })
 }
 
-fn read(
-    named: Option<&(String, String)>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Registration, Box<Response>> {
-    let body = body.map_err(|error| {
-        let said = match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 64 KiB".into(),
-            _ => error.body_text(),
-        };
-        Box::new(problem(error.status(), &said))
-    })?;
-    let value: Value = serde_json::from_slice(&body)
+fn read(named: Option<&(String, String)>, body: &[u8]) -> Result<Registration, Box<Response>> {
+    let value: Value = serde_json::from_slice(body)
         .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error)))?;
     let named = named.map(|(service, id)| (service.as_str(), id.as_str()));
     Registration::read(&value, named).map_err(|problems| Box::new(invalid(&problems)))
 }
 
 fn invalid(problems: &[Problem]) -> Response {
-    let status = StatusCode::BAD_REQUEST;
     let first = problems.first().map(ToString::to_string);
-    let shown = |one: &Problem| json!({"path": one.path, "message": one.message, "hint": one.hint});
-    let body = json!({
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": format!("{} problem(s); nothing was registered: {}", problems.len(), first.unwrap_or_default()),
-        "problems": problems.iter().map(shown).collect::<Vec<_>>(),
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
+    let detail = format!(
+        "{} problem(s); nothing was registered: {}",
+        problems.len(),
+        first.unwrap_or_default()
+    );
+    let all = problems
+        .iter()
+        .map(|one| Detail::Field(FieldDetail::from(one)));
+    ProblemBody::new(StatusCode::BAD_REQUEST, detail)
+        .with(all.collect())
+        .into_response()
 }
 
-/// What was done, or would be; and whether it was only tried.
+/// What was done, or would be.
 async fn carried_out(
     state: &State,
     wish: Wish,
-    query: Result<Query<Asked>, QueryRejection>,
-) -> Result<(Done, bool), Box<Response>> {
-    let is_dry = match query {
-        Ok(Query(Asked { dry_run })) => dry_run,
-        Err(error) => {
-            let said = format!("{}; known: dry_run=true|false", error.body_text());
-            return Err(Box::new(problem(StatusCode::BAD_REQUEST, &said)));
-        }
-    };
+    Manner {
+        is_dry,
+        by,
+        believed,
+    }: Manner,
+) -> Result<Done, Box<Response>> {
+    let ask = Ask { wish, by, believed };
     let done = match is_dry {
-        true => state.instances.try_out(&wish),
-        false => state.instances.ask(wish).await,
+        true => state.instances.try_out(&ask),
+        false => state.instances.ask(ask).await,
     };
-    let done = done.map_err(|refused| {
+    done.map_err(|refused| {
         let mut response = refusal(&refused);
         if is_dry {
             response.extensions_mut().insert(Wrote::Nothing);
         }
         Box::new(response)
-    })?;
-    Ok((done, is_dry))
+    })
 }
 
-fn wrote(mut response: Response, done: &Done, is_dry: bool) -> Response {
-    let wrote = match is_dry {
-        true => Wrote::Nothing,
-        false => {
-            let names = done.changed.iter().take(NAMED_MAX).map(ToString::to_string);
-            let names: Vec<String> = names.collect();
-            Wrote::done(match done.changed.len() {
-                0 => "nothing was to be changed".into(),
-                count => format!("instances changed: {count} ({})", names.join(", ")),
-            })
-        }
-    };
-    response.extensions_mut().insert(wrote);
-    response
+fn wrote(done: &Done, is_dry: bool) -> Wrote {
+    if is_dry {
+        return Wrote::Nothing;
+    }
+    let names = done.changed.iter().take(NAMED_MAX).map(ToString::to_string);
+    let names: Vec<String> = names.collect();
+    Wrote::done(match done.changed.len() {
+        0 => "nothing was to be changed".into(),
+        count => format!("instances changed: {count} ({})", names.join(", ")),
+    })
 }
 
 fn unknown(service: &str, id: &str) -> Response {
@@ -309,6 +381,7 @@ fn refusal(refused: &Refused) -> Response {
         Refused::NoService { .. } | Refused::Unknown(_) => StatusCode::NOT_FOUND,
         Refused::File { .. } | Refused::NotVanished(_) => StatusCode::CONFLICT,
         Refused::Invalid { .. } => StatusCode::BAD_REQUEST,
+        Refused::Otherwise(_) => StatusCode::PRECONDITION_FAILED,
         Refused::Store(error) => return unkept(error),
         Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -1,29 +1,24 @@
 //! `GET /api/v1/loads`.
 
-use axum::{
-    extract::{Query, State as Extract, rejection::QueryRejection},
-    response::Response,
-};
+use std::sync::Arc;
 
-use super::{State, page::page};
-use crate::{clock, load_reports::view::Wanted};
+use axum::extract::State as Extract;
+
+use super::{State, answer::Answered, asked::PageOf, made_apart};
+use crate::{
+    clock,
+    load_reports::view::{Loads, Wanted},
+};
 
 /// The load that each node reported, or those that the query wants, a page at a time.
 pub(super) async fn loads(
     Extract(state): Extract<State>,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Response {
-    let limit = |wanted: &Wanted| wanted.limit;
-    page(
-        state,
-        query,
-        Wanted::LIMIT_MAX,
-        limit,
-        |state, mesh, wanted| {
-            state
-                .loads
-                .page(wanted, mesh.timetable.zone(), clock::now())
-        },
-    )
+    PageOf(wanted): PageOf<Wanted>,
+) -> Answered<Loads> {
+    made_apart(move || {
+        let mesh = Arc::clone(&state.revisions.borrow().mesh);
+        let zone = mesh.timetable.zone();
+        state.loads.page(&wanted, zone, clock::now())
+    })
     .await
 }

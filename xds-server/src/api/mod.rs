@@ -1,7 +1,9 @@
 //! The HTTP API, as far as it stands: health, the filter, what bootstraps and `explain` ask, raw resources,
 //! and what the fleet says.
 
+mod answer;
 mod apply;
+mod asked;
 mod backup;
 mod calendar;
 mod callers;
@@ -11,20 +13,26 @@ mod change;
 mod check;
 mod door;
 mod events;
+mod files;
 mod guard;
+mod held;
 mod how;
 mod instances;
 mod loads;
 mod metrics;
+mod openapi;
+mod operation;
 mod overrides;
-mod page;
 mod plan;
+mod problems;
 mod protection;
 mod proxies;
+mod questions;
 mod raw;
 mod revisions;
 mod rollout;
 mod routes;
+mod served;
 mod services;
 mod tls;
 mod traffic_state;
@@ -32,50 +40,47 @@ mod traffic_state;
 use std::{convert::Infallible, future::Future, sync::Arc};
 
 use axum::{
-    Json,
-    extract::{Path, Query, State as Extract},
     http::{StatusCode, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use prometheus::Registry;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
 
 use self::{
+    answer::Answered,
     door::{Door, Limits},
     guard::{Guard, guard},
-    routes::Routes,
+    problems::{problem, unkept},
+    served::routes,
 };
 pub use self::{
     events::places as places_for_listeners,
+    openapi::document,
     protection::{Protection, TooOpen, anonymous},
     routes::{Entry, Table},
 };
 use crate::{
-    access::{Need, Role, TokenFile},
-    bootstrap::Member,
+    access::TokenFile,
     callers::owner::Callers,
     catalog::{Catalog, Refusal, Revision, Waiting},
     census::owner::Census,
-    clock,
     compile::{Encoder, FilterCode},
-    explain::{self, Question},
     fleet::Fleet,
     flood::Flood,
     health::owner::Health,
     load_reports::LoadReports,
-    mesh::{Defaults, MeshProblem},
+    mesh::Defaults,
     pki::authority::Authority,
     publish::Publisher,
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
     registry::owner::Registry as Instances,
-    store::{Store, StoreError},
+    store::Store,
 };
 
 /// What handlers may read.
@@ -138,124 +143,6 @@ pub fn places_for_plans() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(plan::PLANS_MAX))
 }
 
-/// Everything that is served, each with the role that it needs.
-fn routes() -> Routes {
-    let open = Need::Nothing;
-    let viewer = Need::Role(Role::Viewer);
-    let operator = Need::Role(Role::Operator);
-    let admin = Need::Role(Role::Admin);
-    Routes::default()
-        .get("/healthz", open, || async { "ok\n" })
-        // The ports open only after the first mesh is loaded: who can ask, finds it ready.
-        .get("/readyz", open, || async { "ready\n" })
-        .get("/filter/mumbai_mesh.wasm", viewer, filter)
-        .get("/services", viewer, services::services)
-        .get("/api/v1/services", viewer, services::services)
-        .get("/api/v1/revisions", viewer, revisions::revisions)
-        .get("/api/v1/revisions/{revision}", viewer, revisions::one)
-        .get("/api/v1/revisions/{revision}/diff", viewer, apply::diff)
-        .get("/api/v1/canaries", viewer, canaries::list)
-        .get("/api/v1/canaries/{service}", viewer, canaries::one)
-        .get("/api/v1/overrides", viewer, overrides::list)
-        .get("/api/v1/proxies", viewer, proxies::proxies)
-        .get("/api/v1/proxies/{node}/config", viewer, proxies::config)
-        .get("/api/v1/loads", viewer, loads::loads)
-        .get("/api/v1/certificates", viewer, certificates::certificates)
-        .get("/api/v1/check", viewer, check::checked)
-        .get("/api/v1/events", viewer, events::events)
-        .get("/metrics", viewer, metrics::metrics)
-        .get("/api/v1/bootstrap/{name}", viewer, member)
-        .get("/api/v1/explain", viewer, explain_request)
-        .get("/api/v1/traffic-state", viewer, traffic_state::state)
-        .get("/api/v1/calendar/next", viewer, calendar::next)
-        .get("/api/v1/calendar/month", viewer, calendar::month)
-        .get("/api/v1/resources", viewer, raw::list)
-        .write(
-            "/api/v1/backup",
-            Need::Role(Role::Admin),
-            backup::backup,
-            backup::BODY_BYTES_MAX,
-        )
-        .get("/api/v1/instances", viewer, instances::list)
-        .write(
-            "/api/v1/instances",
-            operator,
-            instances::register,
-            instances::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/instances:release",
-            operator,
-            instances::release,
-            instances::BODY_BYTES_MAX,
-        )
-        .get(instances::ONE, viewer, instances::one)
-        .put(
-            instances::ONE,
-            operator,
-            instances::put,
-            instances::BODY_BYTES_MAX,
-        )
-        .delete(instances::ONE, operator, instances::deregister)
-        .write(instances::DRAIN, operator, instances::drain, 0)
-        .beat(instances::HEARTBEAT, operator, instances::heartbeat, 0)
-        .beat(
-            "/api/v1/select",
-            operator,
-            callers::select,
-            callers::SELECT_BYTES_MAX,
-        )
-        .beat(
-            "/api/v1/results",
-            operator,
-            callers::results,
-            callers::RESULTS_BYTES_MAX,
-        )
-        .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
-        .write(
-            "/api/v1/apply",
-            operator,
-            apply::apply,
-            plan::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/revisions/{revision}/rollback",
-            operator,
-            apply::rollback,
-            canaries::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/canaries/{service}/{verb}",
-            operator,
-            canaries::act,
-            canaries::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/services/{service}/override",
-            operator,
-            overrides::begin,
-            canaries::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/services/{service}/override/end",
-            operator,
-            overrides::end,
-            canaries::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/resources:apply",
-            operator,
-            raw::apply,
-            raw::BODY_BYTES_MAX,
-        )
-        .write(
-            "/api/v1/certificates/{name}/export",
-            admin,
-            certificates::export,
-            certificates::EXPORT_BYTES_MAX,
-        )
-}
-
 /// Everything that is served.
 pub fn table() -> Table {
     routes().into_parts().1
@@ -283,6 +170,10 @@ pub async fn serve(
     };
     let router = router
         .fallback(|| async { problem(StatusCode::NOT_FOUND, &"no such path") })
+        .method_not_allowed_fallback(|| async {
+            let said = "that path is not called so; /api/v1/openapi.json has what there is";
+            problem(StatusCode::METHOD_NOT_ALLOWED, &said)
+        })
         .layer(middleware::from_fn_with_state(Arc::new(before), guard))
         .with_state(state);
     let door = Door {
@@ -298,7 +189,7 @@ pub async fn serve(
 }
 
 /// An answer that may be long in the making, made where it holds up nobody who serves Envoys.
-async fn made_apart<T: Serialize>(make: impl FnOnce() -> T + Send + 'static) -> Response {
+async fn made_apart<T: Serialize>(make: impl FnOnce() -> T + Send + 'static) -> Answered<T> {
     let never = StatusCode::INTERNAL_SERVER_ERROR;
     tried_apart(never, || Ok::<T, Infallible>(make())).await
 }
@@ -307,106 +198,13 @@ async fn made_apart<T: Serialize>(make: impl FnOnce() -> T + Send + 'static) -> 
 async fn tried_apart<T: Serialize, E: ToString + Send + 'static>(
     none: StatusCode,
     make: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Response {
+) -> Answered<T> {
     let make = || make().map(|made| serde_json::to_vec(&made));
     let json = [(header::CONTENT_TYPE, "application/json")];
     match tokio::task::spawn_blocking(make).await {
-        Ok(Ok(Ok(body))) => (json, body).into_response(),
-        Ok(Ok(Err(error))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
-        Ok(Err(why)) => problem(none, &why),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
-}
-
-/// `application/problem+json` (RFC 9457).
-fn problem(status: StatusCode, detail: &dyn ToString) -> Response {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = json!({"title": title, "status": status.as_u16(), "detail": detail.to_string()});
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
-}
-
-/// A write that the store did not take.
-fn unkept(error: &StoreError) -> Response {
-    let (status, what) = match error {
-        StoreError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "nothing was applied: "),
-        StoreError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was applied: "),
-        StoreError::Uncertain { .. } => (StatusCode::SERVICE_UNAVAILABLE, ""),
-        StoreError::Moved { .. }
-        | StoreError::InUse(_)
-        | StoreError::Damaged { .. }
-        | StoreError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: "),
-    };
-    problem(status, &format!("{what}{error}"))
-}
-
-async fn filter(Extract(state): Extract<State>) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, "application/wasm".to_string()),
-        (header::ETAG, format!("\"{}\"", state.code.sha256())),
-    ];
-    (headers, state.code.bytes().clone())
-}
-
-/// A problem of a mesh file.
-fn mesh_problem(MeshProblem { place, problem }: &MeshProblem) -> Value {
-    json!({
-        "place": place,
-        "path": problem.path,
-        "message": problem.message,
-        "hint": problem.hint,
-    })
-}
-
-async fn member(Extract(state): Extract<State>, Path(name): Path<String>) -> Response {
-    let mesh = Arc::clone(&state.revisions.borrow().mesh);
-    match Member::find(&mesh, &name) {
-        Ok(member) => Json(member).into_response(),
-        Err(error) => problem(StatusCode::NOT_FOUND, &error),
-    }
-}
-
-/// The question of `explain`, as a query string; `header` is `name:value`, one a line.
-#[derive(Debug, Deserialize)]
-struct ExplainQuery {
-    service: Option<String>,
-    gateway: Option<String>,
-    at: Option<String>,
-    path: Option<String>,
-    method: Option<String>,
-    zone: Option<String>,
-    header: Option<String>,
-}
-
-async fn explain_request(
-    Extract(state): Extract<State>,
-    Query(query): Query<ExplainQuery>,
-) -> Response {
-    let mesh = Arc::clone(&state.revisions.borrow().mesh);
-    let headers: Vec<String> = query
-        .header
-        .iter()
-        .flat_map(|lines| lines.lines().map(str::to_string))
-        .collect();
-    let question = Question {
-        service: query.service,
-        gateway: query.gateway,
-        at: query.at,
-        path: query.path,
-        method: query.method,
-        zone: query.zone,
-        headers,
-    };
-    let sizes = Arc::clone(&state.census.sizes().borrow());
-    match explain::explain_among(&mesh, &question, &sizes, clock::now()) {
-        Ok(mut explanation) => {
-            // What is in force is explained already; who laid it over what is written is not.
-            if let Some(service) = &explanation.service {
-                let operation = canaries::sentence(&state, service);
-                explanation.reasons.extend(operation);
-            }
-            Json(explanation).into_response()
-        }
-        Err(error) => problem(StatusCode::BAD_REQUEST, &error),
+        Ok(Ok(Ok(body))) => Answered::made((json, body).into_response()),
+        Ok(Ok(Err(error))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
+        Ok(Err(why)) => problem(none, &why).into(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
     }
 }

@@ -2,44 +2,87 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    body::Bytes,
-    extract::{Path, State as Extract, rejection::BytesRejection},
-    response::Response,
-};
+use axum::extract::State as Extract;
 use policy::{overrides::OverrideKind, time::parse_duration, units::ServiceName};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     State,
-    canaries::service_and_body,
-    change::{done, refused},
+    answer::{Answer, Tagged},
+    asked::{Body, PageOf, Path},
+    canaries::service_name,
+    change::{ChangeOf, done, refused},
     how::How,
-    made_apart, problem,
+    made_apart,
 };
 use crate::{
     clock,
     desired::{Editor, OverrideStatus, Refusal, end_override, override_service, overrides},
     mesh::Mesh,
+    page::{Page, Paged},
 };
 
 /// The shortest and the longest override.
 const FOR_MIN: Duration = Duration::from_secs(1);
 const FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-#[derive(Debug, Default, Deserialize)]
+/// What is said of a service.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Said {
+#[schemars(rename = "Override")]
+pub(super) struct Said {
+    /// `bypass`, `observe`, `peak` or `normal`.
     kind: Option<String>,
+    /// For how long: 1s to 168h.
     #[serde(rename = "for")]
     span: Option<String>,
+    /// Why: kept in the history and in the audit log.
     reason: Option<String>,
 }
 
+/// Why what was said is taken back.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ending {
+    /// Why: kept in the history and in the audit log.
+    reason: Option<String>,
+}
+
+/// Which overrides are shown.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "OverridesQuery")]
+pub(super) struct Wanted {
+    /// Those of services whose names come after this one: the `next` of an earlier page.
+    after: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+impl Paged for Wanted {
+    const LIMIT: usize = 1_000;
+    const LIMIT_MAX: usize = 10_000;
+
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
 /// All that act.
-pub(super) async fn list(Extract(state): Extract<State>) -> Response {
-    made_apart(move || json!({"overrides": all(&state)})).await
+pub(super) async fn list(
+    Extract(state): Extract<State>,
+    PageOf(wanted): PageOf<Wanted>,
+) -> Answer<Tagged<Page<OverrideStatus>>> {
+    let number = state.revisions.borrow().number;
+    let page = made_apart(move || {
+        let rest = all(&state).into_iter().filter(|one| {
+            let after = wanted.after.as_deref();
+            after.is_none_or(|after| one.service.as_str() > after)
+        });
+        Page::of(rest, wanted.size(), |one| one)
+    });
+    page.await.tagged(number)
 }
 
 fn all(state: &State) -> Vec<OverrideStatus> {
@@ -47,20 +90,23 @@ fn all(state: &State) -> Vec<OverrideStatus> {
     overrides(&current.mesh, &current.desired, clock::now())
 }
 
+/// What is said of overrides after a change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Overrides {
+    /// All that act then.
+    overrides: Vec<OverrideStatus>,
+}
+
 /// Says something of a service until a time.
 pub(super) async fn begin(
     Extract(state): Extract<State>,
     Path(service): Path<String>,
     how: How,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
-    };
-    let (name, kind, span, how) = match beginning(&service, &body, how) {
+    Body(said): Body<Said>,
+) -> ChangeOf<Overrides> {
+    let (name, kind, span, how) = match beginning(&service, said, how) {
         Ok(asked) => asked,
-        Err(refusal) => return refused(&refusal),
+        Err(refusal) => return refused(&refusal).into(),
     };
     let by = how.by(clock::now());
     let until = by.at.saturating_add(span);
@@ -80,15 +126,12 @@ pub(super) async fn end(
     Extract(state): Extract<State>,
     Path(service): Path<String>,
     how: How,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
-    };
-    let (name, how) = match ending(&service, &body, how) {
+    Body(Ending { reason }): Body<Ending>,
+) -> ChangeOf<Overrides> {
+    let named = service_name(&service).and_then(|name| Ok((name, how.and(false, reason)?)));
+    let (name, how) = match named {
         Ok(asked) => asked,
-        Err(refusal) => return refused(&refusal),
+        Err(refusal) => return refused(&refusal).into(),
     };
     let by = how.by(clock::now());
     let what = format!("override of {name} ends");
@@ -102,19 +145,19 @@ async fn answered(
     how: &How,
     what: String,
     edit: impl Fn(&mut Editor<'_>, &Mesh) -> Result<(), Refusal> + Send + 'static,
-) -> Response {
-    done(state, how, (what, true), edit, |answer| {
-        answer["overrides"] = json!(all(state));
+) -> ChangeOf<Overrides> {
+    done(state, how, (what, true), edit, || Overrides {
+        overrides: all(state),
     })
     .await
 }
 
 fn beginning(
     service: &str,
-    body: &[u8],
+    said: Said,
     how: How,
 ) -> Result<(ServiceName, OverrideKind, Duration, How), Refusal> {
-    let (name, said): (_, Said) = service_and_body(service, body)?;
+    let name = service_name(service)?;
     let (kind, span) = kind_and_span(&said)?;
     let how = how.and(false, said.reason)?;
     match how.has_reason() {
@@ -122,14 +165,6 @@ fn beginning(
         false => Err(Refusal::Invalid(
             "reason: say why; it is kept in the history and in the audit log".into(),
         )),
-    }
-}
-
-fn ending(service: &str, body: &[u8], how: How) -> Result<(ServiceName, How), Refusal> {
-    let (name, said): (_, Said) = service_and_body(service, body)?;
-    match (said.kind, said.span) {
-        (None, None) => Ok((name, how.and(false, said.reason)?)),
-        _ => Err(Refusal::Invalid("end takes a reason only".into())),
     }
 }
 

@@ -8,23 +8,29 @@ use std::{
 
 use axum::{
     body::Bytes,
-    extract::{
-        Query, State as Extract,
-        rejection::{BytesRejection, QueryRejection},
-    },
-    http::{StatusCode, header},
+    extract::{FromRequest, Request, State as Extract},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use policy::time::{WallTime, parse_instant};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{State, made_apart, mesh_problem, problem};
+use super::{
+    State,
+    answer::Answered,
+    asked::{Content, Query},
+    made_apart,
+    operation::{Operation, Takes},
+    problem,
+    problems::{Detail, ProblemBody},
+};
 use crate::{
     clock,
     fleet::Fleet as Connected,
-    mesh::{Document, Mesh, MeshFile, MeshProblem, include_problem, includes},
-    plan::{Fleet, plan},
+    mesh::{Document, Labels, Mesh, MeshFile, MeshProblem, include_problem, includes},
+    plan::{Fleet, Plan, plan},
     resource::NodeKey,
 };
 
@@ -35,60 +41,82 @@ const FILES_MAX: usize = 1_000;
 /// Each plan may compile two meshes; who comes later waits.
 pub(super) const PLANS_MAX: usize = 2;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PlanQuery")]
 pub(super) struct Asked {
+    /// RFC 3339: as of another time than now.
     at: Option<String>,
 }
 
 /// Files as `mumbai-mesh plan` sends them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "MeshFiles")]
 struct Files {
+    /// All files of a mesh, in the order in which they are read.
     files: Vec<File>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "MeshFile")]
 struct File {
+    /// How problems call it.
     name: String,
+    /// All of it, YAML.
     text: String,
+}
+
+/// A mesh file as it stands, or several of them.
+pub(super) struct MeshFiles(pub(super) Bytes);
+
+impl FromRequest<State> for MeshFiles {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Response> {
+        let Content(body, _) = Content::<()>::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+impl Takes for MeshFiles {
+    fn tell(operation: &mut Operation<'_>) {
+        let files = operation.takes.subschema_for::<Files>();
+        operation.body(
+            true,
+            &json!({
+                "application/yaml": {"schema": {"type": "string", "description": "A mesh file."}},
+                "application/json": {"schema": files},
+            }),
+        );
+    }
 }
 
 /// What a mesh file would change.
 pub(super) async fn planned(
     Extract(state): Extract<State>,
-    query: Result<Query<Asked>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let now = match query {
-        Ok(Query(Asked { at: None })) => clock::now(),
-        Ok(Query(Asked { at: Some(at) })) => match parse_instant(&at) {
-            Ok(at) => at,
-            Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("at: {error}")),
-        },
-        Err(error) => {
-            let said = format!("{}; known: at", error.body_text());
-            return problem(StatusCode::BAD_REQUEST, &said);
-        }
-    };
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return problem(error.status(), &error.body_text()),
+    Query(Asked { at }): Query<Asked>,
+    MeshFiles(body): MeshFiles,
+) -> Answered<Plan> {
+    let now = match at.as_deref().map(parse_instant).transpose() {
+        Ok(at) => at.unwrap_or_else(clock::now),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("at: {error}")).into(),
     };
     let reading = {
-        let defaults = state.defaults.clone();
+        let (defaults, instances) = (state.defaults.clone(), Arc::clone(&state.instances));
         tokio::task::spawn_blocking(move || {
             let files = read_files(&body)?;
+            let over = |mesh: &Mesh| instances.over(mesh);
             Document::new(&files, &[])
-                .mesh(&defaults)
+                .mesh_with(&defaults, Labels::Over(&over))
                 .map_err(Refused::Mesh)
         })
     };
     let offered = match reading.await {
         Ok(Ok(mesh)) => Arc::new(mesh),
-        Ok(Err(refused)) => return refused.into_response(),
-        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        Ok(Err(refused)) => return refused.into_response().into(),
+        Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
     };
     let revision = Arc::clone(&state.revisions.borrow());
     let before = Arc::clone(&revision.mesh);
@@ -104,9 +132,9 @@ pub(super) async fn differing(
     after: Arc<Mesh>,
     now: WallTime,
     revision: u64,
-) -> Response {
+) -> Answered<Plan> {
     let Ok(_place) = Arc::clone(&state.plans).acquire_owned().await else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, &"the server is stopping");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &"the server is stopping").into();
     };
     made_apart(move || {
         let raw = Arc::clone(&state.raw.borrow());
@@ -134,16 +162,13 @@ impl IntoResponse for Refused {
             Self::Body(why) => return problem(StatusCode::BAD_REQUEST, &why),
             Self::Mesh(problems) => problems,
         };
-        let status = StatusCode::BAD_REQUEST;
         let first = problems.first().map(ToString::to_string);
-        let body = json!({
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": format!("{} problem(s); {}", problems.len(), first.unwrap_or_default()),
-            "problems": problems.iter().map(mesh_problem).collect::<Vec<_>>(),
-        });
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, kind, body.to_string()).into_response()
+        let count = problems.len();
+        let detail = format!("{count} problem(s); {}", first.unwrap_or_default());
+        let all = problems.iter().map(|problem| Detail::Mesh(problem.into()));
+        ProblemBody::new(StatusCode::BAD_REQUEST, detail)
+            .with(all.collect())
+            .into_response()
     }
 }
 

@@ -2,50 +2,50 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, Query, State as Extract, rejection::QueryRejection},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State as Extract, http::StatusCode};
 use policy::units::ServiceName;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{State, page::page, problem, tried_apart};
+use super::{
+    State,
+    answer::Answered,
+    asked::{PageOf, Path, Query},
+    made_apart, problem, tried_apart,
+};
 use crate::{
-    proxies::{self, Asked, Wanted},
+    page::Page,
+    proxies::{self, Asked, Configs, Proxy, Wanted},
     resource::ResourceType,
 };
 
 /// Every connected node, or those that the query wants, a page at a time.
 pub(super) async fn proxies(
     Extract(state): Extract<State>,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Response {
-    let limit = |wanted: &Wanted| wanted.limit;
-    page(
-        state,
-        query,
-        Wanted::LIMIT_MAX,
-        limit,
-        |state, mesh, wanted| {
-            let size = |cluster: &str| {
-                let member = ServiceName::new(cluster).ok()?;
-                Some(state.census.told(mesh, &member)?.get())
-            };
-            proxies::page(&state.fleet.streams(), wanted, mesh.timetable.zone())
-                .with_fleet_sizes(size)
-        },
-    )
+    PageOf(wanted): PageOf<Wanted>,
+) -> Answered<Page<Proxy>> {
+    made_apart(move || {
+        let mesh = Arc::clone(&state.revisions.borrow().mesh);
+        let size = |cluster: &str| {
+            let member = ServiceName::new(cluster).ok()?;
+            Some(state.census.told(&mesh, &member)?.get())
+        };
+        let zone = mesh.timetable.zone();
+        let page = proxies::page(&state.fleet.streams(), &wanted, zone);
+        proxies::with_fleet_sizes(page, size)
+    })
     .await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfigQuery {
+    /// Its `node.cluster`, where several have the id.
     cluster: Option<String>,
-    /// `CDS`, …, or a type's URL.
+    /// `CDS`, `EDS`, … or a type's URL: these alone.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Resources of this name alone.
     name: Option<String>,
 }
 
@@ -53,18 +53,11 @@ pub(super) struct ConfigQuery {
 pub(super) async fn config(
     Extract(state): Extract<State>,
     Path(node): Path<String>,
-    query: Result<Query<ConfigQuery>, QueryRejection>,
-) -> Response {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => {
-            let said = format!("{}; known: cluster, type, name", error.body_text());
-            return problem(StatusCode::BAD_REQUEST, &said);
-        }
-    };
+    Query(query): Query<ConfigQuery>,
+) -> Answered<Configs> {
     let kind = match query.kind.as_deref().map(kind).transpose() {
         Ok(kind) => kind,
-        Err(refusal) => return problem(StatusCode::BAD_REQUEST, &refusal),
+        Err(refusal) => return problem(StatusCode::BAD_REQUEST, &refusal).into(),
     };
     let asked = Asked {
         node,

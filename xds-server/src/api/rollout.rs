@@ -3,14 +3,19 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, warn};
 
-use super::{State, how::How};
+use super::{
+    State,
+    how::How,
+    problems::{ProblemBody, Rejected as RejectedChange},
+};
 use crate::{
     catalog::{Change, ChangeError, Changed, IfMatch},
     clock,
@@ -22,6 +27,22 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Nodes that are named when they have not answered.
 const NAMED_MAX: usize = 100;
+
+/// What became of a change that somebody waited for.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(super) struct Waited {
+    /// `acknowledged` by all connected Envoys, `timeout`, or `unknown`, when the server is stopping.
+    state: &'static str,
+    /// How many are connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxies: Option<usize>,
+    /// Some of those that have not answered in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unanswered: Option<Vec<String>>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unanswered_more: Option<usize>,
+}
 
 /// What Envoys had rejected before a change.
 pub(super) fn before(state: &State) -> Arc<Rejected> {
@@ -84,7 +105,7 @@ pub(super) async fn wait(
     before: &Arc<Rejected>,
     bound: Duration,
     how: &How,
-) -> Result<Value, Box<Response>> {
+) -> Result<Waited, Box<Response>> {
     let until = Instant::now() + bound;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,7 +116,10 @@ pub(super) async fn wait(
         let looking = tokio::task::spawn_blocking(move || look(&looker, &rejected, done));
         let Ok(found) = looking.await else {
             // The runtime is going.
-            return Ok(json!({"state": "unknown"}));
+            return Ok(Waited {
+                state: "unknown",
+                ..Waited::default()
+            });
         };
         if !found.rejections.is_empty() {
             return Err(Box::new(
@@ -103,17 +127,21 @@ pub(super) async fn wait(
             ));
         }
         if found.pending.is_empty() {
-            return Ok(json!({"state": "acknowledged", "proxies": found.nodes.len()}));
+            return Ok(Waited {
+                state: "acknowledged",
+                proxies: Some(found.nodes.len()),
+                ..Waited::default()
+            });
         }
         if Instant::now() >= until {
             let more = found.pending.len().saturating_sub(NAMED_MAX);
             let named: Vec<String> = found.pending.into_iter().take(NAMED_MAX).collect();
-            return Ok(json!({
-                "state": "timeout",
-                "proxies": found.nodes.len(),
-                "unanswered": named,
-                "unanswered_more": more,
-            }));
+            return Ok(Waited {
+                state: "timeout",
+                proxies: Some(found.nodes.len()),
+                unanswered: Some(named),
+                unanswered_more: Some(more),
+            });
         }
         done = found.done;
     }
@@ -161,17 +189,18 @@ async fn taken_back(
             (format!("it was not rolled back: {why}"), None)
         }
     };
-    let body = json!({
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": format!("revision {number} was rejected by Envoys; {back}: {}", said.join("; ")),
-        "reason": "rejected",
-        "revision": number,
-        "rolled_back_by": rolled_back,
-        "rejected": rejections,
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
+    let detail = format!(
+        "revision {number} was rejected by Envoys; {back}: {}",
+        said.join("; ")
+    );
+    let rejected = RejectedChange {
+        revision: number,
+        rolled_back_by: rolled_back,
+        rejected: rejections,
+    };
+    ProblemBody::new(status, detail)
+        .rejected(rejected)
+        .into_response()
 }
 
 /// `edge-1 rejects LDS edge: cannot bind`.

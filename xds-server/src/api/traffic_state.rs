@@ -2,40 +2,38 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Query, State as Extract, rejection::QueryRejection},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State as Extract, http::StatusCode};
 use policy::{
     time::parse_instant,
     units::{ServiceName, ZoneName},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{State, problem, tried_apart};
-use crate::{calendar, clock};
+use super::{State, answer::Answered, asked::Query, problem, tried_apart};
+use crate::{
+    calendar::{self, TrafficNow},
+    clock,
+};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "TrafficStateQuery")]
 pub(super) struct Asked {
+    /// RFC 3339; now when it is left out.
     at: Option<String>,
+    /// For nodes of this zone.
     zone: Option<String>,
+    /// For this service alone.
     service: Option<String>,
 }
 
 /// What holds now, or at an instant, and until when.
 pub(super) async fn state(
     Extract(state): Extract<State>,
-    query: Result<Query<Asked>, QueryRejection>,
-) -> Response {
-    let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail);
-    let Query(asked) = match query {
-        Ok(query) => query,
-        Err(error) => {
-            return refusal(&format!("{}; known: at, zone, service", error.body_text()));
-        }
-    };
+    Query(asked): Query<Asked>,
+) -> Answered<TrafficNow> {
+    let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail).into();
     let at = match asked.at.as_deref().map(parse_instant).transpose() {
         Ok(at) => at.unwrap_or_else(clock::now),
         Err(error) => return refusal(&format!("at: {error}")),

@@ -93,6 +93,8 @@ pub(super) fn instances(
     let (registry, inbox) =
         Registry::open(Arc::clone(store), base, heartbeats).context("the store")?;
     let registry = Arc::new(registry);
+    let known = Arc::clone(&registry);
+    catalog.know_instances(Box::new(move |mesh| known.over(mesh)));
     let counts = registry::metrics::RegistryMetrics::new(Arc::clone(&registry))?;
     metrics.register(Box::new(counts))?;
     Ok((registry, inbox))

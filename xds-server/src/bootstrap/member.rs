@@ -1,6 +1,7 @@
 //! What a mesh, or a server, tells of whom an Envoy serves.
 
 use policy::units::ServiceName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 
 /// A gateway or service of a mesh, as far as its Envoys' bootstraps need to know it. Read from the
 /// mesh file, or asked of a server (`GET /api/v1/bootstrap/NAME`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// `node.cluster`.
     pub name: String,
@@ -29,7 +30,7 @@ pub struct Member {
 }
 
 /// What becomes of a sidecar whose `node.id` is no endpoint's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Elsewhere {
     /// It takes calls on the ports that all endpoints share.
@@ -39,7 +40,7 @@ pub enum Elsewhere {
 }
 
 /// One place for a sidecar.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberEndpoint {
     /// `node.id` of its sidecar.
     pub id: String,

@@ -8,6 +8,7 @@ use policy::{
     timetable::{Festival, Freeze, Timetable, Window},
     units::{DisplayName, ServiceName},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::mesh::Mesh;
@@ -16,7 +17,8 @@ use crate::mesh::Mesh;
 const AHEAD: Duration = Duration::from_secs(1461 * 24 * 60 * 60);
 
 /// A calendar from one instant on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CalendarOutlook")]
 pub struct Outlook {
     /// From when on, with the mesh's offset.
     pub at: String,
@@ -31,7 +33,8 @@ pub struct Outlook {
 }
 
 /// What holds at an instant, in every zone of the mesh.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CalendarNow")]
 pub struct Standing {
     /// `normal`, `peak_hour` or `festival`.
     pub traffic_state: &'static str,
@@ -42,7 +45,8 @@ pub struct Standing {
 }
 
 /// One thing that changes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CalendarChange")]
 pub struct Change {
     /// When, with the mesh's offset.
     pub at: String,
@@ -68,8 +72,9 @@ pub struct Change {
 }
 
 /// Kinds of changes. At one instant they come in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "CalendarChangeKind")]
 pub enum Kind {
     /// A window ends.
     WindowEnds,

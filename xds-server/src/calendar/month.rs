@@ -5,6 +5,7 @@ use policy::{
     time::WallTime,
     timetable::{DaySet, Timetable, Window, parse_date},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::CalendarError;
@@ -39,7 +40,8 @@ impl MonthOf {
 }
 
 /// What a month holds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CalendarMonth")]
 pub struct Month {
     /// `2026-11`.
     pub month: String,
@@ -50,7 +52,8 @@ pub struct Month {
 }
 
 /// One day.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CalendarDay")]
 pub struct Day {
     /// `2026-11-08`.
     pub date: String,
@@ -67,7 +70,7 @@ pub struct Day {
 }
 
 /// A festival that holds on a day.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct DayFestival {
     /// What people call it.
     pub name: String,
@@ -80,7 +83,7 @@ pub struct DayFestival {
 }
 
 /// A holiday.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct DayHoliday {
     /// What people call it.
     pub name: String,
@@ -89,7 +92,7 @@ pub struct DayHoliday {
 }
 
 /// A window that starts on a day.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct DayWindow {
     /// What people call it.
     pub name: String,

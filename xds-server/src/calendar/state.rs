@@ -8,12 +8,13 @@ use policy::{
     units::{ServiceName, ZoneName},
     wire::ServiceSource,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::mesh::{ClientOptions, Mesh, Service};
 
 /// What holds at an instant.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct TrafficNow {
     /// The instant, with the mesh's offset.
     pub at: String,
@@ -30,7 +31,8 @@ pub struct TrafficNow {
     pub services: Vec<OfService>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrafficHolds")]
 struct Holds {
     /// `normal`, `peak_hour` or `festival`.
     traffic_state: &'static str,
@@ -47,7 +49,8 @@ struct Holds {
 }
 
 /// What holds in a zone.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrafficInZone")]
 pub struct InZone {
     zone: String,
     #[serde(flatten)]
@@ -55,7 +58,8 @@ pub struct InZone {
 }
 
 /// What holds for a service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrafficOfService")]
 pub struct OfService {
     service: String,
     #[serde(flatten)]
@@ -65,7 +69,8 @@ pub struct OfService {
     overridden: Option<SaidOfService>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrafficSaid")]
 struct SaidOfService {
     kind: &'static str,
     until: String,

@@ -11,13 +11,14 @@ use policy::{
     timetable::Traffic,
     units::{ServiceName, VersionLabel},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::pick::{Picked, Table};
 use crate::mesh::{Endpoint, Host, MutualTls};
 
 /// Call this one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Selection {
     #[serde(flatten)]
     decided: Decided,
@@ -36,7 +37,8 @@ pub struct Selection {
 }
 
 /// An instance to be called.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "SelectedInstance")]
 pub struct Instance {
     /// Its id.
     pub id: String,
@@ -79,7 +81,7 @@ pub enum Unanswered {
 }
 
 /// What holds of a call, whether it is let through or not.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(super) struct Decided {
     service: String,
     traffic_state: &'static str,

@@ -20,6 +20,16 @@ pub enum IfMatch {
     OneOf(Vec<u64>),
 }
 
+impl IfMatch {
+    /// Whether it is this one.
+    pub fn fits(&self, number: u64) -> bool {
+        match self {
+            Self::Any => number > 0,
+            Self::OneOf(numbers) => numbers.contains(&number),
+        }
+    }
+}
+
 /// What a change begins with.
 pub struct Current<'c> {
     /// What is in force.
@@ -85,15 +95,14 @@ impl Catalog {
     pub fn change(&self, change: &Change<'_>) -> Result<Changed, ChangeError> {
         let mut seen = self.seen();
         let file = self.file();
+        self.store.catch_up(Log::Mesh)?;
         loop {
             self.take(&mut seen, None)?;
             let before = Arc::clone(&self.revisions.borrow());
-            let is_believed = match change.if_match {
-                None => true,
-                Some(IfMatch::Any) => before.number > 0,
-                Some(IfMatch::OneOf(numbers)) => numbers.contains(&before.number),
-            };
-            if !is_believed {
+            if change
+                .if_match
+                .is_some_and(|believed| !believed.fits(before.number))
+            {
                 return Err(ChangeError::Moved(before.number));
             }
             let current = Current {
@@ -106,6 +115,10 @@ impl Catalog {
                 true => Arc::clone(&before.mesh),
                 false => {
                     let mesh = self.read(&desired, "mesh").map_err(ChangeError::Mesh)?;
+                    let lost = self.versions_lost(&before.mesh, &mesh);
+                    if !lost.is_empty() {
+                        return Err(ChangeError::Mesh(lost));
+                    }
                     (change.judge)(&before.mesh, &mesh).map_err(ChangeError::Refused)?;
                     Arc::new(mesh)
                 }

@@ -1,16 +1,19 @@
 //! What files say: put in force, or kept waiting by a freeze.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-use super::{Catalog, Offer, Outcome, Refused, Revision, Waiting, rows};
+use super::{
+    Catalog, ChangeError, Changed, IfMatch, Offer, Outcome, Refused, Revision, Waiting, rows,
+};
 use crate::{
     clock,
     desired::Desired,
+    loud,
     mesh::{FrozenFiles, Mesh},
     plan::kept_out,
-    store::{Draft, Log, StoreError},
+    store::{About, Draft, Log, StoreError},
 };
 
 impl Catalog {
@@ -21,11 +24,67 @@ impl Catalog {
     /// When the store does not take it: nothing was changed.
     pub fn offer(&self, offer: &Offer) -> Result<Outcome, StoreError> {
         let mut seen = self.seen();
+        let outcome = self.put(&mut seen, offer, false)?;
+        let held = (outcome == Outcome::Held).then(|| offer.clone());
+        *self.held() = held;
+        Ok(outcome)
+    }
+
+    /// Puts files that a freeze keeps waiting in force before it ends. None where none wait.
+    ///
+    /// # Errors
+    /// Another revision is in force than the caller believes; the store does not take it.
+    pub fn let_in(
+        &self,
+        about: &About,
+        if_match: Option<&IfMatch>,
+        dry_run: bool,
+    ) -> Result<Option<Changed>, ChangeError> {
+        let mut seen = self.seen();
+        let Some(held) = self.held().clone() else {
+            return Ok(None);
+        };
+        self.store.catch_up(Log::Mesh)?;
+        self.take(&mut seen, None)?;
+        let before = Arc::clone(&self.revisions.borrow());
+        if if_match.is_some_and(|believed| !believed.fits(before.number)) {
+            return Err(ChangeError::Moved(before.number));
+        }
+        if dry_run {
+            let (_, mesh) = self.with_files(&held, &before);
+            return Ok(Some(Changed {
+                number: before.number,
+                mesh: Arc::new(mesh),
+                before,
+                is_new: false,
+            }));
+        }
+        let offer = Offer {
+            about: about.clone(),
+            ..held
+        };
+        let outcome = self.put(&mut seen, &offer, true)?;
+        *self.held() = None;
+        let now = Arc::clone(&self.revisions.borrow());
+        Ok(Some(Changed {
+            before,
+            mesh: Arc::clone(&now.mesh),
+            number: now.number,
+            is_new: matches!(outcome, Outcome::Accepted(_)),
+        }))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Offer>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// With `forced` no freeze keeps it waiting.
+    fn put(&self, seen: &mut u64, offer: &Offer, forced: bool) -> Result<Outcome, StoreError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         *file = Some(Arc::clone(&offer.file));
         drop(file);
         loop {
-            self.take(&mut seen, None)?;
+            self.take(seen, None)?;
             let current = Arc::clone(&self.revisions.borrow());
             // A newest revision that nobody here can read is replaced, whatever is in force.
             let is_read = current.number > 0 && current.number == *seen;
@@ -38,7 +97,7 @@ impl Catalog {
             if is_read && !is_pinned && keeps && *current.mesh == mesh {
                 return Ok(self.said_already());
             }
-            if is_read && self.must_wait(offer, &current.mesh, &mesh) {
+            if is_read && !forced && self.must_wait(offer, &current.mesh, &mesh) {
                 self.clear(Refused::Offer);
                 return Ok(Outcome::Held);
             }
@@ -48,7 +107,7 @@ impl Catalog {
             };
             match self.store.append(Log::Mesh, *seen, draft) {
                 Ok(number) => {
-                    self.take(&mut seen, Some((&desired, &mesh)))?;
+                    self.take(seen, Some((&desired, &mesh)))?;
                     self.said_already();
                     return Ok(Outcome::Accepted(number));
                 }
@@ -71,7 +130,12 @@ impl Catalog {
         if Arc::ptr_eq(desired.document(), offer.file.document()) {
             return (desired, offer.mesh.clone());
         }
-        match self.read(&desired, "the files, and what the API wrote beside them") {
+        let read = self.read(&desired, "the files, and what the API wrote beside them");
+        let read = read.and_then(|mesh| match self.versions_lost(&current.mesh, &mesh) {
+            lost if lost.is_empty() => Ok(mesh),
+            lost => Err(lost),
+        });
+        match read {
             Ok(mesh) => (desired, mesh),
             Err(problems) => {
                 for problem in &problems {
@@ -103,9 +167,9 @@ impl Catalog {
         }
         let said = frozen.sentence(before.timetable.zone());
         let (path, count) = (offer.file.path(), changes.len());
-        eprintln!(
+        loud::tell(format_args!(
             "{path}: {count} change(s) wait, since {said} (freeze.files: hold); `mumbai-mesh history` shows them"
-        );
+        ));
         warn!(
             path,
             changes = count,
@@ -121,6 +185,7 @@ impl Catalog {
     }
 
     pub(super) fn stop_waiting(&self) {
+        *self.held() = None;
         self.waiting
             .send_if_modified(|waiting| waiting.take().is_some());
     }

@@ -9,6 +9,7 @@ mod tests;
 use std::sync::Arc;
 
 use policy::time::{WallTime, format_duration};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,8 +21,11 @@ use crate::{
 };
 
 /// What is looked at together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "CheckGroup")]
 pub enum Group {
     /// Where the command runs: ports, clocks, files.
     Environment,
@@ -52,8 +56,11 @@ impl Group {
 }
 
 /// How much something matters, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "CheckLevel")]
 pub enum Level {
     /// It does not work.
     Error,
@@ -88,7 +95,8 @@ impl From<Severity> for Level {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CheckItem")]
 pub struct Item {
     /// With what it is shown.
     pub group: Group,
@@ -199,12 +207,4 @@ fn since(earlier: WallTime, now: WallTime) -> std::time::Duration {
 
 fn ago(earlier: WallTime, now: WallTime) -> String {
     format_duration(since(earlier, now))
-}
-
-/// `1 node`, `2 nodes`.
-pub fn count(number: usize, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
 }

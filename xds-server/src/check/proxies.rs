@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Group, Item, Level, Seen, ago, count, put_bounded, since};
+use super::{Group, Item, Level, Seen, ago, put_bounded, since};
 use crate::{
     fleet::{StreamStatus, TypeStatus},
     proxies::State,
     resource::ResourceType,
+    text::counted,
 };
 
 /// An Envoy that has not answered for so long is behind.
@@ -47,7 +48,7 @@ pub(super) fn look(seen: &Seen<'_>, items: &mut Vec<Item>) {
     put_bounded(items, held.collect(), STATUS);
     unknown(seen, items);
     if items.len() == before {
-        let all = count(nodes.len(), "node");
+        let all = counted(nodes.len(), "node");
         let sentence = format!("{all} connected, and each has what it should have");
         items.push(Item::ok(Group::Proxies, "proxies", sentence));
     }
@@ -162,7 +163,7 @@ fn versions(seen: &Seen<'_>, items: &mut Vec<Item>) {
         let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else {
             continue;
         };
-        let all = count(nodes.len(), "Envoy");
+        let all = counted(nodes.len(), "Envoy");
         let (level, fix) = match (major, minor).cmp(&TESTED) {
             std::cmp::Ordering::Equal => {
                 let sentence = format!("{all} of version {version}");
@@ -208,7 +209,7 @@ fn filters(seen: &Seen<'_>, items: &mut Vec<Item>) {
     let shown: Vec<&str> = others.iter().take(5).copied().collect();
     let sentence = format!(
         "{} with the file of another filter than {}…: {}",
-        count(others.len(), "node"),
+        counted(others.len(), "node"),
         seen.filter_sha256.get(..12).unwrap_or_default(),
         shown.join(", ")
     );

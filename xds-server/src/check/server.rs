@@ -1,7 +1,10 @@
 //! What of the server's own state a person should know.
 
-use super::{Group, Item, Level, Seen, ago, count, put_bounded};
-use crate::analyze::{FESTIVAL_PAST, analyze};
+use super::{Group, Item, Level, Seen, ago, put_bounded};
+use crate::{
+    analyze::{FESTIVAL_PAST, analyze},
+    text::counted,
+};
 
 /// What is in force, what was refused, and what is most likely a mistake.
 pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
@@ -11,8 +14,8 @@ pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
         "revision {} of the mesh {:?} is in force: {}, {}",
         seen.revision,
         seen.mesh.name,
-        count(services, "service"),
-        count(gateways, "gateway")
+        counted(services, "service"),
+        counted(gateways, "gateway")
     );
     items.push(Item::ok(group, "configuration", sentence));
     let refused = |code: &'static str, sentences: &[String], fix: &'static str| {
@@ -109,7 +112,7 @@ pub(super) fn certificates(seen: &Seen<'_>, items: &mut Vec<Item>) {
         let next = next.map_or_else(String::new, |(at, one)| {
             format!("; {} {} is renewed in {}", one.kind, one.name, ago(now, at))
         });
-        let all = count(seen.certificates.len(), "certificate");
+        let all = counted(seen.certificates.len(), "certificate");
         items.push(Item::ok(
             group,
             "certificates",

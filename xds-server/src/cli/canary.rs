@@ -145,18 +145,21 @@ pub(super) fn escaped(service: &str) -> String {
 
 impl Status {
     fn run(self) -> anyhow::Result<()> {
-        let path = match &self.service {
-            Some(service) => format!("/api/v1/canaries/{}", escaped(service)),
-            None => "/api/v1/canaries".into(),
+        let Some(service) = &self.service else {
+            let canaries =
+                self.credentials
+                    .pages(&self.server, "/api/v1/canaries", &[], "canaries")?;
+            let all = json!({"canaries": canaries});
+            return show(&all, self.output, |_| match canaries.is_empty() {
+                true => "no canaries\n".into(),
+                false => table(&canaries),
+            });
         };
+        let path = format!("/api/v1/canaries/{}", escaped(service));
         let answer = self.credentials.get(&self.server, &path, &[])?;
         let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
         show(&answer, self.output, |answer| {
-            match answer["canaries"].as_array() {
-                Some(all) if all.is_empty() => "no canaries\n".into(),
-                Some(all) => table(all),
-                None => table(std::slice::from_ref(answer)),
-            }
+            table(std::slice::from_ref(answer))
         })
     }
 }

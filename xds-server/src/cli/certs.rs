@@ -1,6 +1,5 @@
 //! `mumbai-mesh certs`.
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -47,15 +46,11 @@ impl Certs {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let answer = self
-            .credentials
-            .get(&self.server, "/api/v1/certificates", &[])?;
-        let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
-        let Some(certificates) = answer["certificates"].as_array() else {
-            bail!("{} answers something else than certificates", self.server);
-        };
+        let certificates =
+            self.credentials
+                .pages(&self.server, "/api/v1/certificates", &[], "certificates")?;
         let all = json!({"certificates": certificates});
-        show(&all, self.output, |_| table(certificates))
+        show(&all, self.output, |_| table(&certificates))
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
     output::{Output, printable, show},
     remote::Credentials,
 };
-use crate::check::{Group, Item, Level, count, sort};
+use crate::{
+    check::{Group, Item, Level, sort},
+    text::counted,
+};
 
 /// Look at this machine and at the running mesh, and say what is wrong, each with what to do about it.
 ///
@@ -106,7 +109,11 @@ fn table(items: &[Item]) -> String {
     let (errors, warnings) = (of(Level::Error), of(Level::Warning));
     let summary = match errors + warnings {
         0 => "nothing to do".into(),
-        _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+        _ => format!(
+            "{}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        ),
     };
     let _ = writeln!(text, "\n{summary}");
     text

@@ -29,8 +29,11 @@ pub(super) struct History {
     #[arg(long, value_name = "REVISION")]
     after: Option<u64>,
     /// Of raw resources instead of the mesh.
-    #[arg(long, conflicts_with = "revision")]
+    #[arg(long, conflicts_with_all = ["revision", "instances"])]
     resources: bool,
+    /// Of instances that registered instead of the mesh.
+    #[arg(long, conflicts_with = "revision")]
+    instances: bool,
     /// How many, from 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
     limit: u64,
@@ -47,6 +50,9 @@ impl History {
         let mut query = vec![("limit", self.limit.to_string())];
         if self.resources {
             query.push(("of", "resources".into()));
+        }
+        if self.instances {
+            query.push(("of", "instances".into()));
         }
         query.extend(self.after.map(|after| ("after", after.to_string())));
         let answer = self
@@ -88,10 +94,7 @@ fn table(answer: &Value) -> String {
     let mut titles = vec![" ".to_string()];
     titles.extend(COLUMNS.map(|(title, _)| title.to_string()));
     let mut rows = vec![titles];
-    let current = match answer["of"].as_str() {
-        Some("resources") => &answer["resources"]["revision"],
-        _ => &answer["current"]["revision"],
-    };
+    let current = &answer["newest"];
     for one in answer["revisions"].as_array().into_iter().flatten() {
         let mark = if one["revision"] == *current {
             "*"
@@ -120,6 +123,14 @@ fn table(answer: &Value) -> String {
         for change in waiting["changes"].as_array().into_iter().flatten() {
             text += &format!("  {}\n", cell(&change["sentence"]));
         }
+    }
+    let held = &answer["waiting_resources"];
+    if held.is_object() {
+        let (since, because) = (cell(&held["since"]), cell(&held["because"]));
+        let files = held["files"].as_array().into_iter().flatten();
+        let files: Vec<String> = files.map(cell).collect();
+        let files = files.join(", ");
+        text += &format!("\nfiles of --resources wait since {since}, for {because}: {files}\n");
     }
     for problem in answer["refused"]["problems"]
         .as_array()
@@ -150,6 +161,7 @@ mod tests {
     fn the_one_in_force_is_marked_and_a_terminal_obeys_nobody() {
         let answer = json!({
             "current": {"revision": 2},
+            "newest": 2,
             "refused": {"problems": [{"path": "services", "message": "wrong"}]},
             "revisions": [
                 {"revision": 3, "accepted_at": "b", "origin": "api", "author": "\u{1b}[2J", "message": null},

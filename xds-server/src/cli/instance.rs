@@ -2,7 +2,7 @@
 
 pub(super) mod endpoint;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -147,29 +147,11 @@ impl List {
             server,
             credentials,
         } = &self.server;
-        let mut instances = Vec::new();
-        let mut after = None;
-        loop {
-            let asked = [
-                ("service", self.service.clone()),
-                ("state", self.state.clone()),
-                ("after", after),
-            ];
-            let query: Vec<(&str, String)> = asked
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?)))
-                .collect();
-            let answer = credentials.get(server, "/api/v1/instances", &query)?;
-            let mut page: Value = serde_json::from_slice(&answer).context("the server's answer")?;
-            let Value::Array(shown) = page["instances"].take() else {
-                bail!("{server} answers something else than instances");
-            };
-            instances.extend(shown);
-            after = page["next"].as_str().map(str::to_string);
-            if after.is_none() {
-                return Ok(instances);
-            }
-        }
+        let query = [
+            ("service", self.service.clone()),
+            ("state", self.state.clone()),
+        ];
+        credentials.pages(server, "/api/v1/instances", &query, "instances")
     }
 }
 

@@ -16,6 +16,7 @@ mod explain;
 mod export;
 mod history;
 mod instance;
+mod openapi;
 mod output;
 mod overrides;
 mod plan;
@@ -69,6 +70,8 @@ enum Command {
     Export(export::Export),
     History(history::History),
     Instance(instance::Instance),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Override(overrides::Override),
     Plan(plan::Plan),
     Proxy(proxy::Proxy),
@@ -162,6 +165,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Export(export) => export.run(),
         Command::History(history) => history.run(),
         Command::Instance(instance) => instance.run(),
+        Command::OpenApi(openapi) => openapi.run(),
         Command::Plan(plan) => plan.run(),
         Command::Proxy(proxy) => proxy.run(),
         Command::Register(register) => register.run(),

@@ -1,6 +1,5 @@
 //! `mumbai-mesh override`.
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -103,11 +102,10 @@ fn act(service: &str, verb: &str, body: &Value, how: &How) -> anyhow::Result<()>
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let answer = self
-            .credentials
-            .get(&self.server, "/api/v1/overrides", &[])?;
-        let answer: Value = serde_json::from_slice(&answer).context("the server's answer")?;
-        show(&answer, self.output, table)
+        let overrides =
+            self.credentials
+                .pages(&self.server, "/api/v1/overrides", &[], "overrides")?;
+        show(&json!({"overrides": overrides}), self.output, table)
     }
 }
 

@@ -3,7 +3,7 @@
 mod config;
 mod table;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -78,26 +78,8 @@ impl Status {
 
     /// All pages.
     fn ask(&self) -> anyhow::Result<Vec<Value>> {
-        let mut proxies = Vec::new();
-        let mut after = None;
-        loop {
-            let asked = [("node", self.node.clone()), ("after", after)];
-            let query: Vec<(&str, String)> = asked
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?)))
-                .collect();
-            let answer = self
-                .credentials
-                .get(&self.server, "/api/v1/proxies", &query)?;
-            let mut page: Value = serde_json::from_slice(&answer).context("the server's answer")?;
-            let Value::Array(shown) = page["proxies"].take() else {
-                bail!("{} answers something else than proxies", self.server);
-            };
-            proxies.extend(shown);
-            after = page["next"].as_str().map(str::to_string);
-            if after.is_none() {
-                return Ok(proxies);
-            }
-        }
+        let query = [("node", self.node.clone())];
+        self.credentials
+            .pages(&self.server, "/api/v1/proxies", &query, "proxies")
     }
 }

@@ -81,6 +81,37 @@ impl Credentials {
         answer(server, request.call())?.success(server)
     }
 
+    /// All pages of a list, one after the other.
+    ///
+    /// # Errors
+    /// No answer, or one that says no or something else than such a list.
+    pub(super) fn pages(
+        &self,
+        server: &str,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        name: &str,
+    ) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let asked = query.iter().cloned().chain([("after", after)]);
+            let asked: Vec<(&str, String)> = asked
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let answer = self.get(server, path, &asked)?;
+            let mut page: Value = serde_json::from_slice(&answer).context("the server's answer")?;
+            let Value::Array(shown) = page[name].take() else {
+                bail!("{server} answers something else than {name}");
+            };
+            all.extend(shown);
+            after = page["next"].as_str().map(str::to_string);
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
     /// A server that is asked again and again, on the same connection.
     ///
     /// # Errors

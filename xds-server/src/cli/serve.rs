@@ -17,7 +17,7 @@ use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
     app,
     census::Pace,
-    pki,
+    pki, private_file,
     settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
     store::{Access, Address, TlsFiles},
 };
@@ -156,7 +156,8 @@ impl Serve {
             return Ok(None);
         };
         let file = self.store_password_file.as_deref();
-        let password = settings::store_password(file).context("--store-password-file")?;
+        let password = settings::store_password(file)
+            .map_err(|error| UsageError(format!("--store-password-file {error}")))?;
         if address.user.is_some() && password.is_empty() {
             let said = "--store names a user: give its password by --store-password-file or \
                         MUMBAI_MESH_STORE_PASSWORD";
@@ -183,13 +184,12 @@ impl Serve {
             }
             return wrong(
                 "--store names an etcd on other machines: give --store-secret-file FILE, the same for all \
-                 servers (head -c 32 /dev/urandom | base64 > FILE)"
+                 servers ((umask 077; head -c 32 /dev/urandom | base64 > FILE))"
                     .into(),
             );
         };
-        let read = std::fs::read(file);
-        let secret = read.with_context(|| format!("--store-secret-file {}", file.display()))?;
-        let secret = Zeroizing::new(secret);
+        let read = private_file::read_secret(file);
+        let secret = read.map_err(|error| UsageError(format!("--store-secret-file {error}")))?;
         // An editor's line end is no part of it.
         let secret = Zeroizing::new(secret.trim_ascii_end().to_vec());
         match secret.len() {
@@ -246,6 +246,8 @@ impl Serve {
             .with_env_filter(EnvFilter::new(settings::log_filter()))
             .with_writer(std::io::stderr)
             .with_ansi(false)
+            // A full disk below stderr would end the task that logs.
+            .log_internal_errors(false)
             .init();
         if descriptors < self.max_streams as u64 + SPARE_DESCRIPTORS {
             warn!(

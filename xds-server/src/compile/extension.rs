@@ -13,6 +13,7 @@ use super::{Draft, node::FilterFile};
 use crate::{
     mesh::{ClientOptions, Mesh},
     resource::ResourceType,
+    text::hex,
 };
 
 /// Name of the filter, of its ECDS resource and of its virtual machine (whose shared data holds the
@@ -31,7 +32,7 @@ impl FilterCode {
     /// Takes the module's bytes.
     pub fn new(bytes: bytes::Bytes) -> Self {
         let digest = Sha256::digest(&bytes);
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&digest);
         let base64 = BASE64_STANDARD.encode(&bytes).into();
         Self {
             bytes,

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 
 use super::{Desired, Refusal};
-use crate::mesh::{Document, MeshFile};
+use crate::{
+    mesh::{Document, MeshFile},
+    text::hex,
+};
 
 /// What the files of `--config` say, as they stand.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +26,7 @@ impl FileContent {
         Self {
             path,
             document,
-            mark: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            mark: hex(&digest),
             files,
         }
     }

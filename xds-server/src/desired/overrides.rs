@@ -5,11 +5,12 @@ use policy::{
     time::{WallTime, format_instant, parse_instant},
     units::ServiceName,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{By, Desired, Editor, Refusal};
-use crate::mesh::Mesh;
+use crate::{mesh::Mesh, page::Listed};
 
 /// What somebody says of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +38,8 @@ impl Said {
 }
 
 /// An override that acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ActingOverride")]
 pub struct OverrideStatus {
     /// Of which service.
     pub service: String,
@@ -53,6 +55,15 @@ pub struct OverrideStatus {
     pub reason: Option<String>,
     /// When it was said.
     pub at: Option<String>,
+}
+
+impl Listed for OverrideStatus {
+    type Key = String;
+    const NAME: &'static str = "overrides";
+
+    fn key(&self) -> String {
+        self.service.clone()
+    }
 }
 
 /// Says something of a service of the mesh in force.

@@ -5,14 +5,19 @@ use policy::{
     time::WallTime,
     units::{BasisPoints, ServiceName},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Desired, FileContent, Operation, Refusal, canary::percent, overlay, tree};
-use crate::mesh::{Mesh, Service};
+use crate::{
+    mesh::{Mesh, Service},
+    page::Listed,
+};
 
 /// A service's canary.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Canary")]
 pub struct CanaryStatus {
     /// Whose.
     pub service: String,
@@ -22,10 +27,11 @@ pub struct CanaryStatus {
     /// or `stopped`.
     pub state: &'static str,
     /// Percent of the users, now.
+    #[schemars(with = "f64")]
     pub weight: Value,
     /// Where its ramp stands.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ramp: Option<Value>,
+    pub ramp: Option<RampStatus>,
     /// The header that keeps a user on one side.
     pub sticky_by: Option<String>,
     /// Endpoints with its label.
@@ -41,8 +47,43 @@ pub struct CanaryStatus {
     pub operation: Option<OperationStatus>,
 }
 
+/// Where a ramp stands.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CanaryRamp")]
+pub struct RampStatus {
+    /// When it begins, or began.
+    pub start: String,
+    /// All that it would take.
+    pub steps: usize,
+    /// How many it has taken.
+    pub steps_taken: usize,
+    /// The next one; none where there is none.
+    pub next: Option<StepStatus>,
+}
+
+/// A step that a ramp will take.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CanaryStep")]
+pub struct StepStatus {
+    /// When.
+    pub at: String,
+    /// Percent of the users from then on.
+    #[schemars(with = "f64")]
+    pub weight: Value,
+}
+
+impl Listed for CanaryStatus {
+    type Key = String;
+    const NAME: &'static str = "canaries";
+
+    fn key(&self) -> String {
+        self.service.clone()
+    }
+}
+
 /// An operation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CanaryOperation")]
 pub struct OperationStatus {
     /// `paused`, `aborted` or `resumed`.
     pub what: &'static str,
@@ -173,15 +214,18 @@ fn state(
     }
 }
 
-fn ramp(mesh: &Mesh, split: &CanarySplit, now: WallTime) -> Option<Value> {
+fn ramp(mesh: &Mesh, split: &CanarySplit, now: WallTime) -> Option<RampStatus> {
     let ramp = split.weight.ramp()?;
     let zone = mesh.timetable.zone();
     let schedule = ramp.schedule(&split.freeze_during, &mesh.timetable);
     let next = schedule.next_after(now);
-    Some(json!({
-        "start": zone.rfc3339(ramp.start()),
-        "steps": ramp.steps().len(),
-        "steps_taken": schedule.taken(now),
-        "next": next.map(|step| json!({"at": zone.rfc3339(step.from), "weight": percent(step.weight)})),
-    }))
+    Some(RampStatus {
+        start: zone.rfc3339(ramp.start()),
+        steps: ramp.steps().len(),
+        steps_taken: schedule.taken(now),
+        next: next.map(|step| StepStatus {
+            at: zone.rfc3339(step.from),
+            weight: percent(step.weight),
+        }),
+    })
 }

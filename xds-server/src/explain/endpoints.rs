@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{names, units::VersionLabel};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// One endpoint of a cluster, as callers of one zone are sent it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SentEndpoint {
     /// Its id in the mesh.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ mod matching;
 mod path;
 mod ramp;
 mod reasons;
+mod shown;
 mod target;
 
 use std::collections::BTreeMap;
@@ -20,8 +21,8 @@ use policy::{
     units::{ServiceName, ZoneName},
     wire::ServiceSource,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 pub use self::{
     differences::{Difference, differences},
@@ -61,7 +62,7 @@ pub struct Question {
 pub struct QuestionError(String);
 
 /// The answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Explanation {
     /// The instant in question, with the mesh's offset.
     pub at: String,
@@ -80,7 +81,7 @@ pub struct Explanation {
     /// The traffic class.
     pub class: Option<String>,
     /// The limits of its class and service at that time, and whether they only observe.
-    pub limits: Vec<Value>,
+    pub limits: Vec<shown::Limit>,
     /// Whether its class sheds the request; one that only observes sheds none.
     pub shed: bool,
     /// Why it is refused (`limit`, `shed`), if it is.
@@ -89,11 +90,11 @@ pub struct Explanation {
     pub would_be_refused: Option<&'static str>,
     /// The circuit breaker's rules and its state, where nobody says that taken as closed; none when no
     /// breaker is asked.
-    pub breaker: Option<Value>,
+    pub breaker: Option<shown::Breaker>,
     /// The canary's label or `stable`; none when the service has no canary.
     pub version: Option<String>,
     /// The canary's weight at that time, and where its ramp stands; none when no canary was asked.
-    pub canary: Option<Value>,
+    pub canary: Option<shown::Canary>,
     /// The Envoy cluster.
     pub cluster: Option<String>,
     /// The cluster's endpoints, as this caller's zone is sent them; those of priority 0 are used first.

@@ -5,7 +5,8 @@ use policy::{
     decision::{Decision, Rules},
     time::WallTime,
 };
-use serde_json::{Value, json};
+
+use super::{reasons::mode, shown};
 
 /// A ramp at one instant.
 pub(super) struct Standing<'r> {
@@ -61,31 +62,38 @@ impl<'r> Standing<'r> {
         format!("{stands}{frozen}{next}")
     }
 
-    fn json(&self) -> Value {
+    fn told(&self) -> shown::Ramp {
         let next = self.schedule.next_after(self.at);
-        json!({
-            "start": self.shown(self.start),
-            "steps_taken": self.schedule.taken(self.at),
-            "steps": self.steps,
-            "frozen_by": self.frozen_by,
-            "next": next.map(|step| json!({"at": self.shown(step.from), "weight": step.weight.percent()})),
-        })
+        shown::Ramp {
+            start: self.shown(self.start),
+            steps_taken: self.schedule.taken(self.at),
+            steps: self.steps,
+            frozen_by: self.frozen_by.clone(),
+            next: next.map(|step| shown::Next {
+                at: self.shown(step.from),
+                weight: step.weight.percent(),
+            }),
+        }
     }
 }
 
 /// A canary's weight and its ramp, for programs.
-pub(super) fn canary(rules: &Rules, decision: &Decision<'_>, at: WallTime) -> Option<Value> {
+pub(super) fn canary(
+    rules: &Rules,
+    decision: &Decision<'_>,
+    at: WallTime,
+) -> Option<shown::Canary> {
     let drawn = decision.canary.as_ref()?;
     let canary = rules.service(decision.service)?.canary.as_ref()?;
-    let ramp = Standing::of(rules, decision, at).map(|standing| standing.json());
-    Some(json!({
-        "version": canary.split.version.as_str(),
-        "weight": drawn.weight.percent(),
-        "bucket": drawn.draw.bucket,
-        "fallback": canary.split.fallback.as_str(),
-        "mode": if canary.split.observe { "observe" } else { "enforce" },
-        "ramp": ramp,
-    }))
+    let ramp = Standing::of(rules, decision, at).map(|standing| standing.told());
+    Some(shown::Canary {
+        version: canary.split.version.to_string(),
+        weight: drawn.weight.percent(),
+        bucket: drawn.draw.bucket,
+        fallback: canary.split.fallback.as_str(),
+        mode: mode(canary.split.observe),
+        ramp,
+    })
 }
 
 #[cfg(test)]
@@ -153,16 +161,13 @@ services:
                 "{time}: {:#?}",
                 told.reasons
             );
-            assert_eq!(
-                told.canary.unwrap()["weight"],
-                json!(f64::from(weight)),
-                "{time}"
-            );
+            let told = told.canary.unwrap().weight;
+            assert!((told - f64::from(weight)).abs() < 1e-9, "{time}: {told}");
         }
-        let next = &at("10:00").canary.unwrap()["ramp"]["next"];
+        let next = at("10:00").canary.unwrap().ramp.unwrap().next.unwrap();
         assert_eq!(
-            next,
-            &json!({"at": "2026-11-25T13:00:00+05:30", "weight": 60.0})
+            serde_json::to_value(next).unwrap(),
+            json!({"at": "2026-11-25T13:00:00+05:30", "weight": 60.0})
         );
     }
 }

@@ -12,11 +12,11 @@ use policy::{
     time::{WallTime, format_duration},
     timetable::Traffic,
 };
-use serde_json::{Value, json};
 
 use super::{
     imagined::{Imagined, Said},
     ramp::Standing,
+    shown,
 };
 
 pub(super) fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
@@ -308,7 +308,11 @@ fn shed_reason(asked: &Asked<'_>) -> Option<String> {
 }
 
 /// The limits that were asked, for programs.
-pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) -> Vec<Value> {
+pub(super) fn limits(
+    rules: &Rules,
+    traffic: &Traffic,
+    decision: &Decision<'_>,
+) -> Vec<shown::Limit> {
     let class = rules
         .classes()
         .iter()
@@ -327,21 +331,18 @@ pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) 
     known
         .map(|(of, rules, traffic)| {
             let whole = rules.limit.rate(traffic);
-            let mut shown = json!({
-                "of": of,
-                "per_second": whole.per_second,
-                "burst": whole.burst,
-                "field": rate_field(&rules.limit, traffic),
-                "mode": if rules.limit.observe { "observe" } else { "enforce" },
-                "scope": rules.limit.scope.as_str(),
-            });
-            if rules.limit.scope == Scope::Fleet {
-                let own = rules.rate(traffic);
-                shown["proxies"] = json!(own.shared_by.get());
-                shown["own_per_second"] = json!(own.own_per_second());
-                shown["own_burst"] = json!(own.burst);
+            let own = (rules.limit.scope == Scope::Fleet).then(|| rules.rate(traffic));
+            shown::Limit {
+                of,
+                per_second: whole.per_second,
+                burst: whole.burst,
+                field: rate_field(&rules.limit, traffic),
+                mode: mode(rules.limit.observe),
+                scope: rules.limit.scope.as_str(),
+                proxies: own.as_ref().map(|own| own.shared_by.get()),
+                own_per_second: own.as_ref().map(|own| own.own_per_second()),
+                own_burst: own.as_ref().map(|own| own.burst),
             }
-            shown
         })
         .collect()
 }
@@ -358,7 +359,7 @@ fn cell<'a>(asked: &Asked<'a>) -> Option<(CellId, &'a CellRules)> {
     }
 }
 
-pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
+pub(super) fn breaker(asked: &Asked<'_>) -> Option<shown::Breaker> {
     let (id, cell) = cell(asked)?;
     let state = match asked.breakers.said(id) {
         Some(Said::Is(state)) => state.as_str(),
@@ -366,28 +367,28 @@ pub(super) fn breaker(asked: &Asked<'_>) -> Option<Value> {
         None => BreakerState::Closed.as_str(),
     };
     let rules = cell.at(asked.traffic);
-    let error_rate = rules.error_rate.as_ref().map(|rate| {
-        json!({
-            "percent": rate.percent.percent(),
-            "minimum_requests": rate.minimum_requests,
-            "window": format_duration(rate.window),
-        })
+    let error_rate = rules.error_rate.as_ref().map(|rate| shown::ErrorRate {
+        percent: rate.percent.percent(),
+        minimum_requests: rate.minimum_requests,
+        window: format_duration(rate.window),
     });
-    let slow_calls = rules.slow_calls.as_ref().map(|slow| {
-        json!({
-            "over": format_duration(slow.over),
-            "percent": slow.percent.percent(),
-            "minimum_requests": slow.minimum_requests,
-            "window": format_duration(slow.window),
-        })
+    let slow_calls = rules.slow_calls.as_ref().map(|slow| shown::SlowCalls {
+        over: format_duration(slow.over),
+        percent: slow.percent.percent(),
+        minimum_requests: slow.minimum_requests,
+        window: format_duration(slow.window),
     });
-    Some(json!({
-        "state": state,
-        "consecutive_failures": rules.consecutive_failures,
-        "error_rate": error_rate,
-        "slow_calls": slow_calls,
-        "mode": if cell.observe { "observe" } else { "enforce" },
-        "open_for": format_duration(rules.open_for),
-        "half_open_probes": rules.half_open_probes,
-    }))
+    Some(shown::Breaker {
+        state,
+        consecutive_failures: rules.consecutive_failures,
+        error_rate,
+        slow_calls,
+        mode: mode(cell.observe),
+        open_for: format_duration(rules.open_for),
+        half_open_probes: rules.half_open_probes,
+    })
+}
+
+pub(super) fn mode(observes: bool) -> &'static str {
+    if observes { "observe" } else { "enforce" }
 }

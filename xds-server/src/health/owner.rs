@@ -19,10 +19,11 @@ use tracing::{debug, info, warn};
 
 use super::{
     Change, Heard, State, Task, Verdict,
-    view::{self, Page, Wanted},
+    view::{self, Service, Wanted},
 };
 use crate::{
-    catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics, resource::NodeKey,
+    catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics, page::Page,
+    resource::NodeKey,
 };
 
 /// How often it is looked for words that are too old.
@@ -105,7 +106,7 @@ impl Health {
         zone: &CivilZone,
         now: WallTime,
         breaker: impl Fn(&ServiceName) -> Option<Value>,
-    ) -> Page {
+    ) -> Page<Service> {
         let with = |services: &mut dyn FnMut(&State) -> _| {
             // Locked anew for each few: nobody who reports waits for a whole page.
             let inner = self.lock();

@@ -5,33 +5,42 @@ use policy::{
     time::{CivilZone, WallTime, format_duration},
     units::ServiceName,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{State, known::Known};
-use crate::mesh::{
-    Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls, Protocol, Service as MeshService,
-    Standing,
+use crate::{
+    mesh::{
+        Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls, Protocol, Service as MeshService,
+        Standing,
+    },
+    page::{Listed, Page, Paged},
 };
 
 /// Which services are shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ServicesQuery")]
 pub struct Wanted {
     /// This one only.
     pub service: Option<String>,
     /// Those whose names come after this one: the `next` of an earlier page.
     pub after: Option<String>,
-    /// At most so many; [`Wanted::LIMIT`] when left out.
+    /// At most so many.
     pub limit: Option<usize>,
 }
 
-impl Wanted {
-    /// Services of a page, when nobody says how many.
-    pub const LIMIT: usize = 1_000;
-    /// Services of the largest page.
-    pub const LIMIT_MAX: usize = 10_000;
+impl Paged for Wanted {
+    const LIMIT: usize = 1_000;
+    const LIMIT_MAX: usize = 10_000;
 
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
+impl Wanted {
     fn wants(&self, name: &ServiceName) -> bool {
         let name = name.as_str();
         let is_it = self.service.as_deref().is_none_or(|wanted| wanted == name);
@@ -39,28 +48,23 @@ impl Wanted {
     }
 }
 
-/// Services in the order of their names.
-#[derive(Debug, Serialize)]
-pub struct Page {
-    services: Vec<Service>,
-    /// How many come after them.
-    left_off: usize,
-    /// What to give as `after` for the next page, where there is one.
-    next: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Service {
+/// A service with its endpoints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Service {
     name: String,
+    /// The traffic class of requests that match no other.
     class: String,
+    /// `http1` or `http2`.
     protocol: &'static str,
+    /// Whether its endpoints stand behind sidecars.
     sidecar: bool,
+    /// `strict`, `permissive` or `off`.
     mtls: &'static str,
-    canary: Option<Value>,
+    canary: Option<Canary>,
     /// What somebody says of it until a time.
     #[serde(rename = "override")]
-    overridden: Option<Value>,
-    health_check: Option<Value>,
+    overridden: Option<Override>,
+    health_check: Option<Check>,
     /// Those of callers without a proxy, as this server keeps them; none where no such caller asked.
     breaker: Option<Value>,
     endpoints: Vec<Instance>,
@@ -68,7 +72,57 @@ struct Service {
     alarm: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+impl Listed for Service {
+    type Key = String;
+    const NAME: &'static str = "services";
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// A canary in force.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServiceCanary")]
+struct Canary {
+    /// The label of its endpoints.
+    version: String,
+    /// Percent of the users, now.
+    weight: f64,
+}
+
+/// What somebody says of a service until a time.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServiceOverride")]
+struct Override {
+    /// `bypass`, `observe`, `peak` or `normal`.
+    kind: &'static str,
+    /// When it ends.
+    until: String,
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServiceHealthCheck")]
+struct Check {
+    /// By HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// By gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_service: Option<String>,
+    /// By a connection alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tcp: bool,
+    interval: String,
+    timeout: String,
+    unhealthy_threshold: u32,
+    healthy_threshold: u32,
+}
+
+/// An endpoint, and what is known of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServiceEndpoint")]
 pub(super) struct Instance {
     id: String,
     host: String,
@@ -101,33 +155,21 @@ pub(super) fn page(
     now: WallTime,
     with: impl Fn(&mut dyn FnMut(&State) -> Vec<Instance>) -> Vec<Instance>,
     breaker: impl Fn(&ServiceName) -> Option<Value>,
-) -> Page {
-    let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
-    let mut services = mesh.services.iter();
-    let mut services = services.by_ref().filter(|(name, _)| wanted.wants(name));
-    let shown: Vec<Service> = services
-        .by_ref()
-        .take(limit)
-        .map(|(name, service)| {
-            let endpoints = with(&mut |state| {
-                let endpoints = service.endpoints.iter();
-                endpoints
-                    .map(|one| instance(state, name, one, zone))
-                    .collect()
-            });
-            Service {
-                breaker: breaker(name),
-                ..shown(mesh, name, service, endpoints, now)
-            }
-        })
-        .collect();
-    let left_off = services.count();
-    let last = shown.last().filter(|_| left_off > 0);
-    Page {
-        next: last.map(|last| last.name.clone()),
-        services: shown,
-        left_off,
-    }
+) -> Page<Service> {
+    let services = mesh.services.iter();
+    let services = services.filter(|(name, _)| wanted.wants(name));
+    Page::of(services, wanted.size(), |(name, service)| {
+        let endpoints = with(&mut |state| {
+            let endpoints = service.endpoints.iter();
+            endpoints
+                .map(|one| instance(state, name, one, zone))
+                .collect()
+        });
+        Service {
+            breaker: breaker(name),
+            ..shown(mesh, name, service, endpoints, now)
+        }
+    })
 }
 
 fn shown(
@@ -144,7 +186,10 @@ fn shown(
                 .schedule(&canary.freeze_during, &mesh.timetable)
                 .at(now),
         };
-        json!({"version": canary.version.as_str(), "weight": weight.percent()})
+        Canary {
+            version: canary.version.to_string(),
+            weight: weight.percent(),
+        }
     });
     let overridden = service.overridden.filter(|said| said.acts(now));
     Service {
@@ -161,9 +206,9 @@ fn shown(
             MutualTls::Off => "off",
         },
         canary,
-        overridden: overridden.map(|said| {
-            let until = mesh.timetable.zone().rfc3339(said.until);
-            json!({"kind": said.kind.as_str(), "until": until})
+        overridden: overridden.map(|said| Override {
+            kind: said.kind.as_str(),
+            until: mesh.timetable.zone().rfc3339(said.until),
         }),
         health_check: service.health_check.as_ref().map(question),
         breaker: None,
@@ -184,16 +229,21 @@ fn alarm(name: &ServiceName, service: &MeshService) -> Option<String> {
     })
 }
 
-fn question(check: &HealthCheck) -> Value {
-    let mut shown = match &check.kind {
-        HealthCheckKind::Http { path } => json!({"path": path}),
-        HealthCheckKind::Grpc { service } => json!({"grpc_service": service}),
-        HealthCheckKind::Tcp => json!({"tcp": true}),
+fn question(check: &HealthCheck) -> Check {
+    let mut shown = Check {
+        path: None,
+        grpc_service: None,
+        tcp: false,
+        interval: format_duration(check.interval),
+        timeout: format_duration(check.timeout),
+        unhealthy_threshold: check.unhealthy_threshold,
+        healthy_threshold: check.healthy_threshold,
     };
-    shown["interval"] = json!(format_duration(check.interval));
-    shown["timeout"] = json!(format_duration(check.timeout));
-    shown["unhealthy_threshold"] = json!(check.unhealthy_threshold);
-    shown["healthy_threshold"] = json!(check.healthy_threshold);
+    match &check.kind {
+        HealthCheckKind::Http { path } => shown.path = Some(path.to_string()),
+        HealthCheckKind::Grpc { service } => shown.grpc_service = Some(service.to_string()),
+        HealthCheckKind::Tcp => shown.tcp = true,
+    }
     shown
 }
 

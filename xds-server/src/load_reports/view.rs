@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use policy::time::{CivilZone, WallTime, format_duration};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Cluster, Counts, LoadReports, Node, Place, Reporter};
+use crate::page::{Listed, Page, Paged};
 
 /// Which reports are shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LoadsQuery")]
 pub struct Wanted {
     /// Of this `node.id` only.
     pub node: Option<String>,
@@ -17,16 +20,20 @@ pub struct Wanted {
     pub cluster: Option<String>,
     /// Of nodes whose id comes after this one: the `next` of an earlier page.
     pub after: Option<String>,
-    /// Of at most so many nodes; [`Wanted::LIMIT`] when left out.
+    /// Of at most so many nodes.
     pub limit: Option<usize>,
 }
 
-impl Wanted {
-    /// Nodes of a page, when nobody says how many.
-    pub const LIMIT: usize = 100;
-    /// Nodes of the largest page.
-    pub const LIMIT_MAX: usize = 1_000;
+impl Paged for Wanted {
+    const LIMIT: usize = 100;
+    const LIMIT_MAX: usize = 1_000;
 
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
+impl Wanted {
     fn wants(&self, reporter: &Reporter, node: &Node) -> bool {
         let about = |cluster: &String| node.clusters.keys().any(|(name, _)| name == cluster);
         let after = |after: &String| reporter.id > *after;
@@ -36,19 +43,18 @@ impl Wanted {
     }
 }
 
-/// Nodes in the order of their ids.
-#[derive(Debug, Serialize)]
-pub struct Page {
+/// What nodes reported.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Loads {
+    /// How often they are asked to.
     interval: String,
-    loads: Vec<NodeLoads>,
-    /// How many nodes come after them.
-    left_off: usize,
-    /// What to give as `after` for the next page, where there is one.
-    next: Option<String>,
+    #[serde(flatten)]
+    page: Page<NodeLoads>,
 }
 
-#[derive(Debug, Serialize)]
-struct NodeLoads {
+/// The load that a node reported.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct NodeLoads {
     node: String,
     cluster: String,
     connected: bool,
@@ -57,7 +63,16 @@ struct NodeLoads {
     clusters: Vec<ClusterLoads>,
 }
 
-#[derive(Debug, Serialize)]
+impl Listed for NodeLoads {
+    type Key = String;
+    const NAME: &'static str = "loads";
+
+    fn key(&self) -> String {
+        self.node.clone()
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
 struct ClusterLoads {
     cluster: String,
     service: String,
@@ -66,7 +81,8 @@ struct ClusterLoads {
     localities: Vec<LocalityLoads>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LoadNewest")]
 struct Newest {
     at: String,
     interval_seconds: f64,
@@ -77,7 +93,8 @@ struct Newest {
     dropped: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LoadTotal")]
 struct Total {
     since: String,
     reports: u64,
@@ -86,7 +103,7 @@ struct Total {
     dropped: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct LocalityLoads {
     region: String,
     zone: String,
@@ -97,7 +114,8 @@ struct LocalityLoads {
     total: Requests,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LoadRequests")]
 struct Requests {
     issued: u64,
     successful: u64,
@@ -116,7 +134,7 @@ impl From<Counts> for Requests {
 
 impl LoadReports {
     /// The reports that are wanted, with times as clocks of this zone show them.
-    pub fn page(&self, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Page {
+    pub fn page(&self, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Loads {
         let (reporters, left_off) = self.reporters(wanted, now);
         let mut loads = Vec::new();
         for reporter in &reporters {
@@ -125,18 +143,18 @@ impl LoadReports {
                 loads.push(node_loads(reporter, node, wanted.cluster.as_deref(), zone));
             }
         }
-        let next = reporters.last().filter(|_| left_off > 0);
-        Page {
+        Loads {
             interval: format_duration(self.interval),
-            next: next.map(|last| last.id.clone()),
-            loads,
-            left_off,
+            page: Page {
+                items: loads,
+                left_off,
+            },
         }
     }
 
     /// Who is on the page, and how many come after it.
     fn reporters(&self, wanted: &Wanted, now: WallTime) -> (Vec<Reporter>, usize) {
-        let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
+        let limit = wanted.size();
         let mut state = self.lock();
         state.forget(now);
         let mut reporters: Vec<Reporter> = Vec::new();

@@ -2,12 +2,45 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{canary::CanarySplit, reader::Reader, shapes, units::ServiceName};
+use policy::{
+    canary::CanarySplit,
+    reader::{Problem, Problems, Reader},
+    shapes,
+    units::ServiceName,
+};
+use serde_json::Value;
 
 use super::model::{Mesh, RouteAction, Service};
 
+/// Whose labels versions may name.
+#[derive(Clone, Copy)]
+pub enum Labels<'l> {
+    /// Those of the file's endpoints; where a service has none there, they register.
+    OfFile,
+    /// Those of instances too, which this lays over the mesh.
+    Over(&'l dyn Fn(&Mesh) -> Mesh),
+    /// Nobody looks: what was good when it was kept stays so, whoever has left since.
+    Any,
+}
+
+/// Versions without an endpoint, as a mesh stands with all its instances.
+pub fn versions_without_endpoints(mesh: &Mesh) -> Vec<Problem> {
+    let problems = Problems::new();
+    let root = Reader::root(&Value::Null, &problems);
+    for (name, service) in &mesh.services {
+        versions_have_endpoints(&root, name, service);
+    }
+    problems.into_vec()
+}
+
 /// Reports every contradiction between the parts of a mesh.
-pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
+pub(super) fn check(root: &Reader<'_>, mesh: &Mesh, labels: Labels<'_>) {
+    let over = match labels {
+        Labels::OfFile => Some(None),
+        Labels::Over(over) => Some(Some(over(mesh))),
+        Labels::Any => None,
+    };
+    let labelled = over.as_ref().map(|over| over.as_ref().unwrap_or(mesh));
     for name in mesh.gateways.keys() {
         if mesh.services.contains_key(name) {
             root.problem_at(
@@ -31,7 +64,10 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh) {
             let path = format!("services.{name}.canary.freeze_during");
             shapes::check_freeze_names(root, &path, &canary.freeze_during, &mesh.timetable);
         }
-        versions_have_endpoints(root, name, service);
+        versions_differ(root, name, service);
+        if let Some(service) = labelled.and_then(|mesh| mesh.services.get(name)) {
+            versions_have_endpoints(root, name, service);
+        }
         uses_exist(root, mesh, name, service);
         sidecars_find_their_application(root, name, service);
     }
@@ -95,6 +131,25 @@ fn endpoint_ids_are_unique(root: &Reader<'_>, mesh: &Mesh) {
     }
 }
 
+fn is_canary_too(service: &Service) -> bool {
+    let stable = service.stable_version.as_ref();
+    let same =
+        |canary: &CanarySplit| Some(&canary.version) == stable && canary.weight.highest().get() > 0;
+    service.canary.as_ref().is_some_and(same)
+}
+
+fn versions_differ(root: &Reader<'_>, name: &ServiceName, service: &Service) {
+    if let Some(stable) = &service.stable_version
+        && is_canary_too(service)
+    {
+        root.problem_at(
+            &format!("services.{name}.stable_version"),
+            format!("{stable} is the canary's version too"),
+            Some("name another version, or end the canary".into()),
+        );
+    }
+}
+
 fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
     let labelled = |label| service.endpoints_of(Some(label)).next().is_some();
     if let Some(canary) = &service.canary
@@ -112,18 +167,9 @@ fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Serv
     let Some(stable) = &service.stable_version else {
         return;
     };
-    let path = format!("services.{name}.stable_version");
-    let same =
-        |canary: &CanarySplit| canary.version == *stable && canary.weight.highest().get() > 0;
-    if service.canary.as_ref().is_some_and(same) {
+    if !is_canary_too(service) && !service.endpoints.is_empty() && !labelled(stable) {
         root.problem_at(
-            &path,
-            format!("{stable} is the canary's version too"),
-            Some("name another version, or end the canary".into()),
-        );
-    } else if !service.endpoints.is_empty() && !labelled(stable) {
-        root.problem_at(
-            &path,
+            &format!("services.{name}.stable_version"),
             format!("no endpoint of {name} has version: {stable}"),
             Some("label the stable endpoints, or leave it out".into()),
         );

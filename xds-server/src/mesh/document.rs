@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Defaults, Mesh, MeshProblem, Place,
-    check::check,
+    check::{Labels, check},
     outline::{Outline, after_key},
     place::Position,
     read::read_fields,
@@ -104,13 +104,25 @@ impl<'f> Document<'f> {
     /// # Errors
     /// Every problem of every file, each with its place, in the files' order.
     pub fn mesh(&self, defaults: &Defaults) -> Result<Mesh, Vec<MeshProblem>> {
+        self.mesh_with(defaults, Labels::OfFile)
+    }
+
+    /// The mesh, whose versions may name these labels.
+    ///
+    /// # Errors
+    /// As of [`Self::mesh`].
+    pub fn mesh_with(
+        &self,
+        defaults: &Defaults,
+        labels: Labels<'_>,
+    ) -> Result<Mesh, Vec<MeshProblem>> {
         let mut found = self.problems.clone();
         let problems = Problems::new();
         let root = Reader::root(&self.tree, &problems);
         let mesh = read_fields(&root, defaults);
         // A file that is missing or no YAML hides names: what the others say of them would look wrong.
         if let Some(mesh) = mesh.as_ref().filter(|_| self.is_whole) {
-            check(&root, mesh);
+            check(&root, mesh, labels);
         }
         let problems = problems.into_vec();
         match mesh {

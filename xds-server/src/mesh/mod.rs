@@ -16,6 +16,7 @@ mod zone;
 mod tests;
 
 pub use attempts::{WorstCase, worst_case_attempts};
+pub use check::{Labels, versions_without_endpoints};
 pub use document::{Document, MeshFile, include_problem, includes};
 pub use model::{
     CertificateDays, ChangeFreeze, ClientOptions, Endpoint, Forward, Frozen, FrozenFiles, Gateway,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use policy::reader::Problem;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A place in a text, as editors count: from 1, columns in characters.
@@ -23,7 +24,7 @@ impl Position {
 }
 
 /// A place in a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Place {
     /// The file, as it was named.
     pub file: String,

@@ -11,11 +11,8 @@ use rustls::{
 use std::{sync::Arc, time::Duration};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{
-    Credentials, Identity, Purpose, peer, provider, seconds,
-    tier::{Ca, hex},
-};
-use crate::mesh::TrustDomain;
+use super::{Credentials, Identity, Purpose, peer, provider, seconds, tier::Ca};
+use crate::{mesh::TrustDomain, text::hex};
 
 /// What is wrong with a certificate or its key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -70,25 +70,9 @@ pub enum CaError {
 /// Why a passphrase cannot be used: the file, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum PassphraseError {
-    /// It cannot be read.
-    #[error("{}: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Everybody may read it.
-    #[error(
-        "{}: everybody may use it (mode {mode:04o}): look who did, then chmod 0600 {}",
-        path.display(), path.display()
-    )]
-    Wide {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// It cannot be read, or everybody may.
+    #[error(transparent)]
+    File(#[from] Unusable),
     /// It is no passphrase.
     #[error(
         "{}: must hold one line of {min} or more characters, at most {max} bytes \
@@ -103,25 +87,14 @@ pub enum PassphraseError {
 }
 
 impl Passphrase {
-    /// What a file holds, which may be a link, as mounted secrets are, but none that everybody may use.
+    /// What a file holds.
     ///
     /// # Errors
     /// See [`PassphraseError`].
     pub fn read(path: &Path) -> Result<Self, PassphraseError> {
-        let unreadable = |error| PassphraseError::Unreadable {
-            path: path.into(),
-            error,
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-        if mode & 0o007 != 0 {
-            let path = path.into();
-            return Err(PassphraseError::Wide { path, mode });
-        }
-        let mut text = Zeroizing::new(String::new());
-        let mut few = file.take(sealed::BYTES_MAX as u64 + 1);
-        few.read_to_string(&mut text).map_err(unreadable)?;
-        Self::of_text(&text).map_err(|what| PassphraseError::NoPassphrase {
+        let bytes = private_file::read_secret(path)?;
+        let text = str::from_utf8(&bytes).unwrap_or_default();
+        Self::of_text(text).map_err(|what| PassphraseError::NoPassphrase {
             path: path.into(),
             what,
         })

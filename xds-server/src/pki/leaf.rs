@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 
 use super::{
     Identity, before, check,
-    tier::{CLOCK_SKEW, Ca, date, hex, pem_of, serial},
+    tier::{CLOCK_SKEW, Ca, date, pem_of, serial},
 };
+use crate::text::hex;
 
 /// Why no certificate was issued.
 #[derive(Debug, thiserror::Error)]

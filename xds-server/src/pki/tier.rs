@@ -20,6 +20,7 @@ use super::{
     sealed::{self, Passphrase, SealError},
     seconds,
 };
+use crate::text::hex;
 
 /// Clocks of other machines may be behind by so much.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(120);
@@ -179,10 +180,6 @@ pub(super) fn serial() -> Result<[u8; 16], IssueError> {
     // DER's integers have a sign.
     serial[0] &= 0x7f;
     Ok(serial)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `-----BEGIN CERTIFICATE-----`, in lines of 64.

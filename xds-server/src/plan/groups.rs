@@ -11,6 +11,7 @@ use std::{
 };
 
 use policy::units::ServiceName;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::resources::{Changed, Comparer, Signature, signature};
@@ -25,7 +26,8 @@ use crate::{
 const NAMED_MAX: usize = 20;
 
 /// Proxies whose changes are the same.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PlannedGroup")]
 pub struct Group {
     /// Who they are.
     pub proxies: Vec<Proxies>,
@@ -37,7 +39,8 @@ pub struct Group {
 }
 
 /// Proxies of one gateway or service.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(rename = "PlannedProxies")]
 pub struct Proxies {
     /// Gateways, or sidecars of a service.
     pub kind: ProxyKind,
@@ -56,7 +59,7 @@ pub struct Proxies {
 }
 
 /// Gateways, or sidecars of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyKind {
     /// A gateway.

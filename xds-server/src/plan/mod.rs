@@ -15,6 +15,7 @@ mod words;
 use std::sync::Arc;
 
 use policy::time::WallTime;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::{
@@ -26,7 +27,7 @@ pub use self::{
 use crate::{compile::Encoder, mesh::Mesh, redact::Redactor};
 
 /// What a change would do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Plan {
     /// The revision of the mesh in force, where a server was asked.
     #[serde(skip_serializing_if = "Option::is_none")]

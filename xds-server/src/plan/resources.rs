@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,8 +13,9 @@ use crate::{
 };
 
 /// What becomes of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ResourceChange")]
 pub enum Becomes {
     /// It is there from then on.
     Appears,
@@ -24,7 +26,8 @@ pub enum Becomes {
 }
 
 /// A resource that would be sent otherwise.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ChangedResource")]
 pub struct Changed {
     /// `CDS`, `EDS`, ….
     #[serde(rename = "type")]
@@ -39,7 +42,8 @@ pub struct Changed {
 }
 
 /// A field of a resource that changes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "ChangedField")]
 pub struct Field {
     /// In Envoy's own names.
     pub path: String,

@@ -1,6 +1,7 @@
 //! What differs between two meshes, in words: one sentence for every difference of their trees, whatever
 //! it is. What people speak of most has sentences of its own.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -8,10 +9,12 @@ use super::tree::{identity, route_name, tree};
 use crate::{
     differences::{Difference, Lists, Step, differences},
     mesh::Mesh,
+    text::counted,
 };
 
 /// One change of the mesh.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Change")]
 pub struct Told {
     /// Where in the mesh file, with elements of lists by their names.
     pub path: String,
@@ -172,13 +175,6 @@ fn member(one: &Difference, name: &str, kind: &str) -> String {
         _ => counted(count(value, "endpoints"), "endpoint"),
     };
     format!("{name}: the {kind} {what}, with {parts}")
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 fn address(endpoint: &Value) -> String {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use policy::time::CivilZone;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,14 +29,16 @@ pub struct Asked {
 }
 
 /// Every connected node of the id; one, unless two services have given the same one away.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyConfigs")]
 pub struct Configs {
     /// In the order of their clusters.
     pub proxies: Vec<NodeConfig>,
 }
 
 /// One node.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyConfig")]
 pub struct NodeConfig {
     id: String,
     cluster: String,
@@ -45,7 +48,9 @@ pub struct NodeConfig {
     types: Vec<TypeConfig>,
 }
 
-#[derive(Debug, Serialize)]
+/// Resources of one type.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProxyTypeConfig")]
 struct TypeConfig {
     #[serde(flatten)]
     of: Type,
@@ -56,7 +61,9 @@ struct TypeConfig {
     configs: Vec<Shown>,
 }
 
-#[derive(Debug, Serialize)]
+/// A resource, and what became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SentResource")]
 struct Shown {
     name: String,
     version: String,

@@ -20,6 +20,8 @@ pub enum Refusal {
     Invalid(Vec<Problem>),
     /// Somebody else holds what it names.
     Conflict(Vec<Problem>),
+    /// Another revision is in force than the caller believes: this one.
+    Moved(u64),
     /// It cannot be kept.
     Store(StoreError),
 }

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::error;
 
@@ -24,7 +25,7 @@ use crate::{
 pub type Look = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
 
 /// A problem of a file, or of the folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FileProblem {
     /// The file's name; none when it is about the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +99,11 @@ impl Files {
                 file.seen = Some(found.clone());
             }
         }
+    }
+
+    /// Whether the folder was looked into.
+    pub fn has_looked(&self) -> bool {
+        self.has_looked
     }
 
     /// What the store is to have: names with good texts, or gone.

@@ -1,9 +1,12 @@
 //! What a raw resource is found by, and what is kept of it.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use super::rows::{self, Row};
 use crate::resource::{Resource, ResourceType};
 
 /// The nodes that are sent a resource.
@@ -28,6 +31,23 @@ impl Serialize for Nodes {
     }
 }
 
+impl JsonSchema for Nodes {
+    fn schema_name() -> Cow<'static, str> {
+        "Nodes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Whose Envoys: of a node.cluster or of a node.id; null for all.",
+            "type": ["object", "null"],
+            "properties": {"cluster": {"type": "string"}, "id": {"type": "string"}},
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+        })
+    }
+}
+
 impl fmt::Display for Nodes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -47,6 +67,22 @@ pub struct Key {
     pub kind: ResourceType,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl Key {
+    /// As one word, which may stand in a query.
+    pub fn mark(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(rows::of_resource(self).as_bytes())
+    }
+
+    /// What a [`mark`](Self::mark) is of.
+    pub fn of_mark(mark: &str) -> Option<Self> {
+        let row = BASE64_URL_SAFE_NO_PAD.decode(mark).ok()?;
+        match rows::read(str::from_utf8(&row).ok()?)? {
+            Row::Resource(key) => Some(key),
+            Row::File(_) => None,
+        }
+    }
 }
 
 /// Who holds a resource: nobody else may change it.

@@ -9,6 +9,7 @@ mod changes;
 mod document;
 mod files;
 pub mod folder;
+mod held;
 mod key;
 mod merge;
 mod names;
@@ -30,7 +31,9 @@ mod tests;
 
 pub use changes::Refusal;
 pub use files::FileProblem;
+pub use held::HeldFiles;
 pub use key::{Entry, Key, Nodes, Source};
 pub use owner::{Applied, Mode, RawResources};
 pub use problem::Problem;
+pub use request::CallForm;
 pub use state::{LayersKey, RawState};

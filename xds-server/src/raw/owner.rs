@@ -10,6 +10,7 @@ use super::{
     changes::{self, Names, Refusal},
     document,
     files::{FileProblem, Files, Look},
+    held::HeldFiles,
     key::{Entry, Key, Source},
     problem::Problem,
     request,
@@ -17,9 +18,10 @@ use super::{
     state::{Changes, RawState},
 };
 use crate::{
-    catalog::Revision,
+    catalog::{IfMatch, Revision},
     clock,
     compile::Encoder,
+    loud,
     store::{self, About, Change, Draft, Log, Since, Store, StoreError},
 };
 
@@ -54,6 +56,8 @@ pub struct RawResources {
     writer: Mutex<Writer>,
     states: watch::Sender<Arc<RawState>>,
     problems: watch::Sender<Arc<Vec<FileProblem>>>,
+    /// Files that a freeze keeps waiting.
+    pub(super) waiting: watch::Sender<Option<Arc<HeldFiles>>>,
     encoder: Arc<Encoder>,
     pub(super) revisions: watch::Receiver<Arc<Revision>>,
     /// Whether files count.
@@ -85,6 +89,7 @@ impl RawResources {
             }),
             states: watch::Sender::new(Arc::new(RawState::empty())),
             problems: watch::Sender::default(),
+            waiting: watch::Sender::default(),
             encoder,
             revisions,
             has_folder: first_look.is_some(),
@@ -116,18 +121,42 @@ impl RawResources {
         self.problems.subscribe()
     }
 
+    /// Follows files that wait for the end of a freeze.
+    pub fn waiting(&self) -> watch::Receiver<Option<Arc<HeldFiles>>> {
+        self.waiting.subscribe()
+    }
+
     /// Carries out a call: all of it or nothing. Blocks until the store has it.
     ///
     /// # Errors
     /// Why nothing was changed.
     pub fn apply(&self, body: &[u8], mode: Mode, about: &About) -> Result<Applied, Refusal> {
+        self.apply_if(body, mode, about, None)
+    }
+
+    /// The same, only while such a revision is in force.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn apply_if(
+        &self,
+        body: &[u8],
+        mode: Mode,
+        about: &About,
+        if_match: Option<&IfMatch>,
+    ) -> Result<Applied, Refusal> {
         let invalid = |problem| Refusal::Invalid(vec![problem]);
         let mut writer = self.writer();
+        let known = self.store.catch_up(Log::Resources);
+        known.map_err(Refusal::Store)?;
         loop {
             self.catch_up(&mut writer, None).map_err(Refusal::Store)?;
             let request = text(body).and_then(|text| request::read(text, &self.encoder));
             let request = request.map_err(invalid)?;
             let state = Arc::clone(&self.states.borrow());
+            if if_match.is_some_and(|believed| !believed.fits(state.revision())) {
+                return Err(Refusal::Moved(state.revision()));
+            }
             let changes = changes::of(request, &state, &self.names(), &self.encoder)?;
             let mut applied = Applied {
                 revision: state.revision(),
@@ -169,18 +198,31 @@ impl RawResources {
                 return true;
             }
         };
+        // Before anything was ever kept there is nothing that a freeze could hold on to.
+        let is_new = self.states.borrow().revision() == 0 && !writer.files.has_looked();
         writer.files.look(look, &self.encoder);
-        let kept = self.keep_files(&mut writer);
+        let kept = self.keep_files(&mut writer, is_new.then(of_files).as_ref());
         let problem = kept.as_ref().err().map(|error| {
             Problem::new(format!(
                 "changed files are good, but cannot be kept: {error}"
             ))
         });
         self.tell_problems(&mut writer, problem);
-        kept.is_ok()
+        matches!(kept, Ok(Kept::All))
     }
 
-    fn keep_files(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    /// Lets in what a freeze keeps waiting; the newest revision then. Blocks until the store has it.
+    ///
+    /// # Errors
+    /// A store that does not take it.
+    pub fn let_in(&self, about: &About) -> Result<u64, StoreError> {
+        let mut writer = self.writer();
+        self.keep_files(&mut writer, Some(about))?;
+        Ok(self.states.borrow().revision())
+    }
+
+    /// Keeps what files say that is not kept yet. With `forced` no freeze holds it back.
+    fn keep_files(&self, writer: &mut Writer, forced: Option<&About>) -> Result<Kept, StoreError> {
         loop {
             self.catch_up(writer, None)?;
             let row = |(name, text): (&str, Option<&Arc<str>>)| Change {
@@ -189,10 +231,14 @@ impl RawResources {
             };
             let changes: Vec<Change> = writer.files.offers().into_iter().map(row).collect();
             if changes.is_empty() {
-                return Ok(());
+                self.stop_waiting();
+                return Ok(Kept::All);
+            }
+            if forced.is_none() && self.must_wait(&writer.files) {
+                return Ok(Kept::Waits);
             }
             let draft = Draft {
-                about: About::of_files(clock::now(), "--resources"),
+                about: forced.cloned().unwrap_or_else(of_files),
                 changes,
             };
             let after = self.states.borrow().revision();
@@ -339,7 +385,9 @@ impl RawResources {
             return;
         }
         for problem in problems.iter().filter(|one| !writer.told.contains(one)) {
-            eprintln!("--resources: {problem}; what was good stays in force");
+            loud::tell(format_args!(
+                "--resources: {problem}; what was good stays in force"
+            ));
             error!(%problem, "problem in --resources");
         }
         writer.told = Arc::new(problems);
@@ -349,6 +397,18 @@ impl RawResources {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What became of changed files.
+enum Kept {
+    /// All of them are kept.
+    All,
+    /// A freeze holds them back.
+    Waits,
+}
+
+fn of_files() -> About {
+    About::of_files(clock::now(), "--resources")
 }
 
 fn text(body: &[u8]) -> Result<&str, Problem> {

@@ -1,5 +1,6 @@
 //! What is wrong, said so that a person or a program finds it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::mesh::Position;
@@ -8,7 +9,8 @@ use crate::mesh::Position;
 pub const PROBLEMS_MAX: usize = 100;
 
 /// What is wrong with a call or a file, where, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[schemars(rename = "ResourceProblem")]
 pub struct Problem {
     /// Which of `set`; none when it is about the whole.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, SeqAccess, Visitor},
@@ -21,6 +22,62 @@ use crate::{compile::Encoder, resource::ResourceType};
 const NAMED_MAX: usize = 100_000;
 /// What a call may say.
 const FIELDS: [&str; 5] = ["set", "remove", "remove_all", "nodes", "override"];
+
+/// The form of a call; [`read`] reads it.
+#[derive(JsonSchema)]
+#[schemars(rename = "ResourcesCall", deny_unknown_fields)]
+#[expect(dead_code, reason = "its fields are told, and read one by one")]
+pub struct CallForm {
+    /// Resources as protobuf JSON, each with `@type` and its name.
+    #[schemars(default)]
+    set: Vec<ResourceForm>,
+    /// Carried out before set.
+    #[schemars(default)]
+    remove: Vec<NameForm>,
+    /// Everything that calls have set for these nodes goes, before set.
+    #[schemars(default)]
+    remove_all: bool,
+    /// Whose Envoys it is for, and within which it removes; all when it is left out.
+    #[schemars(default)]
+    nodes: Option<NodesForm>,
+    /// What is set replaces what the mesh produces under its name.
+    #[schemars(default)]
+    r#override: bool,
+}
+
+/// A resource: any that Envoy takes over xDS.
+#[derive(JsonSchema)]
+#[schemars(rename = "EnvoyResource")]
+#[expect(dead_code, reason = "its fields are told")]
+struct ResourceForm {
+    /// Such as type.googleapis.com/envoy.config.cluster.v3.Cluster.
+    #[schemars(rename = "@type")]
+    kind: String,
+}
+
+/// A resource that goes.
+#[derive(JsonSchema)]
+#[schemars(rename = "ResourceName", deny_unknown_fields)]
+#[expect(dead_code, reason = "its fields are told")]
+struct NameForm {
+    /// Its type's URL.
+    r#type: String,
+    /// Its name.
+    name: String,
+}
+
+/// One of the two.
+#[derive(JsonSchema)]
+#[schemars(rename = "NodesCall", deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
+#[expect(dead_code, reason = "its fields are told")]
+struct NodesForm {
+    /// A `node.cluster`.
+    #[schemars(default)]
+    cluster: Option<String>,
+    /// A `node.id`.
+    #[schemars(default)]
+    id: Option<String>,
+}
 
 const TOO_MANY: &str = "more than";
 const FLAG: &str = "true or false";

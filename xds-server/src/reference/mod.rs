@@ -3,13 +3,17 @@
 
 mod document;
 mod fields;
+mod registration;
 mod rules;
 mod schema;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::{document::mesh_reference, rules::rule_reference, schema::json_schema};
+pub use self::{
+    document::mesh_reference, registration::RegistrationForm, rules::rule_reference,
+    schema::json_schema,
+};
 
 /// The whole file.
 pub(crate) use self::fields::MESH_FILE;

@@ -26,7 +26,7 @@ fn key(object: &Object) -> String {
     object.name.to_lowercase().replace(' ', "-")
 }
 
-fn object_schema(object: &Object) -> Value {
+pub(super) fn object_schema(object: &Object) -> Value {
     let properties: Map<String, Value> = object
         .fields
         .iter()

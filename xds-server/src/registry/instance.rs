@@ -6,7 +6,9 @@ use policy::{
     time::WallTime,
     units::{ServiceName, VersionLabel, ZoneName},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     mesh::{Endpoint, Host, Standing},
@@ -42,7 +44,9 @@ impl fmt::Display for InstanceId {
 }
 
 /// How an instance stands. What changes it is kept; heartbeats are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Its heartbeats come.
@@ -145,6 +149,16 @@ impl Instance {
         };
         // Texts and numbers alone: it cannot fail.
         serde_json::to_string(&kept).unwrap_or_default().into()
+    }
+
+    /// Tells how it stands from how it stood, whoever watches its lease.
+    pub fn tag(&self) -> String {
+        let told = Self {
+            keeper: "".into(),
+            is_asked: false,
+            ..self.clone()
+        };
+        format!("{:016x}", xxh3_64(told.kept().as_bytes()))
     }
 
     /// Reads a kept value; None where it is not of this version.

@@ -5,6 +5,7 @@
 //! a keeper takes a silent instance for gone it asks, by a revision of the log, and who has heard of it lately
 //! becomes its keeper. So nothing is written while heartbeats come.
 
+mod ask;
 mod instance;
 mod merge;
 pub mod metrics;
@@ -17,6 +18,7 @@ mod vanish;
 pub mod view;
 mod wish;
 
+pub use ask::{Ask, Believed};
 pub use instance::{Instance, InstanceId, Phase};
 pub use merge::LeftOut;
 pub use state::{Beat, State};

@@ -18,15 +18,18 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Beat, Done, Refused, State, Wish, merge,
+    Ask, Beat, Done, Refused, State, Wish,
+    ask::made,
+    merge,
     state::Becomes,
-    view::{self, Page, Shown, Wanted},
+    view::{self, Shown, Wanted},
     wish::Batch,
 };
 use crate::{
     catalog::Revision,
     clock,
     mesh::Mesh,
+    page::Page,
     store::{About, Change, Draft, Log, Store, StoreError},
 };
 
@@ -46,7 +49,7 @@ struct Inner {
 }
 
 struct Asked {
-    wish: Wish,
+    ask: Ask,
     answer: oneshot::Sender<Result<Done, Refused>>,
 }
 
@@ -127,9 +130,9 @@ impl Registry {
     ///
     /// # Errors
     /// Why nothing was done.
-    pub async fn ask(&self, wish: Wish) -> Result<Done, Refused> {
+    pub async fn ask(&self, ask: Ask) -> Result<Done, Refused> {
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { wish, answer };
+        let asked = Asked { ask, answer };
         if self.wishes.send(asked).await.is_err() {
             return Err(Refused::Stopping);
         }
@@ -140,9 +143,22 @@ impl Registry {
     ///
     /// # Errors
     /// Why nothing would be.
-    pub fn try_out(&self, wish: &Wish) -> Result<Done, Refused> {
+    pub fn try_out(&self, ask: &Ask) -> Result<Done, Refused> {
         let inner = self.inner();
-        Batch::new(&inner.state, &inner.base.mesh, self.now()).decide(wish)
+        Batch::new(&inner.state, &inner.base.mesh, self.now()).take(ask)
+    }
+
+    /// The newest revision of instances.
+    pub fn revision(&self) -> u64 {
+        self.inner().state.revision()
+    }
+
+    /// Kept revisions before `before`, the newest first. Waits for the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn history(&self, before: u64, limit: usize) -> Result<Vec<(u64, About)>, StoreError> {
+        self.store.history(Log::Instances, before, limit)
     }
 
     /// A heartbeat: a look into memory, and nothing more.
@@ -156,7 +172,7 @@ impl Registry {
     }
 
     /// Instances as people look at them.
-    pub fn page(&self, wanted: &Wanted) -> Page {
+    pub fn page(&self, wanted: &Wanted) -> Page<Shown> {
         let inner = self.inner();
         view::page(&inner.base.mesh, &inner.state, wanted, self.now())
     }
@@ -217,20 +233,25 @@ impl Registry {
     fn commit(&self, asked: Vec<Asked>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let is_silence_known = self.is_silence_known(&mut writer);
-        let (wishes, answers): (Vec<Wish>, Vec<_>) = asked
+        let (asks, answers): (Vec<Ask>, Vec<_>) = asked
             .into_iter()
-            .map(|asked| (asked.wish, asked.answer))
+            .map(|asked| (asked.ask, asked.answer))
             .unzip();
+        let mut known = match asks.is_empty() {
+            true => Ok(()),
+            false => self.store.catch_up(Log::Instances),
+        };
         let decided: Vec<Result<Done, Refused>> = loop {
-            if let Err(error) = self.take() {
+            known = known.and_then(|()| self.take());
+            if let Err(error) = known {
                 let error = Arc::new(error);
-                break wishes.iter().map(|_| Err(not_kept(&error))).collect();
+                break asks.iter().map(|_| Err(not_kept(&error))).collect();
             }
-            let (after, decided, changes) = self.decide(&wishes, is_silence_known);
+            let (after, decided, changes) = self.decide(&asks, is_silence_known);
             if changes.is_empty() {
                 break decided;
             }
-            match self.append(after, &changes) {
+            match self.append(after, made(&asks, &decided, clock::now()), &changes) {
                 Ok(()) => break decided,
                 Err(StoreError::Moved { newest }) => {
                     info!(newest, "other instances came first");
@@ -250,7 +271,7 @@ impl Registry {
                 }
             }
         };
-        self.heed(&wishes, &decided);
+        self.heed(&asks, &decided);
         drop(writer);
         for (answer, decided) in answers.into_iter().zip(decided) {
             // Who asked may have left.
@@ -260,13 +281,13 @@ impl Registry {
 
     fn decide(
         &self,
-        wishes: &[Wish],
+        asks: &[Ask],
         is_silence_known: bool,
     ) -> (u64, Vec<Result<Done, Refused>>, Vec<Becomes>) {
         let inner = self.inner();
         let now = self.now();
         let mut batch = Batch::new(&inner.state, &inner.base.mesh, now);
-        let decided = wishes.iter().map(|wish| batch.decide(wish)).collect();
+        let decided = asks.iter().map(|ask| batch.take(ask)).collect();
         let due = match is_silence_known {
             true => inner.state.due(&inner.base.mesh, now),
             false => Vec::new(),
@@ -274,13 +295,13 @@ impl Registry {
         (inner.state.revision(), decided, batch.changes(due))
     }
 
-    fn append(&self, after: u64, changes: &[Becomes]) -> Result<(), StoreError> {
+    fn append(&self, after: u64, about: About, changes: &[Becomes]) -> Result<(), StoreError> {
         let change = |(id, becomes): &Becomes| Change {
             key: id.key(),
             value: becomes.as_ref().map(super::Instance::kept),
         };
         let draft = Draft {
-            about: About::of_api(clock::now()),
+            about,
             changes: changes.iter().map(change).collect(),
         };
         self.store.append(Log::Instances, after, draft)?;
@@ -326,11 +347,11 @@ impl Registry {
     }
 
     /// Who registers is there.
-    fn heed(&self, wishes: &[Wish], decided: &[Result<Done, Refused>]) {
+    fn heed(&self, asks: &[Ask], decided: &[Result<Done, Refused>]) {
         let mut inner = self.inner();
         let now = self.now();
-        for (wish, decided) in wishes.iter().zip(decided) {
-            if let (Wish::Register(registration), Ok(_)) = (wish, decided) {
+        for (ask, decided) in asks.iter().zip(decided) {
+            if let (Wish::Register(registration), Ok(_)) = (&ask.wish, decided) {
                 let service = registration.service.as_str();
                 inner.state.begin(service, &registration.endpoint.id, now);
             }

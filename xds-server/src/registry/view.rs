@@ -6,6 +6,7 @@ use policy::{
     time::{CivilZone, Now, WallTime, format_duration},
     units::ServiceName,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,11 +14,15 @@ use super::{
     merge::{LeftOut, left_out},
     state::{Held, Instances},
 };
-use crate::mesh::{Endpoint, Mesh};
+use crate::{
+    mesh::{Endpoint, Mesh},
+    page::{Listed, Page, Paged},
+};
 
 /// Which instances are shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "InstancesQuery")]
 pub struct Wanted {
     /// Of this service only.
     pub service: Option<String>,
@@ -25,30 +30,25 @@ pub struct Wanted {
     pub state: Option<Phase>,
     /// Those after this one: the `next` of an earlier page.
     pub after: Option<String>,
-    /// At most so many; [`Wanted::LIMIT`] when left out.
+    /// At most so many.
     pub limit: Option<usize>,
 }
 
-impl Wanted {
-    /// Instances of a page, when nobody says how many.
-    pub const LIMIT: usize = 1_000;
-    /// Instances of the largest page.
-    pub const LIMIT_MAX: usize = 10_000;
-}
+impl Paged for Wanted {
+    const LIMIT: usize = 1_000;
+    const LIMIT_MAX: usize = 10_000;
 
-/// Instances, by service and id.
-#[derive(Debug, Serialize)]
-pub struct Page {
-    instances: Vec<Shown>,
-    /// How many come after them.
-    left_off: usize,
-    /// What to give as `after` for the next page, where there is one.
-    next: Option<String>,
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
 }
 
 /// An instance as it is shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Instance")]
 pub struct Shown {
+    #[serde(skip)]
+    tag: Option<String>,
     service: String,
     id: String,
     host: String,
@@ -74,6 +74,22 @@ pub struct Shown {
     problem: Option<&'static str>,
 }
 
+impl Shown {
+    /// Tells how it stands; none of the file's own.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+}
+
+impl Listed for Shown {
+    type Key = String;
+    const NAME: &'static str = "instances";
+
+    fn key(&self) -> String {
+        format!("{}/{}", self.service, self.id)
+    }
+}
+
 /// Each instance's name on a page.
 type Name<'n> = (&'n str, &'n str);
 
@@ -91,7 +107,7 @@ pub(super) fn counts(state: &State) -> Counts {
     counts
 }
 
-pub(super) fn page(mesh: &Mesh, state: &State, wanted: &Wanted, now: Now) -> Page {
+pub(super) fn page(mesh: &Mesh, state: &State, wanted: &Wanted, now: Now) -> Page<Shown> {
     let zone = mesh.timetable.zone();
     let after = wanted
         .after
@@ -115,23 +131,13 @@ pub(super) fn page(mesh: &Mesh, state: &State, wanted: &Wanted, now: Now) -> Pag
         let said = service.endpoints.iter();
         all.extend(said.map(|one| ((name.as_str(), one.id.as_str()), Source::File(one))));
     }
-    let mut matching = all
+    let matching = all
         .into_iter()
         .filter(|(name, _)| after.is_none_or(|after| *name > after))
         .filter(|(_, source)| wanted.state.is_none_or(|wanted| source.phase() == wanted));
-    let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
-    let instances: Vec<Shown> = matching
-        .by_ref()
-        .take(limit)
-        .map(|((service, _), source)| shown(mesh, service, source, zone, now))
-        .collect();
-    let left_off = matching.count();
-    let last = instances.last().filter(|_| left_off > 0);
-    Page {
-        next: last.map(|last| format!("{}/{}", last.service, last.id)),
-        instances,
-        left_off,
-    }
+    Page::of(matching, wanted.size(), |((service, _), source)| {
+        shown(mesh, service, source, zone, now)
+    })
 }
 
 pub(super) fn one(mesh: &Mesh, state: &State, service: &str, id: &str, now: Now) -> Option<Shown> {
@@ -170,6 +176,7 @@ fn shown(mesh: &Mesh, service: &str, source: Source<'_>, zone: &CivilZone, now: 
         Source::Registered(_, held) => &held.instance.endpoint,
     };
     let mut shown = Shown {
+        tag: None,
         service: service.into(),
         id: endpoint.id.clone(),
         host: endpoint.host.to_string(),
@@ -189,6 +196,7 @@ fn shown(mesh: &Mesh, service: &str, source: Source<'_>, zone: &CivilZone, now: 
     };
     if let Source::Registered(instances, held) = source {
         let instance = &held.instance;
+        shown.tag = Some(instance.tag());
         shown.source = "registered";
         shown.since = Some(zone.rfc3339(instance.since));
         shown.ttl = Some(format_duration(instance.ttl));

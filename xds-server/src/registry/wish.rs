@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use policy::{time::Now, units::ServiceName};
 
 use super::{
-    Instance, InstanceId, Phase, State,
+    Ask, Believed, Instance, InstanceId, Phase, State,
     merge::{LeftOut, is_at, left_out, warning},
     state::{Becomes, moved},
 };
@@ -77,6 +77,9 @@ pub enum Refused {
     /// Nothing is held back.
     #[error("{0}: nobody has vanished, so there is nothing to release")]
     NotVanished(String),
+    /// It stands otherwise than the caller believes.
+    #[error("If-Match: {0} stands otherwise; look at it and decide anew; nothing was changed")]
+    Otherwise(InstanceId),
     /// The store does not take it.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -111,6 +114,24 @@ impl<'s> Batch<'s> {
             self.pending.entry(id).or_insert(becomes);
         }
         self.pending.into_iter().collect()
+    }
+
+    /// Adds what somebody asks for, unless it cannot be.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn take(&mut self, ask: &Ask) -> Result<Done, Refused> {
+        if let (Some(believed), Some(id)) = (&ask.believed, ask.wish.id()) {
+            let is_so = match (believed, self.get(&id)) {
+                (_, None) => false,
+                (Believed::Any, Some(_)) => true,
+                (Believed::OneOf(tags), Some(instance)) => tags.contains(&instance.tag()),
+            };
+            if !is_so {
+                return Err(Refused::Otherwise(id));
+            }
+        }
+        self.decide(&ask.wish)
     }
 
     /// Adds a wish, unless it cannot be.

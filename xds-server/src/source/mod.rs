@@ -25,6 +25,7 @@ use crate::{
     clock,
     desired::FileContent,
     file_events::{FileEvents, settled},
+    loud,
     mesh::{Defaults, Mesh, MeshProblem},
     settings::ConfigPath,
     store::{About, Store, StoreError},
@@ -52,22 +53,26 @@ fn read(loaded: &Loaded, defaults: &Defaults) -> Result<Good, Vec<MeshProblem>> 
 
 /// Says every problem, one a line, on stderr and in the log.
 pub fn report(path: &Path, problems: &[MeshProblem]) {
-    eprintln!(
+    loud::tell(format_args!(
         "{}: {} problem(s); the last good revision stays in force",
         path.display(),
         problems.len()
-    );
+    ));
     for problem in problems {
-        eprintln!("  {problem}");
+        loud::tell(format_args!("  {problem}"));
         error!(%problem, "mesh file refused");
     }
 }
 
 /// Says every problem of files over which the server cannot start.
 pub fn report_fatal(path: &Path, problems: &[MeshProblem]) {
-    eprintln!("{}: {} problem(s)", path.display(), problems.len());
+    loud::tell(format_args!(
+        "{}: {} problem(s)",
+        path.display(),
+        problems.len()
+    ));
     for problem in problems {
-        eprintln!("  {problem}");
+        loud::tell(format_args!("  {problem}"));
     }
 }
 

@@ -14,6 +14,7 @@ mod metrics;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use policy::time::WallTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -63,7 +64,7 @@ impl Log {
 }
 
 /// Where a revision came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Files: `--config`, `--resources`, or what an earlier version kept.
@@ -267,6 +268,13 @@ pub trait Store: Send + Sync + 'static {
     /// When they cannot be read.
     fn history(&self, log: Log, before: u64, limit: usize)
     -> Result<Vec<(u64, About)>, StoreError>;
+
+    /// When it returns, the feed knows of all that was appended before the call, whoever did: what nobody writes down,
+    /// such as that there is nothing to be changed, is said of no older state.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    fn catch_up(&self, log: Log) -> Result<(), StoreError>;
 
     /// Tells of revisions, whoever appended them.
     fn feed(&self, log: Log) -> &Feed;

@@ -9,6 +9,7 @@ use policy::{
     outcome::{Outcome, ResponseFacts},
     time::{MonoTime, Now},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::info;
 
@@ -19,7 +20,7 @@ use crate::callers::{
 };
 
 /// Of which results a breaker took notice.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Counted {
     /// Told to their breaker.
     pub counted: usize,

@@ -222,7 +222,7 @@ fn gauges_say_which_breakers_are_open_as_far_as_they_know() {
     // Three classes share the gauge: which of them it is, nobody knows.
     let told = envoy.asked(&question, Some(&gauges(&[(stable, 1), (canary, 1)])));
     assert_eq!(told.explanation.refused, None);
-    assert_eq!(told.explanation.breaker.unwrap()["state"], "unknown");
+    assert_eq!(told.explanation.breaker.unwrap().state, "unknown");
     assert_eq!(told.breakers[0].classes, ["gold", "bronze", "silver"]);
     // Without classes there is one breaker only.
     let alone = MESH

@@ -80,7 +80,7 @@ pub fn empty(defaults: &Defaults) -> Result<Mesh, Vec<Problem>> {
 #[cfg(test)]
 pub(crate) fn read_mesh(root: &Reader<'_>, defaults: &Defaults) -> Option<Mesh> {
     let mesh = read_fields(root, defaults)?;
-    super::check::check(root, &mesh);
+    super::check::check(root, &mesh, super::Labels::OfFile);
     Some(mesh)
 }
 

@@ -6,6 +6,7 @@ mod policies;
 mod services;
 mod texts;
 
+pub(super) use self::services::ENDPOINT;
 use self::{
     calendar::{FESTIVAL, HOLIDAY, WINDOW},
     gateways::GATEWAY,

@@ -53,7 +53,7 @@ pub(super) static SERVICE: Object = Object {
     ],
 };
 
-static ENDPOINT: Object = Object {
+pub(crate) static ENDPOINT: Object = Object {
     name: "Endpoint",
     says: "One instance.",
     fields: &[

@@ -2,8 +2,9 @@
 //! large for one is written before, in chunks under a lease that the transaction takes off them: a writer that
 //! ends in between leaves nothing behind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
@@ -21,6 +22,8 @@ use crate::store::{About, Change, Draft, Entry, Feed, KEPT, Log, State, StoreErr
 const CATCH_UP_MAX: u64 = 64;
 /// Of one load, while the etcd forgets its past.
 const LOADS_MAX: u32 = 5;
+/// So long is waited for a watch to tell of what is known to be there.
+const WATCH_BEHIND: Duration = Duration::from_millis(100);
 /// Revisions of which one page of a range is asked.
 const PAGE: i64 = 16;
 
@@ -139,6 +142,18 @@ impl EtcdLog {
         let newest = number(&found.value);
         let newest = newest.ok_or_else(|| self.foreign(&self.keys.newest()))?;
         Ok((newest, revision))
+    }
+
+    /// Has the feed know of all that was written before now. The watch is as far already, or a moment behind; where it
+    /// is not, everything is read anew.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        let (newest, _) = self.newest(0).await?;
+        let mut known = self.feed.newest();
+        let told = known.wait_for(|known| *known >= newest);
+        if timeout(WATCH_BEHIND, told).await.is_err() {
+            self.feed.is_at_least(newest);
+        }
+        Ok(())
     }
 
     pub(super) fn foreign(&self, key: &[u8]) -> StoreError {

@@ -257,6 +257,11 @@ impl Store for Etcd {
         self.wait(async move { shared.log(log).history(before, limit).await })
     }
 
+    fn catch_up(&self, log: Log) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        self.wait(async move { shared.log(log).catch_up().await })
+    }
+
     fn feed(&self, log: Log) -> &Feed {
         &self.shared.log(log).feed
     }
