@@ -50,7 +50,7 @@ services:
   order-service:
     sidecar: false
     endpoints: [{{id: order-1, host: 127.0.0.1, port: {order}}}]
-    limit: {{per_second: {LIMIT}, burst: 3, scope: fleet}}
+    limit: {{per_second: {LIMIT}, burst: 24, scope: fleet}}
     circuit_breaker: {{consecutive_failures: 1000000}}
   stock: {{sidecar: false}}
   cart:
