@@ -1,7 +1,7 @@
 //! What of the server's own state a person should know.
 
 use super::{Group, Item, Level, Seen, ago, count, put_bounded};
-use crate::analyze::{FESTIVAL_PAST, analyze};
+use crate::analyze::{FESTIVAL_PAST, analyze, bounded};
 
 /// What is in force, what was refused, and what is most likely a mistake.
 pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
@@ -40,7 +40,8 @@ pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
     let found = analyze(seen.mesh, seen.now).into_iter();
     // What a calendar of three years holds of the past is nobody's mistake.
     let found = found.filter(|finding| finding.code != FESTIVAL_PAST.code);
-    items.extend(found.map(|finding| Item::found(finding, None)));
+    let told = bounded(&found.collect::<Vec<_>>()).into_iter();
+    items.extend(told.map(|finding| Item::found(finding, None)));
 }
 
 pub(super) fn store(seen: &Seen<'_>, items: &mut Vec<Item>) {
