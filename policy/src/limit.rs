@@ -14,6 +14,7 @@ pub const PER_SECOND_MAX: u32 = 1_000_000;
 /// Told to those whom a rate of 0 refuses.
 const NEVER_RETRY_AFTER: Duration = Duration::from_secs(60);
 const SECOND_NANOS: u64 = 1_000_000_000;
+const BUCKET_BYTES: usize = 20;
 
 /// Requests per second by the time of the timetable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +29,70 @@ pub struct Limit {
     pub burst: Option<u32>,
     /// Decide and count, refuse nothing.
     pub observe: bool,
+    /// Among whom it is shared.
+    pub scope: Scope,
+}
+
+/// Among whom a limit is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Each Envoy has all of it, shared by its workers.
+    #[default]
+    Envoy,
+    /// The proxies of one gateway, or of one service, have equal shares of it.
+    Fleet,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 2] = [Self::Envoy, Self::Fleet];
+
+    /// `envoy` or `fleet`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+/// Of how many proxies one is that decides: each takes one share of what they have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FleetSize(u32);
+
+impl FleetSize {
+    /// The only one.
+    pub const ONE: Self = Self(1);
+    /// More have the share of one of so many.
+    pub const MAX: Self = Self(1_000_000);
+
+    /// So many; of none there is still the one that decides.
+    pub fn new(count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self(count.clamp(Self::ONE.0, Self::MAX.0))
+    }
+
+    /// How many.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for FleetSize {
+    fn default() -> Self {
+        Self::ONE
+    }
 }
 
 /// A limit at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate {
-    /// Requests per second; 0 refuses all.
+    /// Requests per second, of all who share it; 0 refuses all.
     pub per_second: u32,
     /// Requests at once, at least 1.
     pub burst: u32,
+    /// Among how many.
+    pub shared_by: FleetSize,
 }
 
 impl Limit {
@@ -48,6 +104,21 @@ impl Limit {
         Rate {
             per_second,
             burst: self.burst.unwrap_or(per_second / 10).max(1),
+            shared_by: FleetSize::ONE,
+        }
+    }
+
+    /// One proxy's share of what holds now. A share is a longer time between tokens, never a rounded rate: shares add
+    /// up to the limit, and none of them is nothing. Of a burst each has at least one request.
+    pub fn share(&self, traffic: &Traffic, proxies: FleetSize) -> Rate {
+        let whole = self.rate(traffic);
+        match self.scope {
+            Scope::Envoy => whole,
+            Scope::Fleet => Rate {
+                burst: (whole.burst / proxies.get()).max(1),
+                shared_by: proxies,
+                ..whole
+            },
         }
     }
 }
@@ -55,7 +126,12 @@ impl Limit {
 impl Rate {
     /// Nanoseconds from one token to the next; the rate is not 0.
     fn interval(self) -> u64 {
-        SECOND_NANOS / u64::from(self.per_second.max(1))
+        SECOND_NANOS * u64::from(self.shared_by.get()) / u64::from(self.per_second.max(1))
+    }
+
+    /// Requests per second of one of those who share it.
+    pub fn own_per_second(self) -> f64 {
+        f64::from(self.per_second) / f64::from(self.shared_by.get())
     }
 }
 
@@ -71,34 +147,41 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// Reads what [`encode`](Self::encode) wrote; anything else is a full bucket.
     pub fn decode(bytes: &[u8]) -> Self {
-        let Ok(bytes) = <[u8; 16]>::try_from(bytes) else {
+        let Ok(bytes) = <[u8; BUCKET_BYTES]>::try_from(bytes) else {
             return Self::default();
         };
-        let [full_at, rate] = [0, 8].map(|at| {
-            let number = bytes.get(at..at + 8).and_then(|one| one.try_into().ok());
-            number.map_or(0, u64::from_le_bytes)
+        let [full_at, per_second, burst, shared_by] = [0..8, 8..12, 12..16, 16..20].map(|at| {
+            let mut number = [0; 8];
+            let read = bytes.get(at).unwrap_or_default();
+            if let Some(place) = number.get_mut(..read.len()) {
+                place.copy_from_slice(read);
+            }
+            u64::from_le_bytes(number)
         });
-        let half = |number: u64| u32::try_from(number).unwrap_or(0);
+        let small = |number: u64| u32::try_from(number).unwrap_or(0);
         Self {
             full_at,
             rate: Rate {
-                per_second: half(rate & u64::from(u32::MAX)),
-                burst: half(rate >> 32),
+                per_second: small(per_second),
+                burst: small(burst),
+                shared_by: FleetSize(small(shared_by).max(1)),
             },
         }
     }
 
     /// As bytes for memory that workers share.
-    pub fn encode(self) -> [u8; 16] {
-        let rate = u64::from(self.rate.burst) << 32 | u64::from(self.rate.per_second);
-        let mut bytes = [0; 16];
-        for (place, number) in bytes
-            .as_chunks_mut::<8>()
-            .0
-            .iter_mut()
-            .zip([self.full_at, rate])
-        {
-            *place = number.to_le_bytes();
+    pub fn encode(self) -> [u8; BUCKET_BYTES] {
+        let Rate {
+            per_second,
+            burst,
+            shared_by,
+        } = self.rate;
+        let numbers = [per_second, burst, shared_by.get()].map(u32::to_le_bytes);
+        let mut bytes = [0; BUCKET_BYTES];
+        let written = self.full_at.to_le_bytes().into_iter();
+        let written = written.chain(numbers.into_iter().flatten());
+        for (place, byte) in bytes.iter_mut().zip(written) {
+            *place = byte;
         }
         bytes
     }
@@ -149,9 +232,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        time::{CivilZone, WallTime},
+        timetable::Timetable,
+    };
 
     fn rate(per_second: u32, burst: u32) -> Rate {
-        Rate { per_second, burst }
+        Rate {
+            per_second,
+            burst,
+            shared_by: FleetSize::ONE,
+        }
+    }
+
+    fn limit(per_second: u32, burst: u32, scope: Scope) -> Limit {
+        Limit {
+            per_second,
+            at_peak: None,
+            at_festival: None,
+            burst: Some(burst),
+            observe: false,
+            scope,
+        }
+    }
+
+    /// Outside of any window.
+    fn share(limit: &Limit, proxies: usize) -> Rate {
+        let timetable = Timetable::new(CivilZone::utc(), Vec::new(), Vec::new());
+        let traffic = timetable.at(WallTime::from_unix_millis(0), None);
+        limit.share(&traffic, FleetSize::new(proxies))
     }
 
     fn at(micros: u64) -> MonoTime {
@@ -213,7 +322,67 @@ mod tests {
         assert!(bucket.take(one, at(1)).is_err());
     }
 
+    #[test]
+    fn a_limit_of_one_envoy_is_divided_among_nobody() {
+        assert_eq!(share(&limit(10, 5, Scope::Envoy), 7), rate(10, 5));
+        assert_eq!(share(&limit(10, 5, Scope::Fleet), 0), rate(10, 5));
+        assert_eq!(FleetSize::new(usize::MAX), FleetSize::MAX);
+    }
+
     proptest! {
+        /// However many share a limit, together they let through what it says and no more; and each of them something.
+        #[test]
+        fn shares_add_up_to_the_limit_and_none_is_nothing(
+            per_second in 1_u32..20_000,
+            burst in 1_u32..2_000,
+            proxies in 1_usize..400,
+        ) {
+            let share = share(&limit(per_second, burst, Scope::Fleet), proxies);
+            let all = share.own_per_second() * f64::from(share.shared_by.get());
+            prop_assert!((all - f64::from(per_second)).abs() < 1e-6);
+            // What a nanosecond's rounding gives more than that is less than a millionth of it, for each at most.
+            let interval = share.interval();
+            let exact = u128::from(SECOND_NANOS) * proxies as u128;
+            let by_intervals = exact / u128::from(interval);
+            prop_assert!(by_intervals >= u128::from(per_second));
+            prop_assert!(by_intervals <= u128::from(per_second) + 1 + u128::from(per_second) * u128::from(per_second) / 1_000_000_000);
+            let at_once = u64::from(share.burst) * proxies as u64;
+            prop_assert!(at_once <= u64::from(burst).max(proxies as u64));
+            prop_assert!(share.burst >= 1);
+            // One of them, asked all the time for as long as it takes to give ten: all by its share.
+            let mut bucket = TokenBucket::default();
+            let start = 1_000_000_000;
+            let mut passed = 0_u64;
+            for tenth in 0..=100 {
+                let now = MonoTime::from_nanos(start + tenth * interval / 10);
+                while bucket.take(share, now).is_ok() {
+                    passed += 1;
+                    bucket = TokenBucket::decode(&bucket.encode());
+                }
+            }
+            prop_assert_eq!(passed, 10 + u64::from(share.burst));
+        }
+
+        /// Tokens that were taken stay taken when the share becomes another.
+        #[test]
+        fn a_new_share_gives_no_second_burst(
+            per_second in 10_u32..5_000,
+            burst in 1_u32..500,
+            before in 1_usize..8,
+            after in 1_usize..8,
+        ) {
+            let mut bucket = TokenBucket::default();
+            let limit = limit(per_second, burst, Scope::Fleet);
+            let mut passed = 0_u64;
+            for proxies in [before, after] {
+                while bucket.take(share(&limit, proxies), at(1_000_000)).is_ok() {
+                    passed += 1;
+                }
+            }
+            // One is let through to write the change down.
+            prop_assert!(passed <= u64::from(burst) + 1, "{passed}");
+        }
+
         /// Whatever held before, a rate gives what it promises from its first moment on.
         #[test]
         fn a_rate_that_changes_gives_what_it_says_at_once(

@@ -142,6 +142,13 @@ impl<'v> Reader<'v> {
                 );
                 None
             }
+            Value::Bool(is) => {
+                self.problem(
+                    format!("must be a text, not {is}"),
+                    Some("put it in quotes: without them YAML takes y, yes, on, n, no and off for true and false".into()),
+                );
+                None
+            }
             _ => self.expected("a text"),
         }
     }

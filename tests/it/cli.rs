@@ -328,6 +328,21 @@ fn ctrl_c_stops_the_server_cleanly() -> Result<()> {
     Ok(())
 }
 
+/// What bash offers behind these words, by the script's own function.
+fn completed(script: &std::path::Path, words: &str) -> Result<Vec<String>> {
+    let ask = r#"source "$1"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        f=$(complete -p mumbai-mesh | grep -o -e '-F [^ ]*'); ${f#-F } mumbai-mesh "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+        echo "${COMPREPLY[@]}""#;
+    let output = Command::new("bash")
+        .args(["--norc", "-c", ask, "bash"])
+        .arg(script)
+        .arg(words)
+        .output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    let told = String::from_utf8(output.stdout)?;
+    Ok(told.split_whitespace().map(String::from).collect())
+}
+
 #[test]
 fn completion_is_a_script_that_the_shell_takes() -> Result<()> {
     for shell in ["bash", "zsh", "fish"] {
@@ -341,8 +356,15 @@ fn completion_is_a_script_that_the_shell_takes() -> Result<()> {
             let folder = tempfile::tempdir()?;
             let file = folder.path().join("completion.bash");
             std::fs::write(&file, script)?;
-            let check = Command::new("bash").arg("-n").arg(&file).output()?;
-            ensure!(check.status.success(), "{}", stderr(&check));
+            for (words, expected) in [
+                ("mumbai-mesh expl", "explain"),
+                ("mumbai-mesh explain --fr", "--from-proxy"),
+                ("mumbai-mesh proxy sta", "status"),
+                ("mumbai-mesh analyze -o js", "json"),
+            ] {
+                let told = completed(&file, words)?;
+                ensure!(told == [expected], "{words}: {told:?}");
+            }
         }
     }
     ensure!(run(&["completion", "csh"])?.status.code() == Some(64));

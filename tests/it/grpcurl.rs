@@ -9,34 +9,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{artifacts, wait::wait_for};
+use harness::{
+    artifacts::{self, Artifacts},
+    readme,
+    server::{self, Server},
+    wait::wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::{door1::BOUND, mesh::Mesh};
 
+pub use harness::readme::commands as commands_of_readme;
+
 pub const ADS: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 pub const CSDS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
-
-/// The commands of one section of README, each as it stands there.
-pub fn commands_of_readme(section: &str) -> Result<Vec<String>> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(readme)?;
-    let (_, rest) = readme
-        .split_once(&format!("\n## {section}\n"))
-        .with_context(|| format!("README has no section {section:?}"))?;
-    let section = rest.split("\n## ").next().unwrap_or_default();
-    let blocks = section.split("```sh\n").skip(1);
-    let blocks = blocks.filter_map(|block| Some(block.split_once("```")?.0));
-    // A command begins at the margin; what is indented goes on.
-    let mut commands: Vec<String> = Vec::new();
-    for line in blocks.flat_map(str::lines) {
-        match commands.last_mut() {
-            Some(command) if line.starts_with(' ') => *command += &format!("\n{line}"),
-            _ => commands.push(line.into()),
-        }
-    }
-    Ok(commands)
-}
 
 /// Runs a command of README against that server, with `grpcurl` on the path.
 pub fn run(command: &str, xds: &str, path: &Path) -> Result<String> {
@@ -76,7 +62,7 @@ fn the_commands_of_readme_do_what_it_says() -> Result<()> {
     let path = folder_of_grpcurl(mesh.dir.path())?;
     let xds = mesh.server.xds.to_string();
     let commands = commands_of_readme("Ask it with grpcurl")?;
-    ensure!(commands.len() == 6, "{commands:#?}");
+    ensure!(commands.len() == 5, "{commands:#?}");
     let ask = |end: &str| answer(&commands, end, &xds, &path);
     let ask_json = |end: &str| -> Result<Value> { Ok(serde_json::from_str(&ask(end)?)?) };
 
@@ -100,13 +86,6 @@ fn the_commands_of_readme_do_what_it_says() -> Result<()> {
     let health = ask_json("grpc.health.v1.Health/Check")?;
     ensure!(health == json!({"status": "SERVING"}), "{health}");
 
-    let plain = ask_json("/StreamAggregatedResources")?;
-    let cluster = &plain["resources"][0];
-    ensure!(
-        cluster["@type"] == "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "{plain}"
-    );
-    ensure!(cluster["name"] == "order-service", "{plain}");
     let delta = ask_json("/DeltaAggregatedResources")?;
     let listener = &delta["resources"][0];
     ensure!(listener["name"] == "edge", "{delta}");
@@ -132,6 +111,44 @@ fn the_commands_of_readme_do_what_it_says() -> Result<()> {
             "{name}: {status}"
         );
     }
+    Ok(())
+}
+
+/// The example for any client, with a mesh of its own.
+#[test]
+fn the_commands_of_the_example_do_what_its_page_says() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let dir = tempfile::tempdir()?;
+    let path = folder_of_grpcurl(dir.path())?;
+    let commands = readme::commands_of("envoy/examples/xds/README.md")?;
+    ensure!(commands.len() == 5, "{commands:#?}");
+    let (serve, asked) = commands.split_first().context("no commands")?;
+    let config = "serve --config envoy/examples/mesh.yaml &";
+    ensure!(serve.ends_with(config), "{serve}");
+    let config = root.join("envoy/examples/mesh.yaml");
+    let options = server::Options {
+        config: Some(&config),
+        ..server::Options::default()
+    };
+    let server = Server::start(&Artifacts::from_env()?, dir.path(), "", &options)?;
+    let examples = format!("{}/envoy/examples", root.display());
+    let mut said = Vec::new();
+    for command in asked {
+        let command = command.replace("envoy/examples", &examples);
+        said.push(run(&command, &server.xds.to_string(), &path)?);
+    }
+    ensure!(said[0].lines().any(|line| line == ADS), "{}", said[0]);
+    let clusters: Value = serde_json::from_str(&said[1])?;
+    let cluster = &clusters["resources"][0];
+    ensure!(
+        cluster["@type"] == "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "{clusters}"
+    );
+    ensure!(cluster["name"] == "order-service", "{clusters}");
+    let listeners: Value = serde_json::from_str(&said[2])?;
+    ensure!(listeners["resources"][0]["name"] == "edge", "{listeners}");
+    let health: Value = serde_json::from_str(&said[3])?;
+    ensure!(health == json!({"status": "SERVING"}), "{health}");
     Ok(())
 }
 

@@ -105,6 +105,28 @@ fn a_file_that_cannot_be_used_is_refused_with_all_its_places() -> Result<()> {
         status == 400 && answer["problems"][0]["path"] == "include[0]",
         "{status} {answer:#}"
     );
+    // Of several files, those that one includes must be among them.
+    let include = "include: [calendars/peak.yaml, ../teams/payments.yaml]\nservices: {}\n";
+    let sent = |others: &[&str]| {
+        let others = others
+            .iter()
+            .map(|name| json!({"name": name, "text": "{}"}));
+        let all: Vec<_> = others
+            .chain([json!({"name": "m/mesh.yaml", "text": include})])
+            .collect();
+        json!({"files": all}).to_string()
+    };
+    let half = sent(&["/etc/m/calendars/peak.yaml", "payments.yaml"]);
+    let (status, answer) = mesh.server.api_post("/api/v1/plan", half.as_bytes())?;
+    ensure!(status == 400, "{status} {answer:#}");
+    let problems = &answer["problems"];
+    ensure!(
+        problems[0]["path"] == "include[1]" && problems[1].is_null(),
+        "{answer:#}"
+    );
+    let whole = sent(&["calendars/peak.yaml", "teams/payments.yaml"]);
+    let (status, answer) = mesh.server.api_post("/api/v1/plan", whole.as_bytes())?;
+    ensure!(status == 200, "{status} {answer:#}");
     ensure!(mesh.revision()? == 1, "something was applied");
     Ok(())
 }

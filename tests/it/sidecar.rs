@@ -87,18 +87,23 @@ gateways:
     let (admin, api) = (sidecar.admin_address(), format!("http://{}", server.api));
     let asked = [
         "explain",
-        "--service",
-        "order-service",
         "--from-proxy",
         &admin,
+        "--server",
+        &api,
+        "-o",
+        "json",
     ];
-    let told = server.command(&[&asked[..], &["--server", &api, "-o", "json"]].concat())?;
-    let told: serde_json::Value = serde_json::from_str(&told)?;
-    ensure!(
-        told["window"] == "west" && told["cluster"] == "order-service",
-        "{told:#}"
-    );
-    ensure!(told["differences"] == serde_json::json!([]), "{told:#}");
+    // By its name, or as the application calls it.
+    for whom in [["--service", "order-service"], ["-H", "host:order-service"]] {
+        let told = server.command(&[&asked[..], &whom].concat())?;
+        let told: serde_json::Value = serde_json::from_str(&told)?;
+        ensure!(
+            told["window"] == "west" && told["cluster"] == "order-service",
+            "{told:#}"
+        );
+        ensure!(told["differences"] == serde_json::json!([]), "{told:#}");
+    }
 
     // Each request is counted once, on the caller's side.
     let page = sidecar.prometheus()?;

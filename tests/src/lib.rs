@@ -11,6 +11,8 @@ pub mod http;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
+pub mod readme;
 pub mod server;
 pub mod settings;
 pub mod wait;

@@ -23,7 +23,9 @@ pub use self::restored::Restored;
 use crate::{
     access::TokenFile,
     api,
+    callers::owner::Callers,
     catalog::{Catalog, Revision},
+    census::owner::Census,
     clock,
     compile::{Encoder, FilterCode},
     fleet::Fleet,
@@ -63,6 +65,7 @@ pub struct Bound {
     publisher: Arc<Publisher>,
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
+    census: Arc<Census>,
     catalog: Arc<Catalog>,
     wishes: registry::owner::Inbox,
     follower: source::Follower,
@@ -112,15 +115,18 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let said = revisions.borrow().mesh.certificates;
     let authority = kept::authority(settings, &*store, said, Arc::clone(&metrics), now)?;
     let tls = tls(with_tls, &authority, &revisions)?;
+    let mesh = Arc::clone(&revisions.borrow().mesh);
+    let census = Census::open(Arc::clone(&store), settings.pace, &mesh);
+    let census = Arc::new(census.context("the numbers of proxies in the store")?);
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
+        &Arc::clone(&census.sizes().borrow()),
         Arc::clone(&resources.states().borrow()),
         Arc::clone(&code),
         Arc::clone(&encoder),
         Arc::clone(&authority),
         Arc::clone(&metrics),
     ));
-    let mesh = Arc::clone(&revisions.borrow().mesh);
     let health = Health::new(mesh, settings.max_streams, Arc::clone(&metrics), now);
     let xds_listener = listen("--xds-listen", settings.xds_listen)?;
     let api_listener = listen("--api-listen", settings.api_listen)?;
@@ -135,7 +141,9 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
             settings.load_report_interval,
             Limits::of(settings.max_streams),
         )),
+        callers: Arc::new(Callers::new(instances.revisions(), health.unhealthy())),
         health: Arc::new(health),
+        census: Arc::clone(&census),
         instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         defaults: settings.defaults.clone(),
@@ -165,6 +173,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         publisher,
         encoder,
         redactor,
+        census,
         catalog,
         wishes,
         follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
@@ -253,14 +262,20 @@ impl Bound {
             instances.run(self.wishes, base)
         };
         let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
-        let revisions = self.state.revisions.clone();
-        let raw = self.state.raw.clone();
-        let renewed = self.authority.renewed();
+        let sources = publish::Sources {
+            revisions: self.state.revisions.clone(),
+            unhealthy: self.state.health.unhealthy(),
+            sizes: self.census.sizes(),
+            raw: self.state.raw.clone(),
+            renewed: self.authority.renewed(),
+        };
+        let counting = {
+            let (census, revisions) = (self.census, self.state.revisions.clone());
+            census.run(revisions, Arc::clone(&self.publisher))
+        };
         let loads = Arc::clone(&self.state.loads);
         let health = Arc::clone(&self.state.health);
-        let unhealthy = health.unhealthy();
-        let publisher = Arc::clone(&self.publisher);
-        let publishing = publish::follow(revisions, unhealthy, raw, renewed, publisher);
+        let publishing = publish::follow(sources, Arc::clone(&self.publisher));
         let checking = health.run(self.state.revisions.clone());
         let discovery = grpc::Discovery::new(
             self.publisher,
@@ -293,6 +308,7 @@ impl Bound {
             _ = following_store => {}
             () = Box::pin(registering) => {}
             () = publishing => {}
+            () = Box::pin(counting) => {}
             () = checking => {}
             () = self.authority.run() => {}
             () = protection.follow() => {}

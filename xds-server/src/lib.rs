@@ -1,7 +1,7 @@
 //! The management server of mumbai-mesh: from one readable mesh file to what stock Envoys are sent.
 //!
 //! `mesh` reads and validates, `compile` makes resources, `discovery` speaks the protocol, `grpc`
-//! carries it; `store` keeps what outlives the process, `catalog`, `registry`, `raw`, `publish` and `fleet` own the state; `app` wires them, `cli` is the door.
+//! carries it; `store` keeps what outlives the process, `catalog`, `registry`, `raw`, `publish`, `fleet` and others own the state; `app` wires them, `cli` is the door.
 
 // A reader that has enough is no error: `cli::output::print`.
 #![warn(clippy::print_stdout)]
@@ -13,7 +13,9 @@ pub mod app;
 pub mod archive;
 pub mod bootstrap;
 pub mod calendar;
+pub mod callers;
 pub mod catalog;
+pub mod census;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -2,9 +2,9 @@
 //! open to others, and is replaced by rename, so that a full disk or a crash leaves the old one whole.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -55,6 +55,14 @@ impl Unusable {
             error,
         }
     }
+}
+
+/// Makes a folder, and those above it, for its owner alone. One that is there stays as it is.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// A folder that only its owner may use; whether it is there.

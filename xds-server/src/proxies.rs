@@ -115,6 +115,8 @@ pub struct Proxy {
     locality: Locality,
     /// The worst of its types.
     state: State,
+    /// Among how many proxies, itself included, it shares limits with `scope: fleet`; none where it has none.
+    fleet_size: Option<u32>,
     streams: Vec<Stream>,
 }
 
@@ -209,6 +211,17 @@ pub fn page(streams: &[Arc<StreamStatus>], wanted: &Wanted, zone: &CivilZone) ->
     }
 }
 
+impl Page {
+    /// With what `sizes` says of each `node.cluster`.
+    #[must_use]
+    pub fn with_fleet_sizes(mut self, sizes: impl Fn(&str) -> Option<u32>) -> Self {
+        for proxy in &mut self.proxies {
+            proxy.fleet_size = sizes(&proxy.cluster);
+        }
+        self
+    }
+}
+
 /// One node by its streams; none without any.
 fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
     let node = &streams.first()?.node;
@@ -221,6 +234,7 @@ fn proxy(streams: &[&StreamStatus], zone: &CivilZone) -> Option<Proxy> {
         version: node.version.clone(),
         locality: locality(node),
         state: types.map(|kind| kind.state).max().unwrap_or(State::NotSent),
+        fleet_size: None,
         streams,
     })
 }

@@ -15,7 +15,7 @@ use tracing::{error, info};
 use self::latest::{Follower, Latest};
 use crate::{
     catalog::Revision,
-    compile::{self, Changed, Encoder, FilterCode, NodeSpec, Shelf, Spot, Unhealthy},
+    compile::{self, Changed, Encoder, FilterCode, FleetSizes, NodeSpec, Shelf, Spot, Unhealthy},
     metrics::Metrics,
     pki::{Credentials, Identity, authority::Authority},
     raw::{LayersKey, RawState},
@@ -200,6 +200,7 @@ impl Publisher {
     /// Serves this revision, and these raw resources over it.
     pub fn new(
         revision: Arc<Revision>,
+        sizes: &Arc<FleetSizes>,
         raw: Arc<RawState>,
         code: Arc<FilterCode>,
         encoder: Arc<Encoder>,
@@ -210,8 +211,10 @@ impl Publisher {
         authority.set_days(revision.mesh.certificates.service);
         let published = watch::Sender::new(raw.revision());
         let published_mesh = watch::Sender::new(revision.number);
+        let mut shelf = Shelf::new(Arc::clone(&revision.mesh), code, encoder);
+        shelf.divide(sizes);
         let snapshot = Snapshot {
-            shelf: Shelf::new(Arc::clone(&revision.mesh), code, encoder),
+            shelf,
             revision,
             unhealthy: Arc::default(),
             raw,
@@ -241,6 +244,13 @@ impl Publisher {
         let state = self.lock();
         let view = |(node, feed): (&NodeKey, &Feed)| (node.clone(), feed.latest.update().view);
         state.feeds.iter().map(view).collect()
+    }
+
+    /// Every connected node, by group: `node.cluster` and `node.id`.
+    pub fn nodes(&self, mut each: impl FnMut(&str, &str)) {
+        for node in self.lock().feeds.keys() {
+            each(&node.cluster, &node.id);
+        }
     }
 
     /// Revision of the raw resources that whoever asks from now on is sent.
@@ -288,9 +298,15 @@ impl Publisher {
         }
     }
 
-    /// Puts a revision, what is known of its endpoints' health, and raw resources in force: every connected
-    /// node whose view differs is told.
-    fn publish(&self, revision: Arc<Revision>, unhealthy: Arc<Unhealthy>, raw: Arc<RawState>) {
+    /// Puts a revision, what is known of its endpoints' health, how many proxies share its limits, and raw resources
+    /// in force: every connected node whose view differs is told.
+    fn publish(
+        &self,
+        revision: Arc<Revision>,
+        unhealthy: Arc<Unhealthy>,
+        sizes: &Arc<FleetSizes>,
+        raw: Arc<RawState>,
+    ) {
         let mut state = self.lock();
         let State {
             snapshot,
@@ -304,14 +320,17 @@ impl Publisher {
             self.metrics.published(revision.number);
             snapshot.next(revision, unhealthy)
         });
+        let divided = snapshot.shelf.divide(sizes);
         snapshot.overlaid.clear();
         snapshot.raw = raw;
         let since = Instant::now();
         for (node, feed) in feeds {
-            if let Some(changed) = &changed {
-                if changed.may_be_of(&node.cluster) {
-                    feed.standing = snapshot.standing(node);
-                }
+            let is_divided = divided.may_be_of(&node.cluster);
+            let may_be_other = |changed: &Changed| is_divided || changed.may_be_of(&node.cluster);
+            if changed.as_ref().map_or(is_divided, may_be_other) {
+                feed.standing = snapshot.standing(node);
+            }
+            if changed.is_some() || is_divided {
                 feed.base = snapshot.base(&feed.standing);
             }
             feed.tell(snapshot.over(&feed.base, node), since, *number);
@@ -372,20 +391,35 @@ impl Drop for Subscription {
     }
 }
 
-/// Publishes each revision of the mesh and of the raw resources, what changes of its endpoints' health, and
-/// renewed certificates, until one of their senders is gone.
-pub async fn follow(
-    mut revisions: watch::Receiver<Arc<Revision>>,
-    mut unhealthy: watch::Receiver<Arc<Unhealthy>>,
-    mut raw: watch::Receiver<Arc<RawState>>,
-    mut renewed: watch::Receiver<u64>,
-    publisher: Arc<Publisher>,
-) {
+/// What is published.
+pub struct Sources {
+    /// Revisions of the mesh.
+    pub revisions: watch::Receiver<Arc<Revision>>,
+    /// Which of its endpoints are unhealthy.
+    pub unhealthy: watch::Receiver<Arc<Unhealthy>>,
+    /// Among how many proxies its limits are divided.
+    pub sizes: watch::Receiver<Arc<FleetSizes>>,
+    /// Raw resources.
+    pub raw: watch::Receiver<Arc<RawState>>,
+    /// Renewed certificates.
+    pub renewed: watch::Receiver<u64>,
+}
+
+/// Publishes what changes, until one of the senders is gone.
+pub async fn follow(sources: Sources, publisher: Arc<Publisher>) {
+    let Sources {
+        mut revisions,
+        mut unhealthy,
+        mut sizes,
+        mut raw,
+        mut renewed,
+    } = sources;
     let mut last: Option<Instant> = None;
     loop {
         let changed = tokio::select! {
             changed = revisions.changed() => changed,
             changed = unhealthy.changed() => changed,
+            changed = sizes.changed() => changed,
             changed = raw.changed() => changed,
             changed = renewed.changed() => {
                 publisher.renew();
@@ -403,13 +437,14 @@ pub async fn follow(
         }
         let revision = Arc::clone(&revisions.borrow_and_update());
         let unhealthy = Arc::clone(&unhealthy.borrow_and_update());
+        let sizes = Arc::clone(&sizes.borrow_and_update());
         let raw = Arc::clone(&raw.borrow_and_update());
         info!(
             revision = revision.number,
             resources = raw.revision(),
             "published"
         );
-        publisher.publish(revision, unhealthy, raw);
+        publisher.publish(revision, unhealthy, &sizes, raw);
         last = Some(Instant::now());
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
+    census::Pace,
     mesh::Defaults,
     pki::{self, Passphrase},
     store,
@@ -42,6 +43,8 @@ pub struct Settings {
     pub max_streams: usize,
     /// At which Envoys are asked to report their load.
     pub load_report_interval: Duration,
+    /// How proxies are counted among which limits are divided.
+    pub pace: Pace,
     /// How long certificates live.
     pub certificates: CertificateLives,
     /// What the authority's keys are sealed with on disk.

@@ -19,6 +19,8 @@ pub struct Artifacts {
     pub server: PathBuf,
     /// The program `demo-service`, which stands for an application.
     pub demo_service: PathBuf,
+    /// The program `black-box`, which tests docker-compose.yml from inside.
+    pub black_box: PathBuf,
     /// The program `bench-load`: load and upstream of benchmarks.
     pub bench_load: PathBuf,
 }
@@ -95,6 +97,7 @@ fn make(workspace: &Workspace, progress: &Progress, selection: &[&str]) -> Resul
         envoy,
         server: program("mumbai-mesh")?,
         demo_service: program("demo-service")?,
+        black_box: program("black-box")?,
         bench_load: program("bench-load")?,
     };
     progress.step("Everything is built.");

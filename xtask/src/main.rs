@@ -10,6 +10,7 @@
 mod apt;
 mod artifacts;
 mod bench;
+mod compose;
 mod demo;
 mod envoy;
 mod etcd;
@@ -131,6 +132,22 @@ enum Command {
                             cargo xtask demo --gateway-port 0 --api-port 0    # any free ports"
     )]
     Demo(demo::Demo),
+    /// Bring docker-compose.yml up on a real Docker, and stay until Ctrl-C; or test it
+    ///
+    /// Uses the Docker that answers `docker version`; where none does, root gets one started for this run (apt package
+    /// docker.io, images in target/docker), which ends with it. Images as `cargo xtask images` makes them. It is a
+    /// project of its own, so what you run of docker-compose.yml yourself keeps its volumes; its ports must be free.
+    #[command(
+        after_help = "Examples:\n  cargo xtask compose            # the mesh file in target/compose may be edited while it runs\n  \
+                            cargo xtask compose --check    # README's commands, a test from inside, an outage of the server"
+    )]
+    Compose(compose::Compose),
+    /// Make the images that docker-compose.yml names be there, without building in Docker
+    ///
+    /// mumbai-mesh and mumbai-mesh-demo are made of what cargo builds here, by Dockerfile without its first stage. Public
+    /// images are pulled. Where that cannot be, Debian, Envoy and Prometheus get stand-ins of the same names, made of
+    /// the real programs from package registries; Jaeger and Grafana have none there. Each of these is said.
+    Images,
     /// Run every test of the workspace, on the real filter, server and Envoy
     ///
     /// Builds the filter and the programs, finds Envoy, then runs `cargo test --workspace` and exits with its code. The
@@ -271,6 +288,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Demo(demo) => demo::run(&workspace, &progress, &demo)?,
+        Command::Compose(options) => compose::run(&workspace, &progress, &options)?,
+        Command::Images => compose::prepare_images(&workspace, &progress)?,
         Command::Test { args } => return test::run(&workspace, &progress, &args),
         Command::Bench(Bench::Filter(options)) => {
             bench::run_filter(&workspace, &progress, &options)?;

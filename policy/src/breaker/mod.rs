@@ -76,6 +76,16 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// One that was written down and comes back. A number that no breaker gave changes nothing.
+    pub fn of(generation: u32, probe: Option<u8>) -> Self {
+        Self { generation, probe }
+    }
+
+    /// The slot of a probe.
+    pub fn probe(self) -> Option<u8> {
+        self.probe
+    }
+
     /// The generation that admitted the request.
     pub fn generation(self) -> u32 {
         self.generation

@@ -303,7 +303,7 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
             let Some((id, rules)) = id.and_then(|id| Some((id, self.rules.limit(id)?))) else {
                 continue;
             };
-            let rate = rules.limit.rate(traffic);
+            let rate = rules.rate(traffic);
             let Err(retry_after) = self.env.take(id, rate) else {
                 taken = Some((id, rate));
                 continue;

@@ -9,7 +9,7 @@ use super::services::ServiceIndex;
 use crate::{
     breaker::{BreakerRules, Latch, TimedRules},
     canary::{CanarySplit, Fallback, Schedule, Weight},
-    limit::Limit,
+    limit::{FleetSize, Limit, Rate},
     names,
     overrides::Override,
     time::WallTime,
@@ -160,6 +160,14 @@ pub struct LimitRules {
     pub limit: Limit,
     /// Its key in memory that all workers of an Envoy share.
     pub shared_key: String,
+    fleet_size: FleetSize,
+}
+
+impl LimitRules {
+    /// What holds now for this proxy.
+    pub fn rate(&self, traffic: &Traffic) -> Rate {
+        self.limit.share(traffic, self.fleet_size)
+    }
 }
 
 /// One class, ready for requests.
@@ -194,6 +202,7 @@ pub struct Rules {
     trust_canary_header: bool,
     debug_headers: bool,
     service_from: ServiceSource,
+    fleet_size: FleetSize,
 }
 
 impl Rules {
@@ -214,6 +223,7 @@ impl Rules {
             trust_canary_header: config.trust_canary_header,
             debug_headers: config.debug_headers,
             service_from: config.service_from,
+            fleet_size: config.fleet_size,
         };
         for class in config.traffic_classes {
             rules.add_class(class);
@@ -242,7 +252,8 @@ impl Rules {
         let id = u32::try_from(self.limits.len()).unwrap_or(u32::MAX);
         self.limits.push(LimitRules {
             limit,
-            shared_key: format!("mumbai_mesh/limit/v2/{of}/{name}"),
+            shared_key: format!("mumbai_mesh/limit/v3/{of}/{name}"),
+            fleet_size: self.fleet_size,
         });
         LimitId(id)
     }
@@ -375,6 +386,11 @@ impl Rules {
         self.service_from
     }
 
+    /// Among how many proxies limits with `scope: fleet` are shared.
+    pub fn fleet_size(&self) -> FleetSize {
+        self.fleet_size
+    }
+
     /// Every configured service, in the configuration's order.
     pub fn services(&self) -> &[ServiceRules] {
         &self.services
@@ -434,7 +450,12 @@ impl Rules {
     /// The state at an instant, for this node's zone, with the weight of every ramp. It holds until
     /// the calendar changes or a ramp steps.
     pub fn traffic_at(&self, wall: WallTime) -> Traffic {
-        let mut traffic = self.timetable.at(wall, self.zone.as_ref());
+        self.traffic_in(wall, self.zone.as_ref())
+    }
+
+    /// The same for a node of another zone.
+    pub fn traffic_in(&self, wall: WallTime, zone: Option<&ZoneName>) -> Traffic {
+        let mut traffic = self.timetable.at(wall, zone);
         traffic.ramps = self.ramps.iter().map(|ramp| ramp.at(wall)).collect();
         let steps = self.ramps.iter().filter_map(|ramp| ramp.next_after(wall));
         let steps = steps.map(|step| step.from);

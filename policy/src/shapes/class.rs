@@ -2,7 +2,7 @@
 
 use super::{number, read_sticky_by, text};
 use crate::{
-    limit::{Limit, PER_SECOND_MAX},
+    limit::{Limit, PER_SECOND_MAX, Scope},
     reader::{ObjectReader, Reader, shown},
     timetable::Timetable,
     traffic_class::{PathMatch, RefusalBody, RequestMatch, Shed, ShedWhen, TrafficClass},
@@ -264,7 +264,7 @@ fn read_refusal(reader: &Reader<'_>) -> Option<RefusalBody> {
     })
 }
 
-/// Reads `{per_second: 3000, at_peak: 800, at_festival: 400, burst: 100, mode: enforce}`.
+/// Reads `{per_second: 3000, at_peak: 800, at_festival: 400, burst: 100, mode: enforce, scope: envoy}`.
 pub fn read_limit(reader: &Reader<'_>) -> Option<Limit> {
     let mut limit = reader.object()?;
     let per_second = limit
@@ -280,7 +280,11 @@ pub fn read_limit(reader: &Reader<'_>) -> Option<Limit> {
         .optional("burst")
         .and_then(|burst| read_rate(&burst, 1));
     let observe = read_mode(&mut limit);
-    limit.not_supported(&["scope"]);
+    let scope = text(&mut limit, "scope", |scope| {
+        let mut all = Scope::ALL.into_iter();
+        let known = all.find(|known| known.as_str() == scope);
+        known.ok_or_else(|| malformed("envoy or fleet", scope))
+    });
     limit.finish();
     Some(Limit {
         per_second: per_second?,
@@ -288,6 +292,7 @@ pub fn read_limit(reader: &Reader<'_>) -> Option<Limit> {
         at_festival,
         burst,
         observe,
+        scope: scope.unwrap_or_default(),
     })
 }
 

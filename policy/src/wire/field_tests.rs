@@ -18,7 +18,7 @@ pub(super) fn every_field() -> Value {
     breaker["count_envoy_refusals"] = false.into();
     breaker["at_peak"] = rules.clone();
     breaker["at_festival"] = rules;
-    let limit = json!({"per_second": 100, "at_peak": 50, "at_festival": 40, "burst": 10, "mode": "observe"});
+    let limit = json!({"per_second": 100, "at_peak": 50, "at_festival": 40, "burst": 10, "mode": "observe", "scope": "fleet"});
     json!({
         "version": 1,
         "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
@@ -44,6 +44,7 @@ pub(super) fn every_field() -> Value {
         "trust_canary_header": true,
         "debug_headers": true,
         "service_from": "cluster",
+        "fleet_size": 3,
     })
 }
 
@@ -177,6 +178,8 @@ fn a_value_out_of_range_is_told_once_with_its_path_the_value_and_what_is_legal()
         (&format!("{limit}/at_peak"), json!(0.5), "from 0 to"),
         (&format!("{limit}/at_festival"), json!(1e12), "from 0 to"),
         (&format!("{limit}/burst"), json!(0), "from 1 to"),
+        (&format!("{limit}/scope"), json!("mesh"), "envoy or fleet"),
+        ("/fleet_size", json!(0), "from 1 to 1000000"),
         ("/services/0/name", json!("a/b"), "must be"),
         ("/services/0/class", json!("a b"), "must be"),
         ("/services/0/clusters/0", json!(long), "255"),

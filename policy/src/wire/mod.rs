@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     breaker::BreakerPlan,
     canary::CanarySplit,
-    limit::Limit,
+    limit::{FleetSize, Limit},
     overrides::Override,
     timetable::Timetable,
     traffic_class::TrafficClass,
@@ -39,6 +39,8 @@ pub struct FilterConfig {
     pub debug_headers: bool,
     /// By what the service of a request is known.
     pub service_from: ServiceSource,
+    /// Among how many proxies limits with `scope: fleet` are shared, itself included.
+    pub fleet_size: FleetSize,
 }
 
 /// By what the service of a request is known. A look at its route costs a request more than all that

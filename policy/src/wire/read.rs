@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::BreakerPlan,
+    limit::FleetSize,
     reader::{ObjectReader, Problem, Problems, Reader},
     shapes::{self, text},
     time::CivilZone,
@@ -90,6 +91,11 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         .and_then(|debug| debug.boolean())
         .unwrap_or(false);
     let service_from = text(&mut config, "service_from", service_source).unwrap_or_default();
+    let most = i64::from(FleetSize::MAX.get());
+    let fleet_size = config
+        .optional("fleet_size")
+        .and_then(|proxies| proxies.integer(1..=most))
+        .and_then(|proxies| usize::try_from(proxies).ok());
     config.finish();
     for (index, class) in traffic_classes.iter().enumerate() {
         let path = format!("traffic_classes[{index}]");
@@ -106,6 +112,7 @@ fn read_config(root: &Reader<'_>) -> Option<FilterConfig> {
         trust_canary_header,
         debug_headers,
         service_from,
+        fleet_size: fleet_size.map_or(FleetSize::ONE, FleetSize::new),
     })
 }
 

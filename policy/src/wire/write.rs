@@ -6,7 +6,7 @@ use super::{FilterConfig, ServiceConfig, ServiceSource, VERSION};
 use crate::{
     breaker::{BreakerOverride, BreakerPlan},
     canary::{CanarySplit, Fallback, Ramp, Weight},
-    limit::Limit,
+    limit::{FleetSize, Limit, Scope},
     time::{format_duration, format_instant},
     timetable::{DateRange, DaySet, Festival, Holiday, MonthDays, Window},
     traffic_class::{PathMatch, RequestMatch, ShedWhen, TrafficClass},
@@ -65,6 +65,10 @@ impl FilterConfig {
         if self.service_from != ServiceSource::default() {
             let source = self.service_from.as_str();
             config.insert("service_from".into(), source.into());
+        }
+        if self.fleet_size != FleetSize::ONE {
+            let proxies = self.fleet_size.get();
+            config.insert("fleet_size".into(), proxies.into());
         }
         config.insert(
             "services".into(),
@@ -294,6 +298,8 @@ fn limit_json(limit: &Limit) -> Value {
     put(&mut json, "at_festival", limit.at_festival.map(Value::from));
     put(&mut json, "burst", limit.burst.map(Value::from));
     put(&mut json, "mode", limit.observe.then(|| "observe".into()));
+    let scope = (limit.scope != Scope::default()).then(|| limit.scope.as_str().into());
+    put(&mut json, "scope", scope);
     Value::Object(json)
 }
 

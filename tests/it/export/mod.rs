@@ -4,6 +4,7 @@
 mod envoy;
 mod folder;
 mod istio;
+mod istio_door;
 mod kubernetes;
 
 use std::{

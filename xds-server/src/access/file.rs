@@ -102,7 +102,7 @@ impl TokenFile {
             let path = path.to_path_buf();
             move |error| FileError::File(Unusable::disk(&path, error))
         };
-        fs::create_dir_all(folder).map_err(disk(folder))?;
+        private_file::make_folder(folder).map_err(disk(folder))?;
         let lock = folder.join(LOCK);
         let mut options = OpenOptions::new();
         let lock_file = options

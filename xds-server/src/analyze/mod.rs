@@ -13,6 +13,7 @@ mod redirects;
 mod refusals;
 mod retries;
 mod services;
+mod shares;
 mod windows;
 mod zones;
 
@@ -118,6 +119,7 @@ pub const RULES: &[&Rule] = &[
     &canary::NOT_STICKY,
     &canary::RAMP_FROZEN,
     &refusals::ALL_REFUSED,
+    &shares::OF_EACH_CALLER,
     &breaker::NEVER_TRIPS,
     &breaker::ALL_MUST_FAIL,
     &breaker::HEALTH_CHECK_SLOWER,
@@ -153,6 +155,7 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     canary::look(mesh, now, &mut findings);
     breaker::look(mesh, &mut findings);
     refusals::look(mesh, &mut findings);
+    shares::look(mesh, &mut findings);
     retries::look(mesh, &mut findings);
     gateways::look(mesh, &mut findings);
     redirects::look(mesh, &mut findings);

@@ -42,6 +42,19 @@ fn in_the_example_mesh_there_is_nothing_to_warn_of() {
 }
 
 #[test]
+fn in_readmes_mesh_there_is_no_error() {
+    let readme = include_str!("../../../README.md");
+    let (_, reference) = readme.split_once("```yaml\n").unwrap();
+    let (reference, _) = reference.split_once("```").unwrap();
+    let mesh = read(reference, &Defaults::default()).unwrap();
+    let findings = analyze(&mesh, parse_instant("2026-11-01T12:00+05:30").unwrap());
+    let bad = findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error);
+    assert_eq!(bad, None);
+}
+
+#[test]
 fn errors_come_first_then_warnings_and_all_name_a_known_rule() {
     let text = "\
 services:

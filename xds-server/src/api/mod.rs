@@ -4,6 +4,7 @@
 mod apply;
 mod backup;
 mod calendar;
+mod callers;
 mod canaries;
 mod certificates;
 mod change;
@@ -26,6 +27,7 @@ mod rollout;
 mod routes;
 mod services;
 mod tls;
+mod traffic_state;
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -57,7 +59,9 @@ pub use self::{
 use crate::{
     access::{Need, Role, TokenFile},
     bootstrap::Member,
+    callers::owner::Callers,
     catalog::{Catalog, Refusal, Revision, Waiting},
+    census::owner::Census,
     clock,
     compile::{Encoder, FilterCode},
     explain::{self, Question},
@@ -93,6 +97,10 @@ pub struct State {
     pub health: Arc<Health>,
     /// Instances that registered.
     pub instances: Arc<Instances>,
+    /// Among how many proxies limits are divided.
+    pub census: Arc<Census>,
+    /// What callers without a proxy share.
+    pub callers: Arc<Callers>,
     /// Who issues certificates.
     pub authority: Arc<Authority>,
     /// Every metric of this process.
@@ -158,6 +166,7 @@ fn routes() -> Routes {
         .get("/metrics", viewer, metrics::metrics)
         .get("/api/v1/bootstrap/{name}", viewer, member)
         .get("/api/v1/explain", viewer, explain_request)
+        .get("/api/v1/traffic-state", viewer, traffic_state::state)
         .get("/api/v1/calendar/next", viewer, calendar::next)
         .get("/api/v1/calendar/month", viewer, calendar::month)
         .get("/api/v1/resources", viewer, raw::list)
@@ -189,7 +198,19 @@ fn routes() -> Routes {
         )
         .delete(instances::ONE, operator, instances::deregister)
         .write(instances::DRAIN, operator, instances::drain, 0)
-        .beat(instances::HEARTBEAT, operator, instances::heartbeat)
+        .beat(instances::HEARTBEAT, operator, instances::heartbeat, 0)
+        .beat(
+            "/api/v1/select",
+            operator,
+            callers::select,
+            callers::SELECT_BYTES_MAX,
+        )
+        .beat(
+            "/api/v1/results",
+            operator,
+            callers::results,
+            callers::RESULTS_BYTES_MAX,
+        )
         .ask("/api/v1/plan", viewer, plan::planned, plan::BODY_BYTES_MAX)
         .write(
             "/api/v1/apply",
@@ -376,7 +397,8 @@ async fn explain_request(
         zone: query.zone,
         headers,
     };
-    match explain::explain(&mesh, &question, clock::now()) {
+    let sizes = Arc::clone(&state.census.sizes().borrow());
+    match explain::explain_among(&mesh, &question, &sizes, clock::now()) {
         Ok(mut explanation) => {
             // What is in force is explained already; who laid it over what is written is not.
             if let Some(service) = &explanation.service {

@@ -1,6 +1,10 @@
 //! `POST /api/v1/plan`: what a mesh file would change, were it put in force now. Nothing is.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{
     body::Bytes,
@@ -154,7 +158,12 @@ pub(super) fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
             name,
             text: text.into(),
         };
-        return Ok(files.into_iter().map(file).collect());
+        let files: Vec<MeshFile> = files.into_iter().map(file).collect();
+        let missing = not_sent(&files);
+        if !missing.is_empty() {
+            return Err(Refused::Mesh(missing));
+        }
+        return Ok(files);
     }
     let text = str::from_utf8(body).map_err(|_| Refused::Body("the body is no UTF-8".into()))?;
     let file = MeshFile {
@@ -168,6 +177,34 @@ pub(super) fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
         return Err(Refused::Mesh(vec![problem]));
     }
     Ok(vec![file])
+}
+
+/// Includes of files that did not come with those that include them. Who sends files may name them from elsewhere than
+/// from beside each other, so the end of a name counts.
+fn not_sent(files: &[MeshFile]) -> Vec<MeshProblem> {
+    let mut problems = Vec::new();
+    for file in files {
+        for (index, include) in includes(&file.text).iter().enumerate() {
+            let mut end = PathBuf::new();
+            for part in Path::new(include).components() {
+                match part {
+                    Component::ParentDir => _ = end.pop(),
+                    Component::CurDir => {}
+                    part => end.push(part),
+                }
+            }
+            if files
+                .iter()
+                .any(|sent| Path::new(&sent.name).ends_with(&end))
+            {
+                continue;
+            }
+            let message = format!("{include:?} was not sent with it");
+            let hint = "send every file of the mesh under the path that includes it";
+            problems.push(include_problem(file, index, message, Some(hint.into())));
+        }
+    }
+    problems
 }
 
 /// Each node once, however many streams it has.

@@ -7,6 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use policy::units::ServiceName;
 use serde::Deserialize;
 
 use super::{State, page::page, problem, tried_apart};
@@ -26,7 +27,14 @@ pub(super) async fn proxies(
         query,
         Wanted::LIMIT_MAX,
         limit,
-        |state, mesh, wanted| proxies::page(&state.fleet.streams(), wanted, mesh.timetable.zone()),
+        |state, mesh, wanted| {
+            let size = |cluster: &str| {
+                let member = ServiceName::new(cluster).ok()?;
+                Some(state.census.told(mesh, &member)?.get())
+            };
+            proxies::page(&state.fleet.streams(), wanted, mesh.timetable.zone())
+                .with_fleet_sizes(size)
+        },
     )
     .await
 }

@@ -66,8 +66,9 @@ impl Routes {
         path: &'static str,
         needs: Need,
         handler: H,
+        bytes_max: usize,
     ) -> Self {
-        self.post(path, (needs, false), handler, 0)
+        self.post(path, (needs, false), handler, bytes_max)
     }
 
     /// `PUT` of a change, which is audited.

@@ -5,6 +5,8 @@ use axum::{
     response::Response,
 };
 
+use policy::units::ServiceName;
+
 use super::{State, page::page};
 use crate::{clock, health::view::Wanted};
 
@@ -21,9 +23,9 @@ pub(super) async fn services(
         Wanted::LIMIT_MAX,
         limit,
         |state, mesh, wanted| {
-            state
-                .health
-                .page(mesh, wanted, mesh.timetable.zone(), clock::now())
+            let breaker = |name: &ServiceName| state.callers.breakers(name);
+            let zone = mesh.timetable.zone();
+            state.health.page(mesh, wanted, zone, clock::now(), breaker)
         },
     )
     .await

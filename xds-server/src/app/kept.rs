@@ -14,6 +14,7 @@ use crate::{
     mesh::CertificateDays,
     metrics::Metrics,
     pki::{self, Folder, authority::Authority},
+    private_file,
     raw::{self, RawResources},
     registry::{
         self,
@@ -37,7 +38,7 @@ pub(super) fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         );
     }
     // For the certificate authority's folder.
-    std::fs::create_dir_all(state_dir).with_context(of_dir)?;
+    private_file::make_folder(state_dir).with_context(of_dir)?;
     let etcd = Etcd::open(access).context("--store")?;
     if Embedded::is_there(state_dir) {
         let alone = Embedded::open(state_dir).with_context(of_dir)?;

@@ -2,11 +2,13 @@
 
 mod changes;
 mod month;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use changes::{Change, Kind, Outlook, Standing, outlook};
 pub use month::{Day, DayFestival, DayHoliday, DayWindow, Month, MonthOf, month};
+pub use state::{InZone, OfService, TrafficNow, traffic_state};
 
 /// A question about the calendar that has no answer: what is wrong with it.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,9 @@ impl Completion {
         let mut command = super::Cli::command();
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "mumbai-mesh", &mut script);
-        print(&String::from_utf8(script)?)?;
+        let script = String::from_utf8(script)?;
+        // clap_complete writes a hyphen of the program's name in two ways, so that its bash script finds no command.
+        print(&script.replace("mumbai__subcmd__mesh", "mumbai__mesh"))?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     clock,
     compile::Encoder,
     dump::{Dump, Gauges, hosts},
-    explain::{Live, Question, differences, explain, explain_live},
+    explain::{Live, LiveExplanation, OUTBOUND, Question, differences, explain, explain_live},
     redact::Redactor,
 };
 
@@ -162,18 +162,17 @@ impl Explain {
             };
             let closed = explain_live(&closed, question, now)?;
             let zone = closed.proxy.zone.clone();
+            let Some((service, gateway)) = asked_of_mesh(question, &closed) else {
+                let sentence =
+                    "not compared with the mesh: this sidecar knows no service for the request";
+                push(&mut answer["reasons"], json!(sentence));
+                return Ok(answer);
+            };
             let asked = Question {
                 at: Some(closed.explanation.at.clone()),
                 zone,
-                gateway: match &question.service {
-                    None => Some(
-                        question
-                            .gateway
-                            .clone()
-                            .unwrap_or(closed.proxy.route_config.clone()),
-                    ),
-                    Some(_) => None,
-                },
+                service,
+                gateway,
                 ..question.clone()
             };
             let mesh = self.of_mesh(&asked)?;
@@ -181,6 +180,21 @@ impl Explain {
         }
         Ok(answer)
     }
+}
+
+/// Whom the mesh is asked about: whom the question names, else the gateway that the Envoy is, or the service to which
+/// a sidecar sends the request. None where it sends it nowhere.
+fn asked_of_mesh(
+    question: &Question,
+    live: &LiveExplanation,
+) -> Option<(Option<String>, Option<String>)> {
+    if question.service.is_some() || question.gateway.is_some() {
+        return Some((question.service.clone(), question.gateway.clone()));
+    }
+    if live.proxy.route_config == OUTBOUND {
+        return Some((Some(live.explanation.service.clone()?), None));
+    }
+    Some((None, Some(live.proxy.route_config.clone())))
 }
 
 /// Clocks that differ by less are told to be one: an answer's time is in whole seconds.

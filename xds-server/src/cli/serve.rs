@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{UsageError, from_five_seconds, passphrase};
 use crate::{
-    app, pki,
+    app,
+    census::Pace,
+    pki,
     settings::{self, Anonymous, ApiAccess, CertificateLives, ConfigPath, Settings, XdsTls},
     store::{Access, Address, TlsFiles},
 };
@@ -102,6 +104,12 @@ pub(super) struct Serve {
     /// How often Envoys are asked to report their load (LRS, /api/v1/loads): 1s to 1h.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = one_second_to_one_hour)]
     load_report_interval: Duration,
+    /// For how long a proxy that is gone counts among those that share a limit with scope: fleet: 1s to 1h.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = one_second_to_one_hour)]
+    fleet_seen_within: Duration,
+    /// How often proxies are told at most that they share it among another number: 1s to 1h.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = one_second_to_one_hour)]
+    fleet_told_every: Duration,
     /// Whether Envoys must show a certificate that `mumbai-mesh bootstrap --state-dir` gave them.
     #[arg(long, value_enum, default_value_t = XdsTls::Auto)]
     xds_tls: XdsTls,
@@ -229,6 +237,10 @@ impl Serve {
             filter,
             max_streams: self.max_streams,
             load_report_interval: self.load_report_interval,
+            pace: Pace {
+                seen_within: self.fleet_seen_within,
+                told_every: self.fleet_told_every,
+            },
         };
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(settings::log_filter()))

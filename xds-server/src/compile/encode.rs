@@ -10,7 +10,7 @@ use prost::{Message, Name as _};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::de::DeserializeSeed;
 use serde_json::Value;
-use xxhash_rust::xxh64::xxh64;
+use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use super::{Draft, Misfit, names, shapes::Shapes, twice, write::write};
 use crate::resource::{Resource, ResourceType};
@@ -202,39 +202,39 @@ pub fn version(json: &str) -> String {
 /// The version of a body of ours. Not by its JSON, which would write the largest text of all, a filter's
 /// configuration, with each of its quotes escaped.
 fn version_of(body: &Value) -> String {
-    let mut bytes = Vec::with_capacity(1024);
-    put(&mut bytes, body);
-    format!("{:016x}", xxh64(&bytes, 0))
+    let mut hash = Xxh64::new(0);
+    put(&mut hash, body);
+    format!("{:016x}", hash.digest())
 }
 
-/// Writes a value so that no other one is written alike.
-fn put(bytes: &mut Vec<u8>, value: &Value) {
-    let put_text = |bytes: &mut Vec<u8>, text: &str| {
-        bytes.extend(text.len().to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
+/// Puts a value in so that no other one is put in alike.
+fn put(hash: &mut Xxh64, value: &Value) {
+    let put_text = |hash: &mut Xxh64, text: &str| {
+        hash.update(&text.len().to_le_bytes());
+        hash.update(text.as_bytes());
     };
     match value {
-        Value::Null => bytes.push(b'n'),
-        Value::Bool(is) => bytes.push(if *is { b't' } else { b'f' }),
+        Value::Null => hash.update(b"n"),
+        Value::Bool(is) => hash.update(if *is { b"t" } else { b"f" }),
         Value::Number(number) => {
-            bytes.push(b'#');
-            put_text(bytes, &number.to_string());
+            hash.update(b"#");
+            put_text(hash, &number.to_string());
         }
         Value::String(text) => {
-            bytes.push(b'"');
-            put_text(bytes, text);
+            hash.update(b"\"");
+            put_text(hash, text);
         }
         Value::Array(values) => {
-            bytes.push(b'[');
-            bytes.extend(values.len().to_le_bytes());
-            values.iter().for_each(|value| put(bytes, value));
+            hash.update(b"[");
+            hash.update(&values.len().to_le_bytes());
+            values.iter().for_each(|value| put(hash, value));
         }
         Value::Object(fields) => {
-            bytes.push(b'{');
-            bytes.extend(fields.len().to_le_bytes());
+            hash.update(b"{");
+            hash.update(&fields.len().to_le_bytes());
             for (name, value) in fields {
-                put_text(bytes, name);
-                put(bytes, value);
+                put_text(hash, name);
+                put(hash, value);
             }
         }
     }

@@ -40,19 +40,9 @@ pub(crate) fn assignment(
     zone: &str,
     unhealthy: &BTreeSet<String>,
 ) -> Value {
-    let mut groups: BTreeMap<usize, Localities<'_>> = BTreeMap::new();
-    for endpoint in service.endpoints_of(version) {
-        let localities = groups.entry(preference(service, endpoint)).or_default();
-        let locality = Locality::of(endpoint);
-        localities.entry(locality).or_default().push(endpoint);
-    }
-    let own_zone = (service.placement.zone_aware && !zone.is_empty()).then_some(zone);
-    let steps = groups
-        .into_values()
-        .flat_map(|localities| steps(localities, own_zone));
     // Priorities must count up from 0 without a gap.
     let endpoints: Vec<Value> = (0_u32..)
-        .zip(steps)
+        .zip(priorities(service, version, zone))
         .flat_map(|(priority, step)| {
             step.into_iter().map(move |(locality, weight, endpoints)| {
                 lb_endpoints(priority, locality, weight, &endpoints, unhealthy)
@@ -62,9 +52,39 @@ pub(crate) fn assignment(
     tree!({"cluster_name": cluster, "endpoints": endpoints})
 }
 
+/// The endpoints of one version by the priorities in which a caller in `zone` uses them, the first one first.
+pub(crate) fn priorities<'m>(
+    service: &'m Service,
+    version: Option<&'m VersionLabel>,
+    zone: &str,
+) -> Vec<Step<'m>> {
+    let mut groups: BTreeMap<usize, Localities<'_>> = BTreeMap::new();
+    for endpoint in service.endpoints_of(version) {
+        let localities = groups.entry(preference(service, endpoint)).or_default();
+        let locality = Locality::of(endpoint);
+        localities.entry(locality).or_default().push(endpoint);
+    }
+    let own_zone = (service.placement.zone_aware && !zone.is_empty()).then_some(zone);
+    groups
+        .into_values()
+        .flat_map(|localities| steps(localities, own_zone))
+        .collect()
+}
+
+/// What callers are told of an endpoint to which they are to send nothing new.
+pub(crate) fn left_out(endpoint: &Endpoint, unhealthy: &BTreeSet<String>) -> Option<&'static str> {
+    match endpoint.standing {
+        Standing::Draining => Some("DRAINING"),
+        Standing::Vanished => Some("UNHEALTHY"),
+        Standing::File | Standing::Registered => {
+            unhealthy.contains(&endpoint.id).then_some("UNHEALTHY")
+        }
+    }
+}
+
 /// Region and zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Locality<'m> {
+pub(crate) struct Locality<'m> {
     region: &'m str,
     zone: &'m str,
 }
@@ -81,7 +101,7 @@ impl<'m> Locality<'m> {
 type Localities<'m> = BTreeMap<Locality<'m>, Vec<&'m Endpoint>>;
 
 /// Endpoints of one priority, each locality with its weight.
-type Step<'m> = Vec<(Locality<'m>, u64, Vec<&'m Endpoint>)>;
+pub(crate) type Step<'m> = Vec<(Locality<'m>, u64, Vec<&'m Endpoint>)>;
 
 /// The place of an endpoint's region in the order of failover; regions that are not named come last.
 fn preference(service: &Service, endpoint: &Endpoint) -> usize {
@@ -158,14 +178,7 @@ fn lb_endpoints(
                 "endpoint": {"address": host_address(&endpoint.host, endpoint.port)},
                 "load_balancing_weight": endpoint.weight,
             });
-            let status = match endpoint.standing {
-                Standing::Draining => Some("DRAINING"),
-                Standing::Vanished => Some("UNHEALTHY"),
-                Standing::File | Standing::Registered => {
-                    unhealthy.contains(&endpoint.id).then_some("UNHEALTHY")
-                }
-            };
-            if let Some(status) = status {
+            if let Some(status) = left_out(endpoint, unhealthy) {
                 body["health_status"] = tree!(status);
             }
             body

@@ -6,6 +6,7 @@
 mod tree;
 
 mod cluster;
+mod divided;
 mod encode;
 mod endpoint;
 mod extension;
@@ -20,6 +21,7 @@ mod route;
 mod secret;
 mod shapes;
 mod shelf;
+mod spread;
 mod tls;
 mod twice;
 mod write;
@@ -34,8 +36,9 @@ use std::collections::BTreeSet;
 use policy::units::{ServiceName, VersionLabel};
 use serde_json::Value;
 
+pub use divided::{Divided, FleetSizes};
 pub use encode::{ENVOY_DESCRIPTORS, EncodeError, Encoder, version};
-pub(crate) use endpoint::assignment;
+pub(crate) use endpoint::{assignment, left_out, priorities};
 pub use extension::{FILTER_NAME, FilterCode};
 pub use health::{Asked, Unhealthy, application, checked, specifier};
 pub use misfit::{Misfit, Step};
@@ -43,6 +46,7 @@ pub use node::{DEFAULT_OUTBOUND, FilterFile, NodeSpec, Role, ports_are_shared};
 pub use retry::{IDEMPOTENT, Methods, kinds as kinds_of_retries};
 pub use secret::{OWN, TRUSTED, secrets};
 pub use shelf::{Changed, Shelf, Spot};
+pub(crate) use spread::{carries, is_in_panic, shares};
 
 use crate::{
     mesh::{Host, Mesh, Protocol, Proxies, Service},

@@ -17,7 +17,10 @@ use self::{
     audience::{Audience, Audiences, Source},
     parts::{Change, Parts},
 };
-use super::{Draft, Encoder, FilterCode, NodeSpec, Role, Unhealthy, node::InboundPorts, own};
+use super::{
+    Divided, Draft, Encoder, FilterCode, FleetSizes, NodeSpec, Role, Unhealthy, node::InboundPorts,
+    own,
+};
 use crate::{
     mesh::Mesh,
     resource::{Collection, Resource, ResourceType, View},
@@ -37,6 +40,10 @@ pub struct Shelf {
     /// How this mesh differs from the one before.
     change: Change,
     parts: Parts,
+    /// Limits of this mesh that proxies share.
+    divided: Divided,
+    /// Among how many.
+    sizes: Arc<FleetSizes>,
     audiences: Audiences,
     /// Those that hold in this mesh.
     owns: HashMap<OwnKey, Arc<Own>>,
@@ -106,6 +113,8 @@ impl Shelf {
     pub fn new(mesh: Arc<Mesh>, code: Arc<FilterCode>, encoder: Arc<Encoder>) -> Self {
         let parts = Parts::new(&mesh, Arc::default());
         Self {
+            divided: Divided::of(&mesh),
+            sizes: Arc::default(),
             mesh,
             code,
             encoder,
@@ -129,6 +138,10 @@ impl Shelf {
     pub fn next(&mut self, mesh: Arc<Mesh>, unhealthy: Arc<Unhealthy>) -> Changed {
         self.number += 1;
         self.change = self.parts.next(&self.mesh, &mesh, unhealthy);
+        let divided = match Arc::ptr_eq(&self.mesh, &mesh) {
+            true => None,
+            false => Some(Divided::of(&mesh)).filter(|divided| *divided != self.divided),
+        };
         self.mesh = mesh;
         self.audiences.forget_unused();
         self.owns.retain(|_, own| Arc::strong_count(own) > 1);
@@ -138,17 +151,34 @@ impl Shelf {
         self.with_inbound
             .retain(|_, merged| Arc::strong_count(&merged.shared) > 1);
         self.encoder.forget_unused();
-        match &self.change {
-            Change::All => Changed::All,
-            Change::Members { members, .. } => Changed::Members(members.clone()),
+        match (&self.change, divided) {
+            (Change::Members { members, .. }, None) => Changed::Members(members.clone()),
+            (Change::All, None) => Changed::All,
+            (_, Some(divided)) => {
+                // Whoever calls them stands elsewhere on the shelf.
+                self.divided = divided;
+                Changed::All
+            }
         }
+    }
+
+    /// Divides limits that proxies share among other numbers of them: those whose views are others then.
+    pub fn divide(&mut self, sizes: &Arc<FleetSizes>) -> Changed {
+        let mut members = match Arc::ptr_eq(&self.sizes, sizes) {
+            true => BTreeSet::new(),
+            false => self.sizes.differing(sizes),
+        };
+        members.retain(|member| self.divided.concerns_member(&self.mesh, member));
+        self.sizes = Arc::clone(sizes);
+        Changed::Members(members)
     }
 
     /// Where nodes of a spec have their place.
     pub fn spot(&mut self, spec: &NodeSpec) -> Spot {
         let mut spot = || {
             let member = spec.member()?.clone();
-            let audience = self.audiences.of(&self.mesh, spec)?;
+            let size = self.divided.size_for(&self.mesh, &spec.role, &self.sizes);
+            let audience = self.audiences.of(&self.mesh, spec, size)?;
             Some((audience, self.own(spec, member)))
         };
         Spot(spot())

@@ -28,7 +28,7 @@ pub(super) fn write(shapes: &Shapes, url: &str, body: &Value) -> Certain<Written
     let family = shapes.family(url).ok_or(Uncertain)?;
     let mut writer = Writer {
         shapes,
-        out: Vec::with_capacity(1024),
+        out: Vec::with_capacity(1024 + text_bytes(body)),
         clusters: BTreeSet::new(),
     };
     writer.message(&family, family.root(), body)?;
@@ -36,6 +36,16 @@ pub(super) fn write(shapes: &Shapes, url: &str, body: &Value) -> Certain<Written
         bytes: writer.out,
         clusters: writer.clusters.into_iter().map(Arc::from).collect(),
     })
+}
+
+/// Of all texts in a value: a long one is then put in without being moved on the way.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(text_bytes).sum(),
+        Value::Object(members) => members.values().map(text_bytes).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
 }
 
 struct Writer<'v> {
@@ -169,9 +179,12 @@ impl<'v> Writer<'v> {
         let url = members.get(TYPE).and_then(Value::as_str).ok_or(Uncertain)?;
         let family = self.shapes.family(url).ok_or(Uncertain)?;
         let shape = family.root();
-        // The others have their JSON in a member of its own.
-        if shape.form != Form::Object {
-            return Err(Uncertain);
+        match shape.form {
+            Form::Object => {}
+            // A filter's configuration, which may have megabytes.
+            Form::Wrapper => return self.wrapped(&family, shape, url, members),
+            // The others have their JSON in a member of its own, too.
+            _ => return Err(Uncertain),
         }
         self.text(1, url);
         // Nothing is not written.
@@ -181,6 +194,24 @@ impl<'v> Writer<'v> {
         self.delimited(2, |writer| {
             writer.fields(&family, shape, members, Some(TYPE))
         })
+    }
+
+    /// A `google.protobuf.StringValue` and its like in an Any: its JSON is a member `value`.
+    fn wrapped(
+        &mut self,
+        family: &Family,
+        shape: &Shape,
+        url: &str,
+        members: &'v Map<String, Value>,
+    ) -> Certain {
+        const VALUE: &str = "value";
+        let field = shape.field(VALUE).ok_or(Uncertain)?;
+        let value = members.get(VALUE).ok_or(Uncertain)?;
+        if members.len() != 2 || value.is_null() || is_default(&field.kind, value) {
+            return Err(Uncertain);
+        }
+        self.text(1, url);
+        self.delimited(2, |writer| writer.single(family, shape, field, value))
     }
 
     /// `google.protobuf.Struct`.

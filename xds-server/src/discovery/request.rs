@@ -276,7 +276,8 @@ impl Message {
         Ok(Request {
             kind,
             nonce: self.nonce,
-            error: error.map(|status| bounded(status.message)),
+            // Envoy ends some with a line break.
+            error: error.map(|status| bounded(status.message.trim_end().into())),
             asked: self.asked,
         })
     }

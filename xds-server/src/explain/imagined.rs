@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
+use http::{HeaderName, HeaderValue, Method};
 use policy::{
     breaker::{Admission, BreakerRules, BreakerState, Cell, RefusalReason},
     decision::{CellId, Environment, Headers, LimitId},
@@ -30,6 +31,7 @@ impl GivenHeaders {
         for (name, value) in pseudo {
             headers.insert(name.into(), value.into());
         }
+        check_first_line(pseudo[0].1, pseudo[1].1)?;
         for text in &question.headers {
             let Some((name, value)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
             else {
@@ -37,6 +39,7 @@ impl GivenHeaders {
                     "header: {text:?} must be name:value, such as x-user-id:42"
                 )));
             };
+            check_header(text, name.trim(), value.trim())?;
             let values = headers.entry(name.trim().to_ascii_lowercase()).or_default();
             if !values.is_empty() {
                 // As Envoy shows several headers of one name.
@@ -107,6 +110,32 @@ impl GivenHeaders {
             *value = change(String::from_utf8_lossy(value).into_owned()).into_bytes();
         }
     }
+}
+
+/// What no client can send is answered by no proxy.
+fn check_first_line(path: &str, method: &str) -> Result<(), QuestionError> {
+    let is_sent = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !path.starts_with('/') || !path.bytes().all(is_sent) {
+        return Err(QuestionError(format!(
+            "path: {path:?} must begin with / and hold printable ASCII without spaces and #, as clients send it, such as \
+             /orders/7?full=1"
+        )));
+    }
+    if method.parse::<Method>().is_err() {
+        return Err(QuestionError(format!(
+            "method: {method:?} is no method, such as GET or POST"
+        )));
+    }
+    Ok(())
+}
+
+fn check_header(text: &str, name: &str, value: &str) -> Result<(), QuestionError> {
+    if name.parse::<HeaderName>().is_err() || HeaderValue::from_bytes(value.as_bytes()).is_err() {
+        return Err(QuestionError(format!(
+            "header: {text:?} is none that a client could send: a name holds letters, digits and -_., a value no line breaks"
+        )));
+    }
+    Ok(())
 }
 
 impl Headers for GivenHeaders {
@@ -248,5 +277,32 @@ mod tests {
         assert_eq!(ForRoutes(&headers).get("host").unwrap().as_ref(), b"x.in");
         let (headers, reasons) = entered(Entrance::SIDECAR);
         assert_eq!((reasons, headers.text("user_id")), (Vec::new(), "7".into()));
+    }
+
+    #[test]
+    fn what_no_client_can_send_is_refused() {
+        let told = |path: Option<&str>, method: Option<&str>, header: Option<&str>| {
+            let question = Question {
+                path: path.map(String::from),
+                method: method.map(String::from),
+                headers: header.into_iter().map(String::from).collect(),
+                ..Question::default()
+            };
+            GivenHeaders::read(&question).err().map(|error| error.0)
+        };
+        for path in ["orders/7", "orders", "/a b", "/a\r\nx: y", "/a#b", "/नम"] {
+            let said = told(Some(path), None, None).unwrap();
+            assert!(said.starts_with("path: "), "{said}");
+        }
+        for method in ["GE T", "", "G\r\n"] {
+            let said = told(None, Some(method), None).unwrap();
+            assert!(said.starts_with("method: "), "{said}");
+        }
+        for header in ["x-a: b\r\nc: d", "x a: b", "x\u{e9}: b"] {
+            let said = told(None, None, Some(header)).unwrap();
+            assert!(said.starts_with("header: "), "{said}");
+        }
+        let good = told(Some("/a/%20?b=c"), Some("PROPFIND"), Some("x: नमस्ते"));
+        assert_eq!(good, None);
     }
 }

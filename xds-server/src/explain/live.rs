@@ -29,6 +29,7 @@ use crate::{
     dump::{Dump, Gauges, Host},
     resource::ResourceType,
 };
+pub use place::OUTBOUND;
 use place::Place;
 
 /// An Envoy by its own word.

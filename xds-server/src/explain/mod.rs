@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 
 use policy::{
     decision::{Reason, RequestView, Rules, ServiceId, Verdict, decide, traffic_of},
+    limit::FleetSize,
     names,
     time::{CivilZone, WallTime, parse_instant},
-    units::ZoneName,
+    units::{ServiceName, ZoneName},
     wire::ServiceSource,
 };
 use serde::Serialize;
@@ -25,7 +26,7 @@ use serde_json::Value;
 pub use self::{
     differences::{Difference, differences},
     endpoints::SentEndpoint,
-    live::{Live, LiveExplanation, explain_live},
+    live::{Live, LiveExplanation, OUTBOUND, explain_live},
 };
 use self::{
     imagined::{GivenHeaders, Imagined},
@@ -33,7 +34,7 @@ use self::{
     reasons::{Asked, breaker, decision_reasons, festival, limits, traffic_reasons, window},
     target::target,
 };
-use crate::mesh::Mesh;
+use crate::{compile::FleetSizes, mesh::Mesh};
 
 /// A request that somebody wonders about.
 #[derive(Debug, Clone, Default)]
@@ -117,11 +118,28 @@ pub fn explain(
     question: &Question,
     now: WallTime,
 ) -> Result<Explanation, QuestionError> {
+    explain_among(mesh, question, &FleetSizes::default(), now)
+}
+
+/// The same where it is known how many proxies share limits.
+///
+/// # Errors
+/// As [`explain`].
+pub fn explain_among(
+    mesh: &Mesh,
+    question: &Question,
+    sizes: &FleetSizes,
+    now: WallTime,
+) -> Result<Explanation, QuestionError> {
     let at = at(question)?.unwrap_or(now);
     let mut headers = GivenHeaders::read(question)?;
     let (target, clients, mut reasons) = target(mesh, question, &mut headers)?;
     let mut config = mesh.filter_config(clients, ServiceSource::default());
     config.zone = zone(question)?;
+    // Whose sidecar calls a service is not known.
+    let gateway = question.gateway.as_deref().map(ServiceName::new);
+    let gateway = gateway.and_then(Result::ok);
+    config.fleet_size = gateway.map_or(FleetSize::ONE, |gateway| sizes.of(&gateway));
     let zone = config
         .zone
         .as_ref()

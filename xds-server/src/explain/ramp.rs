@@ -47,7 +47,8 @@ impl<'r> Standing<'r> {
             format!("its ramp has taken {taken} of {} steps", self.steps)
         };
         let frozen = match self.frozen_by.join(", ") {
-            names if names.is_empty() => String::new(),
+            // What has taken its last step stands still anyway.
+            names if names.is_empty() || taken == self.steps => String::new(),
             names => format!(", and stands still for {names}"),
         };
         let next = match self.schedule.next_after(self.at) {

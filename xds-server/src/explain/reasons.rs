@@ -6,7 +6,7 @@ use policy::{
     decision::{
         CellId, CellRules, Decision, LimitId, Rules, ServiceId, Verdict, override_of, traffic_of,
     },
-    limit::Limit,
+    limit::{FleetSize, Limit, Rate, Scope},
     names,
     overrides::OverrideKind,
     time::{WallTime, format_duration},
@@ -227,7 +227,7 @@ fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
         .into_iter()
         .filter_map(|(id, traffic)| Some((rules.limit(id?)?, traffic)));
     for (limit, traffic) in limits {
-        let rate = limit.limit.rate(traffic);
+        let rate = limit.rate(traffic);
         let observe = limit.limit.observe;
         let state = match (rate.per_second, observe) {
             (0, false) => "refuses all",
@@ -236,16 +236,38 @@ fn limit_reasons(asked: &Asked<'_>, reasons: &mut Vec<String>) {
             (_, true) => "it only observes: used up, it would refuse nothing",
         };
         reasons.push(format!(
-            "limit {}: {} requests per second ({}), {} at once; {state}",
+            "limit {}: {} requests per second ({}){}, {} at once; {state}",
             limit.shared_key,
             rate.per_second,
             rate_field(&limit.limit, traffic),
+            share(limit.limit.scope, rate),
             rate.burst,
         ));
         if rate.per_second == 0 && !observe {
             break;
         }
     }
+}
+
+/// What of a limit that proxies share is this one's.
+fn share(scope: Scope, rate: Rate) -> String {
+    match (scope, rate.shared_by) {
+        (Scope::Envoy, _) => String::new(),
+        (Scope::Fleet, FleetSize::ONE) => {
+            ", divided among the proxies of the gateway or service that calls: taken as one".into()
+        }
+        (Scope::Fleet, size) => format!(
+            ", {} of them here: one of {} proxies",
+            number(rate.own_per_second()),
+            size.get()
+        ),
+    }
+}
+
+/// With three digits behind the point at most.
+fn number(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
 /// Which field of a limit holds now.
@@ -304,10 +326,13 @@ pub(super) fn limits(rules: &Rules, traffic: &Traffic, decision: &Decision<'_>) 
         .filter_map(|(of, id, traffic)| Some((of, rules.limit(id?)?, traffic)));
     known
         .map(|(of, rules, traffic)| {
-            let rate = rules.limit.rate(traffic);
+            let rate = rules.rate(traffic);
             json!({
                 "of": of,
                 "per_second": rate.per_second,
+                "scope": rules.limit.scope.as_str(),
+                "proxies": rate.shared_by.get(),
+                "own_per_second": rate.own_per_second(),
                 "burst": rate.burst,
                 "field": rate_field(&rules.limit, traffic),
                 "mode": if rules.limit.observe { "observe" } else { "enforce" },

@@ -50,11 +50,11 @@ fn the_rate_in_force_is_shown_with_its_field_burst_and_mode() {
     let peak = told(&mesh, 24);
     says(
         &peak,
-        "limit/v2/class/bronze: 8 requests per second (at_peak), 3 at once",
+        "limit/v3/class/bronze: 8 requests per second (at_peak), 3 at once",
     );
     says(
         &peak,
-        "limit/v2/service/pay: 5000 requests per second (per_second), 500 at once",
+        "limit/v3/service/pay: 5000 requests per second (per_second), 500 at once",
     );
     says(
         &peak,
@@ -63,7 +63,8 @@ fn the_rate_in_force_is_shown_with_its_field_burst_and_mode() {
     says(&peak, "it only observes: open, it would refuse nothing");
     assert_eq!(
         peak.limits[0],
-        json!({"of": "class", "per_second": 8, "burst": 3, "field": "at_peak", "mode": "enforce"})
+        json!({"of": "class", "per_second": 8, "scope": "envoy", "proxies": 1, "own_per_second": 8.0,
+            "burst": 3, "field": "at_peak", "mode": "enforce"})
     );
     assert_eq!(peak.canary.unwrap()["fallback"], json!("probe"));
     says(

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use policy::time::{CivilZone, MonoTime, Now, WallTime};
+use policy::{
+    time::{CivilZone, MonoTime, Now, WallTime},
+    units::ServiceName,
+};
+use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -93,13 +97,21 @@ impl Health {
         })
     }
 
-    /// The services that are wanted, with what is known of their endpoints.
-    pub fn page(&self, mesh: &Mesh, wanted: &Wanted, zone: &CivilZone, now: WallTime) -> Page {
-        view::page(mesh, wanted, zone, now, |services| {
+    /// The services that are wanted, with what is known of their endpoints, and with what `breaker` says of each.
+    pub fn page(
+        &self,
+        mesh: &Mesh,
+        wanted: &Wanted,
+        zone: &CivilZone,
+        now: WallTime,
+        breaker: impl Fn(&ServiceName) -> Option<Value>,
+    ) -> Page {
+        let with = |services: &mut dyn FnMut(&State) -> _| {
             // Locked anew for each few: nobody who reports waits for a whole page.
             let inner = self.lock();
             services(&inner.state)
-        })
+        };
+        view::page(mesh, wanted, zone, now, with, breaker)
     }
 
     /// Follows the mesh, shares the work among gateways, and lets old words go, until the mesh's owner is

@@ -516,7 +516,14 @@ fn a_changed_question_is_put_and_an_unchanged_one_is_not() {
 fn page(state: &State, wanted: &Wanted) -> Value {
     let mesh = mesh(MESH);
     let zone = mesh.timetable.zone();
-    let page = view::page(&mesh, wanted, zone, at(0).wall, |services| services(state));
+    let page = view::page(
+        &mesh,
+        wanted,
+        zone,
+        at(0).wall,
+        |services| services(state),
+        |_| None,
+    );
     serde_json::to_value(page).unwrap()
 }
 

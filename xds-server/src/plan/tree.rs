@@ -6,6 +6,7 @@ mod gateways;
 use std::time::Duration;
 
 use policy::{
+    limit::FleetSize,
     time::format_duration,
     units::{BasisPoints, ServiceName},
     wire::{FilterConfig, ServiceSource},
@@ -42,6 +43,7 @@ pub(super) fn tree(mesh: &Mesh) -> Value {
         trust_canary_header: false,
         debug_headers: false,
         service_from: ServiceSource::default(),
+        fleet_size: FleetSize::ONE,
     };
     let mut calendar = calendar.to_json();
     let mut tree = object([

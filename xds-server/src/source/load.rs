@@ -62,9 +62,13 @@ struct Look<'l> {
     bytes: u64,
 }
 
+const TOO_LARGE: &str = "the files of a mesh hold more than 16 MiB";
+
 /// Why a file cannot be had.
 enum Failure {
     Unreadable(String),
+    /// With the files before it.
+    TooLarge,
     /// It includes itself: the names from itself to itself.
     Cycle(String),
     /// Where the first byte stands that is none of UTF-8.
@@ -114,7 +118,7 @@ impl Look<'_> {
         self.watch(path);
         if !path.is_dir() {
             if let Err(failure) = self.file(path) {
-                let hint = "name a readable YAML file, or a folder of them, with --config";
+                let hint = "name a readable YAML file, or a folder of them";
                 self.refuse(path, failure, Some(hint.into()));
             }
             return;
@@ -201,6 +205,7 @@ impl Look<'_> {
                     let hint = "remove one of these includes";
                     self.loaded.cycles.push(problem(&message, hint));
                 }
+                Err(Failure::TooLarge) => problems.push(problem(TOO_LARGE, "include less")),
                 Err(Failure::NotText(place)) => problems.push(not_text(place)),
             }
         }
@@ -218,7 +223,7 @@ impl Look<'_> {
         }
         let left = BYTES_MAX.saturating_sub(self.bytes);
         if metadata.len() > left {
-            return refuse("the files of a mesh hold more than 16 MiB");
+            return Err(Failure::TooLarge);
         }
         let mut bytes = Vec::new();
         let file = fs::File::open(path);
@@ -226,7 +231,7 @@ impl Look<'_> {
         read.map_err(|error| Failure::Unreadable(cannot_be_read(&error)))?;
         self.bytes += bytes.len() as u64;
         if self.bytes > BYTES_MAX {
-            return refuse("the files of a mesh hold more than 16 MiB");
+            return Err(Failure::TooLarge);
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(text.into()),
@@ -240,12 +245,17 @@ impl Look<'_> {
     }
 
     fn refuse(&mut self, path: &Path, failure: Failure, hint: Option<String>) {
-        let problem = match failure {
-            Failure::Unreadable(message) | Failure::Cycle(message) => MeshProblem::from(Problem {
-                path: path.display().to_string(),
+        let of_file = |message: String, hint| {
+            let path = path.display().to_string();
+            MeshProblem::from(Problem {
+                path,
                 message,
                 hint,
-            }),
+            })
+        };
+        let problem = match failure {
+            Failure::Unreadable(message) | Failure::Cycle(message) => of_file(message, hint),
+            Failure::TooLarge => of_file(TOO_LARGE.into(), None),
             Failure::NotText(place) => not_text(place),
         };
         self.loaded.problems.push(problem);

@@ -1,4 +1,4 @@
-//! What outlives the process: numbered revisions of the mesh, of raw resources and of instances, in one file here
+//! What outlives the process: numbered revisions of the mesh, of raw resources, of instances and of proxies, in one file here
 //! ([`Embedded`]) or in an etcd that several servers share ([`Etcd`]).
 //!
 //! A log is a row of revisions without gaps. Who appends says after which revision; when another came first,
@@ -35,6 +35,8 @@ pub enum Log {
     Resources,
     /// Instances that registered. Each revision says what it changes.
     Instances,
+    /// Proxies that each server saw. Each revision says what it changes.
+    Proxies,
 }
 
 /// Where [`Log::Mesh`] has the mesh itself.
@@ -42,7 +44,7 @@ pub const MESH_KEY: &str = "mesh";
 
 impl Log {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Mesh, Self::Resources, Self::Instances];
+    pub const ALL: [Self; 4] = [Self::Mesh, Self::Resources, Self::Instances, Self::Proxies];
 
     /// Its name, where it is kept.
     pub fn name(self) -> &'static str {
@@ -50,6 +52,7 @@ impl Log {
             Self::Mesh => "mesh",
             Self::Resources => "resources",
             Self::Instances => "instances",
+            Self::Proxies => "proxies",
         }
     }
 

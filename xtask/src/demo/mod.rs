@@ -2,7 +2,7 @@
 
 mod ports;
 mod show;
-mod stop;
+pub mod stop;
 mod world;
 
 use std::path::Path;

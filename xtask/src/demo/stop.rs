@@ -19,6 +19,8 @@ const INTERRUPTED: i32 = 130;
 #[derive(Default)]
 struct Shared {
     awaited: AtomicBool,
+    /// What is to be done before this process ends.
+    clean_up: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     came: Mutex<bool>,
     told: Condvar,
 }
@@ -49,6 +51,14 @@ impl Stop {
             unsafe { libc::sigwait(&raw const set, &raw mut signal) };
             if !for_thread.awaited.load(Ordering::SeqCst) {
                 eprintln!("interrupted");
+                let clean_up = for_thread
+                    .clean_up
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(clean_up) = clean_up {
+                    clean_up();
+                }
                 std::process::exit(INTERRUPTED);
             }
             *for_thread
@@ -58,6 +68,16 @@ impl Stop {
             for_thread.told.notify_all();
         });
         Ok(Self(shared))
+    }
+
+    /// What else is to be done where the signal ends this process: what it started does not end with it.
+    pub fn clean_up_with(&self, clean_up: impl FnOnce() + Send + 'static) {
+        let mut kept = self
+            .0
+            .clean_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Box::new(clean_up));
     }
 
     /// Waits for the signal.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use policy::units::ServiceName;
+use policy::{limit::FleetSize, units::ServiceName, wire::FilterConfig};
 
 use super::{
     KEPT_MAX, encoded, keep,
@@ -32,7 +32,7 @@ pub(super) struct Source<'s> {
 /// Those that somebody belongs to.
 #[derive(Default)]
 pub(super) struct Audiences {
-    scopes: HashMap<(AudienceRole, Option<FilterFile>), Arc<Scope>>,
+    scopes: HashMap<(AudienceRole, Option<FilterFile>, Option<FleetSize>), Arc<Scope>>,
     known: HashMap<(usize, String), Arc<Audience>>,
 }
 
@@ -47,6 +47,8 @@ pub(super) struct Audience {
 struct Scope {
     role: AudienceRole,
     filter_file: Option<FilterFile>,
+    /// Of how many proxies each is one, where they share a limit.
+    size: Option<FleetSize>,
     told: Mutex<Option<Told<Common>>>,
 }
 
@@ -122,19 +124,25 @@ impl AudienceRole {
 
 impl Audiences {
     /// That of a node; none where the mesh does not know it.
-    pub(super) fn of(&mut self, mesh: &Mesh, spec: &NodeSpec) -> Option<Arc<Audience>> {
+    pub(super) fn of(
+        &mut self,
+        mesh: &Mesh,
+        spec: &NodeSpec,
+        size: Option<FleetSize>,
+    ) -> Option<Arc<Audience>> {
         let role = AudienceRole::of(mesh, &spec.role)?;
         if self.known.len() >= KEPT_MAX {
             self.forget_unused();
         }
         let is_room = self.known.len() < KEPT_MAX;
-        let scope = (role, spec.filter_file.clone());
+        let scope = (role, spec.filter_file.clone(), size);
         let scope = match self.scopes.get(&scope) {
             Some(known) => Arc::clone(known),
             None => {
                 let new = Arc::new(Scope {
                     role: scope.0.clone(),
                     filter_file: scope.1.clone(),
+                    size,
                     told: Mutex::default(),
                 });
                 if is_room {
@@ -269,7 +277,10 @@ impl Scope {
     }
 
     fn filter(&self, source: &Source<'_>) -> Arc<Collection> {
-        let configuration = extension::configuration(source.mesh, self.role.gateway());
+        let configuration = FilterConfig {
+            fleet_size: self.size.unwrap_or_default(),
+            ..extension::configuration(source.mesh, self.role.gateway())
+        };
         let policies = source.parts.policies(|name| self.role.calls(name));
         let text = configuration.text_with(policies);
         let draft = extension::filter(text, self.filter_file.as_ref(), source.code);

@@ -54,6 +54,74 @@ fn code() -> Arc<FilterCode> {
     Arc::new(FilterCode::new(bytes::Bytes::from_static(b"\0asm")))
 }
 
+#[test]
+fn another_number_of_proxies_is_told_by_the_filter_of_those_whom_it_concerns_alone() {
+    use policy::{limit::FleetSize, units::ServiceName};
+
+    let text = "\
+services:
+  pay: {port: 80, limit: {per_second: 10, scope: fleet}, endpoints: [{id: p, host: 10.0.0.1, port: 1}]}
+  cart: {port: 80, uses: [cart], endpoints: [{id: c, host: 10.0.0.2, port: 1}]}
+gateways: {edge: {listen: \"127.0.0.1:1\", routes: [{match: {path_prefix: /}, service: pay}]}}
+";
+    let read = |text: &str| Arc::new(crate::mesh::read(text, &Default::default()).unwrap());
+    let mesh = read(text);
+    let mut shelf = Shelf::new(Arc::clone(&mesh), code(), Arc::clone(&ENCODER));
+    let secrets = Arc::default();
+    let views = |shelf: &mut Shelf, mesh: &Mesh| {
+        ["edge", "cart", "pay"].map(|cluster| {
+            let node = NodeKey {
+                id: "somebody".into(),
+                cluster: cluster.into(),
+                ..NodeKey::default()
+            };
+            let spot = shelf.spot(&NodeSpec::of(mesh, &node));
+            shelf.view(&spot, &secrets)
+        })
+    };
+    let name = |name: &str| ServiceName::new(name).unwrap();
+    let sizes = |size: usize| {
+        let sizes = ["edge", "cart", "pay"].map(|of| (name(of), FleetSize::new(size)));
+        Arc::new(super::FleetSizes::of_members(sizes))
+    };
+    let before = views(&mut shelf, &mesh);
+    assert_eq!(shelf.divide(&sizes(1)), Changed::Members(BTreeSet::new()));
+    let told = shelf.divide(&sizes(3));
+    assert_eq!(told, Changed::Members([name("edge"), name("pay")].into()));
+    let after = views(&mut shelf, &mesh);
+    let differ = |kind: ResourceType, number: usize| {
+        let of = |view: &View| {
+            let all = view.collection(kind).iter();
+            let mut all: Vec<String> = all.map(|one| one.version.to_string()).collect();
+            all.sort();
+            all
+        };
+        of(&before[number]) != of(&after[number])
+    };
+    let kinds = [
+        ResourceType::Cluster,
+        ResourceType::ClusterLoadAssignment,
+        ResourceType::Listener,
+        ResourceType::RouteConfiguration,
+    ];
+    for number in 0..3 {
+        assert!(
+            !kinds.into_iter().any(|kind| differ(kind, number)),
+            "{number}"
+        );
+        assert_eq!(
+            differ(ResourceType::ExtensionConfig, number),
+            number != 1,
+            "{number}"
+        );
+    }
+    // The same number again is nothing, and neither is one where nothing is divided any more.
+    assert_eq!(shelf.divide(&sizes(3)), Changed::Members(BTreeSet::new()));
+    let whole = read(&text.replace("fleet", "envoy"));
+    assert_eq!(shelf.next(Arc::clone(&whole), Arc::default()), Changed::All);
+    assert_eq!(shelf.divide(&sizes(5)), Changed::Members(BTreeSet::new()));
+}
+
 /// A node, followed as the publisher follows it.
 struct Followed {
     key: NodeKey,

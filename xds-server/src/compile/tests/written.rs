@@ -5,7 +5,8 @@ use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
 
 use super::{
-    super::{Draft, Encoder, shapes::Shapes, write::write},
+    super::{Draft, Encoder, extension::filter, node::FilterFile, shapes::Shapes, write::write},
+    code,
     golden::every_draft,
 };
 use crate::resource::ResourceType;
@@ -80,6 +81,19 @@ fn all_forms_of_values_are_written_as_the_library_writes_them() {
     ]}]});
     let draft = Draft::new(ResourceType::RouteConfiguration, "r", routes);
     assert!(is_written(&encoder, &shapes, &draft));
+}
+
+#[test]
+fn a_filter_that_nodes_have_as_a_file_is_written_however_long_its_configuration_is() {
+    let (encoder, shapes) = tools();
+    for long in [1, 127, 128, 100_000] {
+        let file = FilterFile {
+            path: "/etc/mumbai-mesh/filter.wasm".into(),
+            sha256: code().sha256().into(),
+        };
+        let draft = filter("\"".repeat(long), Some(&file), &code());
+        assert!(is_written(&encoder, &shapes, &draft), "{long}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Name of a sidecar's outbound listener and of its routes.
-const OUTBOUND: &str = "outbound";
+pub const OUTBOUND: &str = "outbound";
 
 /// A listener's HTTP and its routes.
 #[derive(Debug, Clone, Copy)]

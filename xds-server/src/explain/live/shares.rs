@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::dump::Host;
+use crate::{
+    compile::{is_in_panic, shares},
+    dump::Host,
+};
 
-/// With more than this share healthy, a priority takes all of its load: Envoy's overprovisioning factor.
-const OVERPROVISIONING_PERCENT: u64 = 140;
 /// With a smaller share healthy over all priorities, health is not looked at, unless the cluster says else.
 const PANIC_PERCENT: f64 = 50.0;
 
@@ -29,13 +30,14 @@ pub(super) fn sentences(name: &str, hosts: &[&Host], cluster: Option<&Value>) ->
         *healthy += u64::from(host.is_healthy);
         *all += 1;
     }
-    let shares = shares(priorities.values().copied());
+    let counts: Vec<(u64, u64)> = priorities.values().copied().collect();
+    let shares = shares(&counts);
     let threshold = cluster.and_then(|cluster| {
         cluster["common_lb_config"]["healthy_panic_threshold"]["value"].as_f64()
     });
     let threshold = threshold.unwrap_or(PANIC_PERCENT);
     for ((priority, (healthy, all)), share) in priorities.iter().zip(&shares) {
-        let panics = is_in_panic(*healthy, *all, &priorities, threshold);
+        let panics = is_in_panic((*healthy, *all), &counts, threshold);
         let panic = match panics {
             true => format!(", fewer than {threshold} %: health is not looked at"),
             false => String::new(),
@@ -47,71 +49,9 @@ pub(super) fn sentences(name: &str, hosts: &[&Host], cluster: Option<&Value>) ->
     sentences
 }
 
-/// Priorities whose healthy hosts can carry everything together never panic.
-fn is_in_panic(
-    healthy: u64,
-    all: u64,
-    priorities: &BTreeMap<u64, (u64, u64)>,
-    threshold: f64,
-) -> bool {
-    let total: u64 = priorities
-        .values()
-        .map(|(healthy, all)| available(*healthy, *all))
-        .sum();
-    let percent = u32::try_from(healthy * 100 / all.max(1)).unwrap_or(100);
-    total < 100 && f64::from(percent) < threshold
-}
-
-/// How much of the load a priority can take, in percent.
-fn available(healthy: u64, all: u64) -> u64 {
-    (healthy * OVERPROVISIONING_PERCENT / all.max(1)).min(100)
-}
-
-/// The share of the requests that each priority is sent, in percent, as Envoy works it out.
-fn shares(priorities: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
-    let available: Vec<u64> = priorities
-        .map(|(healthy, all)| available(healthy, all))
-        .collect();
-    let total = available.iter().sum::<u64>().min(100);
-    let mut left = 100;
-    let mut shares: Vec<u64> = available
-        .iter()
-        .map(|available| {
-            let share = match total {
-                0 => 0,
-                total => (available * 100 / total).min(left),
-            };
-            left -= share;
-            share
-        })
-        .collect();
-    // What rounding leaves goes to the first that takes any; with nobody healthy, to the first of all.
-    let first = shares.iter().position(|share| *share > 0).unwrap_or(0);
-    if let Some(share) = shares.get_mut(first) {
-        *share += left;
-    }
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_priority_gives_away_what_its_healthy_endpoints_cannot_carry() {
-        for (priorities, expected) in [
-            (&[(2, 2), (2, 2)][..], &[100, 0][..]),
-            (&[(3, 4), (2, 2)], &[100, 0]),
-            (&[(1, 2), (2, 2)], &[70, 30]),
-            (&[(0, 2), (2, 2)], &[0, 100]),
-            (&[(1, 4), (1, 4)], &[50, 50]),
-            (&[(0, 2), (0, 2)], &[100, 0]),
-            (&[(1, 3)], &[100]),
-        ] {
-            let shares = shares(priorities.iter().copied());
-            assert_eq!(shares, expected, "{priorities:?}");
-        }
-    }
 
     #[test]
     fn sick_endpoints_are_named_and_panic_is_told() {

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use policy::{reader::Problem, units::ServiceName};
+use policy::{
+    limit::{Limit, Scope},
+    reader::Problem,
+    units::ServiceName,
+};
 
 use super::IstioSpec;
 use crate::{
@@ -42,6 +46,15 @@ pub(super) fn warnings(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
     let mut found = Vec::new();
     for (name, service) in &mesh.services {
         of_service(&format!("services.{name}"), service, &mut found);
+        of_fleet(
+            &format!("services.{name}"),
+            service.limit.as_ref(),
+            &mut found,
+        );
+    }
+    for class in &mesh.traffic_classes {
+        let path = format!("traffic_classes.{}", class.name);
+        of_fleet(&path, class.limit.as_ref(), &mut found);
     }
     for name in mesh.gateways.keys() {
         found.push(problem(
@@ -85,6 +98,16 @@ pub(super) fn warnings(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
         ));
     }
     found
+}
+
+fn of_fleet(path: &str, limit: Option<&Limit>, found: &mut Vec<Problem>) {
+    if limit.is_some_and(|limit| limit.scope == Scope::Fleet) {
+        found.push(problem(
+            format!("{path}.limit.scope"),
+            "is not divided: nobody counts the proxies of Istio, and each has all of the limit",
+            "divide it by the number of proxies yourself",
+        ));
+    }
 }
 
 fn of_service(path: &str, service: &Service, found: &mut Vec<Problem>) {

@@ -99,6 +99,14 @@ fn of_kind<'d>(documents: &'d [Value], kind: &str) -> Vec<&'d Value> {
 }
 
 #[test]
+fn istios_schemas_take_the_example_strictly() {
+    let text = fs::read_to_string(path("envoy/examples/istio/mesh.yaml")).unwrap();
+    let documents = validated(&istio(&mesh(&text), &spec()).unwrap());
+    let subsets = &of_kind(&documents, "DestinationRule")[0]["spec"]["subsets"];
+    assert_eq!(subsets.as_array().map(Vec::len), Some(2), "{subsets}");
+}
+
+#[test]
 fn istios_schemas_take_all_of_it_strictly() {
     let documents = validated(&istio(&mesh(FULL), &spec()).unwrap());
     let count = |kind| of_kind(&documents, kind).len();

@@ -11,6 +11,7 @@ mod upstream;
 use std::collections::BTreeMap;
 
 use policy::{
+    limit::FleetSize,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::ServiceName,
@@ -114,6 +115,8 @@ impl Mesh {
             trust_canary_header: clients.trust_canary_header,
             debug_headers: clients.debug_headers,
             service_from,
+            // Who serves nodes knows how many there are.
+            fleet_size: FleetSize::ONE,
         }
     }
 }

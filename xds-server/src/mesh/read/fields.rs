@@ -61,7 +61,10 @@ pub(super) fn absolute_path(text: &str) -> Result<String, &'static str> {
     if text.starts_with('/') && text.bytes().all(clean) {
         Ok(text.into())
     } else {
-        Err("must begin with / and hold no spaces, ? or #")
+        Err(
+            "must begin with / and hold printable ASCII without spaces, ? and #, as clients send it (other letters are \
+             percent-encoded)",
+        )
     }
 }
 

@@ -95,7 +95,7 @@ static REFUSAL: Object = Object {
 
 pub(super) static LIMIT: Object = Object {
     name: "Limit",
-    says: "Requests per second of one Envoy, exact across its workers.",
+    says: "Requests per second, exact across the workers of one Envoy.",
     fields: &[
         Field::new(
             "per_second",
@@ -119,6 +119,12 @@ pub(super) static LIMIT: Object = Object {
             "Requests that may come at once after a pause. A tenth of a second's worth when left out.",
         ),
         MODE,
+        Field::new(
+            "scope",
+            Kind::Word(&["envoy", "fleet"]),
+            "`envoy`: each Envoy has all of it. `fleet`: the server divides it equally among the proxies of each gateway, and of each service that calls, that it saw in the last ten minutes.",
+        )
+        .default("envoy"),
     ],
 };
 

@@ -20,6 +20,7 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
 use tracing::warn;
 
 use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
+use crate::private_file;
 
 const FILE: &str = "mumbai-mesh.redb";
 /// What it holds is in memory already; the default is 1 GiB.
@@ -54,7 +55,8 @@ impl Embedded {
     /// [`StoreError::InUse`] when another server runs there; a disk that refuses.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
-        fs::create_dir_all(folder).map_err(|error| broken(folder, &redb::Error::Io(error)))?;
+        private_file::make_folder(folder)
+            .map_err(|error| broken(folder, &redb::Error::Io(error)))?;
         let made = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -232,6 +234,7 @@ impl Store for Embedded {
             Log::Mesh => &self.feeds[0],
             Log::Resources => &self.feeds[1],
             Log::Instances => &self.feeds[2],
+            Log::Proxies => &self.feeds[3],
         }
     }
 

@@ -23,8 +23,8 @@ pub(super) const WHOLES: TableDefinition<'_, (&str, u64, &str), &str> =
 /// Of each log.
 pub(super) fn newest(database: &Database) -> Result<[u64; Log::ALL.len()], redb::Error> {
     let transaction = database.begin_read()?;
-    let [mesh, resources, instances] = Log::ALL.map(|log| revision(&transaction, log));
-    Ok([mesh?, resources?, instances?])
+    let [mesh, resources, instances, proxies] = Log::ALL.map(|log| revision(&transaction, log));
+    Ok([mesh?, resources?, instances?, proxies?])
 }
 
 fn revision(transaction: &ReadTransaction, log: Log) -> Result<u64, redb::Error> {

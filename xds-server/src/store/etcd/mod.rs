@@ -154,6 +154,7 @@ impl Shared {
             Log::Mesh => &self.logs[0],
             Log::Resources => &self.logs[1],
             Log::Instances => &self.logs[2],
+            Log::Proxies => &self.logs[3],
         }
     }
 

@@ -1,0 +1,102 @@
+//! For callers without a proxy: `POST /api/v1/select` and `POST /api/v1/results`. As frequent as calls are, so nothing
+//! of them is written or audited.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{State as Extract, rejection::BytesRejection},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use policy::{names, reader::Problem};
+use serde_json::{Value, json};
+
+use super::{State, problem};
+use crate::callers::{NotCounted, Refused, Report, Unanswered, Wanted};
+
+/// Of a call that is about to be made: as large as the headers of one.
+pub(super) const SELECT_BYTES_MAX: usize = 64 * 1024;
+/// Of [`Report::TOGETHER_MAX`] results.
+pub(super) const RESULTS_BYTES_MAX: usize = 512 * 1024;
+
+/// Which instance is to be called.
+pub(super) async fn select(
+    Extract(state): Extract<State>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let wanted = match read(body, Wanted::read) {
+        Ok(wanted) => wanted,
+        Err(response) => return *response,
+    };
+    match state.callers.select(&wanted) {
+        Ok(selection) => Json(selection).into_response(),
+        Err(Unanswered::Refused(refused)) => refusal(&refused),
+        Err(Unanswered::NoService(name)) => {
+            let said = format!("service: {name} is not in this mesh; GET /services has all");
+            problem(StatusCode::NOT_FOUND, &said)
+        }
+    }
+}
+
+/// How calls ended.
+pub(super) async fn results(
+    Extract(state): Extract<State>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let reports = match read(body, Report::read_all) {
+        Ok(reports) => reports,
+        Err(response) => return *response,
+    };
+    match state.callers.take(&reports) {
+        Ok(counted) => Json(counted).into_response(),
+        Err(NotCounted { index, why }) => {
+            let said = format!("results[{index}]: {why}; nothing was counted");
+            problem(StatusCode::NOT_FOUND, &said)
+        }
+    }
+}
+
+fn read<T>(
+    body: Result<Bytes, BytesRejection>,
+    read: impl FnOnce(&Value) -> Result<T, Vec<Problem>>,
+) -> Result<T, Box<Response>> {
+    let body = body.map_err(|error| Box::new(problem(error.status(), &error.body_text())))?;
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error)))?;
+    read(&value).map_err(|problems| Box::new(invalid(&problems)))
+}
+
+fn invalid(problems: &[Problem]) -> Response {
+    let first = problems.first().map(ToString::to_string);
+    let shown = |one: &Problem| json!({"path": one.path, "message": one.message, "hint": one.hint});
+    let count = problems.len();
+    let detail = format!("{count} problem(s): {}", first.unwrap_or_default());
+    let more = json!({"problems": problems.iter().map(shown).collect::<Vec<_>>()});
+    told(StatusCode::BAD_REQUEST, &detail, more)
+}
+
+/// As a proxy refuses: with the same status and headers, and why.
+fn refusal(refused: &Refused) -> Response {
+    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let detail = refused.reasons.last().cloned().unwrap_or_default();
+    let more = serde_json::to_value(refused).unwrap_or_default();
+    let mut response = told(status, &detail, more);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, refused.retry_after_seconds.into());
+    if let Some(reason) = refused.header {
+        let name = HeaderName::from_static(names::HEADER_REASON);
+        headers.insert(name, HeaderValue::from_static(reason));
+    }
+    response
+}
+
+/// A problem with members of its own (RFC 9457, section 3.2).
+fn told(status: StatusCode, detail: &str, more: Value) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let mut body = json!({"title": title, "status": status.as_u16(), "detail": detail});
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
+    }
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, body.to_string()).into_response()
+}

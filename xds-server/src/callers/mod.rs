@@ -1,0 +1,18 @@
+//! For callers without a proxy: which instance of a service they are to call now, decided by the filter's own code, and
+//! what became of their calls, counted by breakers of the same code. The server stands in for the Envoy that they have
+//! not.
+
+mod board;
+mod cells;
+pub mod owner;
+mod pick;
+mod question;
+mod selection;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    board::{Counted, NotCounted},
+    question::{Report, Wanted},
+    selection::{Refused, Selection, Unanswered},
+};
