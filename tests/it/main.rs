@@ -22,6 +22,7 @@ mod fleet;
 mod gateway;
 mod golden;
 mod grpcurl;
+mod headers;
 mod health;
 mod http2;
 mod identity;

@@ -194,7 +194,8 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
     canary.finish();
     Some(CanarySplit {
         version: version?,
-        weight: weight?,
+        // What could not be read is told: any weight will do to look at the rest.
+        weight: weight.unwrap_or(Weight::Fixed(BasisPoints::ALL)),
         freeze_during,
         sticky_by,
         fallback: fallback.unwrap_or_default(),

@@ -3,10 +3,15 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
-use harness::artifacts::Artifacts;
+use harness::{
+    artifacts::Artifacts,
+    server::{self, Server},
+    wait::wait_for,
+};
 use serde_json::Value;
 
 use super::{analyze, write};
+use crate::door1::BOUND;
 
 const MESH: &str = "\
 services:
@@ -112,5 +117,48 @@ fn the_program_prints_its_schema_and_both_references() -> Result<()> {
             "{document}"
         );
     }
+    Ok(())
+}
+
+/// Thousands of findings are told as their first and a number: by the command, in the log and by the API. And a
+/// server has a file in force before it has looked for them.
+#[test]
+fn what_is_found_thousands_of_times_is_told_in_few_lines_and_keeps_no_edit_waiting() -> Result<()> {
+    let artifacts = Artifacts::from_env()?;
+    let dir = tempfile::tempdir()?;
+    let windows: String = (0..200)
+        .map(|number| format!("  w{number}: {{start: {}, end: 24}}\n", number % 24))
+        .collect();
+    let text = format!("peak_hours:\n{windows}services: {{a: {{}}}}\n");
+    let server = Server::start(&artifacts, dir.path(), &text, &server::Options::default())?;
+    let edited = text.replace("{a: {}}", "{b: {}}");
+    server.write_mesh(&edited)?;
+    wait_for("the edit to be in force", BOUND, || {
+        match server.api_get("/services").map(|told| told.to_string()) {
+            Ok(told) if told.contains("\"b\"") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    let checked = server.api_get("/api/v1/check")?.to_string();
+    ensure!(
+        checked.matches("windows-overlap").count() == 21,
+        "{checked}"
+    );
+    wait_for("the findings of both", BOUND, || {
+        match server.log().matches("more of these").count() {
+            2.. => Ok(()),
+            count => Err(format!("{count}")),
+        }
+    })?;
+    let warned = server.log().matches("windows-overlap").count();
+    ensure!(warned == 2 * 21, "{warned}");
+    let file = dir.path().join("by-hand.yaml");
+    write(&file, edited.as_bytes())?;
+    let output = analyze(&file, &[])?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        told.matches("warning[windows-overlap]").count() == 21,
+        "{told}"
+    );
     Ok(())
 }

@@ -1,17 +1,17 @@
 //! Findings of circuit breakers: rules that no traffic can meet, and health checks that come too late.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use policy::{
     breaker::{BreakerRules, ErrorRate},
     limit::Limit,
     time::format_duration,
     traffic_class::TrafficClass,
-    units::{BasisPoints, ServiceName},
+    units::{BasisPoints, ServiceName, ZoneName},
 };
 
 use super::{Finding, Rule, Severity};
-use crate::mesh::{HealthCheck, Mesh, Service};
+use crate::mesh::{Endpoint, HealthCheck, Mesh, Service};
 
 pub(super) const NEVER_TRIPS: Rule = Rule {
     code: "breaker-never-trips",
@@ -30,7 +30,7 @@ pub(super) const ALL_MUST_FAIL: Rule = Rule {
 pub(super) const HEALTH_CHECK_SLOWER: Rule = Rule {
     code: "health-check-slower-than-breaker",
     severity: Severity::Warning,
-    finds: "one endpoint that dies fails so many requests that the breaker opens for the whole service, before the health check leaves the endpoint out",
+    finds: "one endpoint that dies fails so many requests, of those that its zone or the first region of `failover` gets, that the breaker opens for the whole service, before the health check leaves the endpoint out",
     fix: "check more often, or add `outlier_detection: {consecutive_gateway_failures: 3}`",
 };
 
@@ -196,29 +196,105 @@ fn health_check(name: &ServiceName, service: &Service, findings: &mut Vec<Findin
     else {
         return;
     };
-    let weights = service.endpoints_of(None).map(|endpoint| endpoint.weight);
-    let weights: Vec<u32> = weights.collect();
-    let total: u64 = weights.iter().copied().map(u64::from).sum();
-    let largest = weights.iter().copied().max().map_or(0, u64::from);
-    let opens =
-        largest * u64::from(BasisPoints::ALL.get()) >= u64::from(rate.percent.get()) * total;
-    let late = notices_after(check) > rate.window;
-    if weights.len() < 2 || !opens || !late || service.outlier_detection.is_some() {
+    if service.endpoints_of(None).count() < 2 || service.outlier_detection.is_some() {
         return;
     }
-    let share = largest * 100 / total;
-    let (after, window) = (
-        format_duration(notices_after(check)),
-        format_duration(rate.window),
-    );
+    let after = notices_after(check);
+    let tiers = tiers(service).into_iter();
+    let worst = tiers.max_by(|left, right| left.share().total_cmp(&right.share()));
+    let Some(tier) = worst.filter(|tier| opens(&rate, tier.share(), after)) else {
+        return;
+    };
+    let percent = tier.largest * 100 / tier.total.max(1);
+    let (after, window) = (format_duration(after), format_duration(rate.window));
+    let whose = &tier.whose;
     findings.push(Finding::new(
         &HEALTH_CHECK_SLOWER,
         format!("services.{name}.health_check"),
         format!(
-            "leaves a dead endpoint out after up to {after}; until then {share} % of requests fail, and the breaker, which looks at {window}, opens for all of {name}"
+            "leaves a dead endpoint out after up to {after}; until then {percent} % of {whose} fail, and the breaker, which looks at {window}, opens for all of {name}"
         ),
         HEALTH_CHECK_SLOWER.fix,
     ));
+}
+
+/// Endpoints among which callers choose as long as all are healthy.
+struct Tier {
+    /// Whose requests they get.
+    whose: String,
+    largest: u64,
+    total: u64,
+}
+
+impl Tier {
+    fn of<'m>(whose: String, endpoints: impl Iterator<Item = &'m Endpoint>) -> Self {
+        let weights: Vec<u64> = endpoints.map(|endpoint| endpoint.weight.into()).collect();
+        Self {
+            whose,
+            largest: weights.iter().copied().max().unwrap_or_default(),
+            total: weights.iter().sum(),
+        }
+    }
+
+    /// Of its requests, that of the endpoint with most of them.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sums of weights are far below 2^53"
+    )]
+    fn share(&self) -> f64 {
+        self.largest as f64 / self.total.max(1) as f64
+    }
+}
+
+/// All endpoints of the region that is used first; of these each zone, where it serves its own callers alone.
+fn tiers(service: &Service) -> Vec<Tier> {
+    let order = &service.placement.failover;
+    let place = |endpoint: &Endpoint| {
+        let region = endpoint.region.as_deref();
+        let known = order
+            .iter()
+            .position(|known| region == Some(known.as_str()));
+        known.unwrap_or(order.len())
+    };
+    let Some(first) = service.endpoints_of(None).map(place).min() else {
+        return Vec::new();
+    };
+    let preferred: Vec<&Endpoint> = service
+        .endpoints_of(None)
+        .filter(|endpoint| place(endpoint) == first)
+        .collect();
+    let whose = match order.get(first) {
+        Some(region) => format!("requests, which all go to {region},"),
+        None => "requests".into(),
+    };
+    let all = Tier::of(whose, preferred.iter().copied());
+    let zones: BTreeSet<(Option<&str>, Option<&ZoneName>)> = preferred
+        .iter()
+        .map(|endpoint| (endpoint.region.as_deref(), endpoint.zone.as_ref()))
+        .collect();
+    let localities = zones.len() as u64;
+    let of_zone = |(_, zone): &(Option<&str>, Option<&ZoneName>)| {
+        let zone = (*zone)?;
+        let own = preferred.iter().copied();
+        let own = own.filter(|endpoint| endpoint.zone.as_ref() == Some(zone));
+        let tier = Tier::of(format!("requests from zone {zone}"), own);
+        // As callers are sent them: a zone with less than its even share is helped by others.
+        (tier.total * localities >= all.total && tier.total < all.total).then_some(tier)
+    };
+    let mut tiers: Vec<Tier> = match service.placement.zone_aware {
+        true => zones.iter().filter_map(of_zone).collect(),
+        false => Vec::new(),
+    };
+    tiers.push(all);
+    tiers
+}
+
+/// Whether the rule is met before a dead endpoint with this share of requests is left out. It refuses at once,
+/// so callers that wait for answers send `1 / (1 - share)` times as many meanwhile.
+fn opens(rate: &ErrorRate, share: f64, after: Duration) -> bool {
+    let (window, percent) = (rate.window.as_secs_f64(), rate.percent.percent() / 100.0);
+    let late = after.as_secs_f64().min(window);
+    share * late >= percent * ((window - late) * (1.0 - share) + late)
 }
 
 /// An endpoint dies right after a check in the worst case.
@@ -319,5 +395,39 @@ mod tests {
                 [""; 0]
             );
         }
+    }
+
+    #[test]
+    fn who_has_one_endpoint_in_his_zone_or_region_loses_all_requests_with_it() {
+        let text = |first: &str, second: &str, more: &str| {
+            format!(
+                "services: {{a: {{endpoints: [{{host: 10.0.0.1, port: 1, {first}}}, {{host: 10.0.0.2, port: 1, {second}}}, {{host: 10.0.0.3, port: 1, {second}}}], health_check: {{path: /health, interval: 2s}}{more}}}}}"
+            )
+        };
+        let told = |first: &str, second: &str, more: &str| {
+            found(&text(first, second, more), &[&HEALTH_CHECK_SLOWER])
+        };
+        let regions = ("region: mumbai", "region: hyderabad");
+        let first = ", failover: [mumbai, hyderabad]";
+        let until = "services.a.health_check: leaves a dead endpoint out after up to 4s; until then 100 % of";
+        let then = "fail, and the breaker, which looks at 10s, opens for all of a";
+        assert_eq!(
+            told(regions.0, regions.1, first),
+            [format!("{until} requests, which all go to mumbai, {then}")]
+        );
+        // There are two, and one of three.
+        assert_eq!(
+            told(regions.0, regions.1, ", failover: [hyderabad]"),
+            [""; 0]
+        );
+        assert_eq!(told(regions.0, regions.1, ""), [""; 0]);
+        let outlier = format!("{first}, outlier_detection: {{}}");
+        assert_eq!(told(regions.0, regions.1, &outlier), [""; 0]);
+        let zones = ("zone: west, weight: 200", "zone: east");
+        assert_eq!(
+            told(zones.0, zones.1, ""),
+            [format!("{until} requests from zone west {then}")]
+        );
+        assert_eq!(told(zones.0, zones.1, ", zone_aware: false"), [""; 0]);
     }
 }

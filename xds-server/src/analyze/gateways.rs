@@ -1,5 +1,7 @@
 //! Findings of gateways and their routes.
 
+use std::collections::BTreeMap;
+
 use policy::{traffic_class::PathMatch, units::ServiceName};
 
 use super::{
@@ -62,6 +64,7 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
 }
 
 fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
+    let by_path = ByPath::of(&gateway.routes);
     for (index, route) in gateway.routes.iter().enumerate() {
         let path = format!("gateways.{name}.routes[{index}]");
         if let Some(why) = impossible(&route.request) {
@@ -83,8 +86,11 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
             ));
             continue;
         }
-        let mut before = gateway.routes.iter().take(index);
-        if let Some(earlier) = before.position(|earlier| shadows(gateway, earlier, route)) {
+        let shadows = |earlier: &usize| {
+            let earlier = gateway.routes.get(*earlier).filter(|_| *earlier < index);
+            earlier.is_some_and(|earlier| shadows(gateway, earlier, route))
+        };
+        if let Some(earlier) = by_path.around(route).filter(shadows).min() {
             findings.push(Finding::new(
                 &ROUTE_SHADOWED,
                 path,
@@ -92,6 +98,49 @@ fn routes(name: &ServiceName, gateway: &Gateway, findings: &mut Vec<Finding>) {
                 format!("move it before routes[{earlier}], or take it out"),
             ));
         }
+    }
+}
+
+/// Routes by their paths: only those on the way to a path can take its requests, and there may be thousands.
+struct ByPath<'r> {
+    routes: BTreeMap<&'r str, Vec<usize>>,
+    /// Those that do not look at it.
+    anywhere: Vec<usize>,
+}
+
+impl<'r> ByPath<'r> {
+    fn of(routes: &'r [Route]) -> Self {
+        let mut all = Self {
+            routes: BTreeMap::new(),
+            anywhere: Vec::new(),
+        };
+        for (index, route) in routes.iter().enumerate() {
+            match &route.request.path {
+                Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => {
+                    all.routes.entry(path).or_default().push(index);
+                }
+                None => all.anywhere.push(index),
+            }
+        }
+        all
+    }
+
+    /// Routes that may match a path of this one's: by no path, by its own, or by what comes before a slash.
+    fn around(&self, route: &Route) -> impl Iterator<Item = usize> {
+        let path = match (&route.request.path, &route.request.grpc_service) {
+            (Some(PathMatch::Exact(path) | PathMatch::Prefix(path)), _) => path.to_string(),
+            (None, Some(service)) => format!("/{service}"),
+            (None, None) => String::new(),
+        };
+        let mut found = self.anywhere.clone();
+        let slashes = path.match_indices('/').map(|(at, _)| at.max(1));
+        let mut ends: Vec<usize> = slashes.chain([path.len()]).collect();
+        ends.dedup();
+        for end in ends {
+            let routes = path.get(..end).and_then(|path| self.routes.get(path));
+            found.extend(routes.into_iter().flatten());
+        }
+        found.into_iter()
     }
 }
 

@@ -7,6 +7,7 @@ mod canary;
 mod classes;
 mod covers;
 mod gateways;
+mod headers;
 mod past;
 mod redirects;
 mod refusals;
@@ -109,6 +110,7 @@ pub const RULES: &[&Rule] = &[
     &services::WITHOUT_ENDPOINTS,
     &services::CALLS_WITHOUT_ENDPOINTS,
     &services::WITHOUT_APPLICATION,
+    &services::ENDPOINT_TWICE,
     &services::UNREACHED,
     &services::PLAINTEXT,
     &canary::WITHOUT_ENDPOINTS,
@@ -129,6 +131,7 @@ pub const RULES: &[&Rule] = &[
     &redirects::LOOP,
     &gateways::WITHOUT_ROUTES,
     &gateways::ANY_HOST,
+    &headers::NEVER_ARRIVES,
     &classes::NEVER_MATCHES,
     &classes::SHADOWED,
     &classes::UNKNOWN,
@@ -156,6 +159,7 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     retries::look(mesh, &mut findings);
     gateways::look(mesh, &mut findings);
     redirects::look(mesh, &mut findings);
+    headers::look(mesh, &mut findings);
     classes::look(mesh, &mut findings);
     windows::look(mesh, now, &mut findings);
     zones::look(mesh, &mut findings);
@@ -168,6 +172,28 @@ pub fn analyze(mesh: &Mesh, now: WallTime) -> Vec<Finding> {
     let place = |finding: &Finding| RULES.iter().position(|rule| rule.code == finding.code);
     findings.sort_by_key(|finding| (finding.severity, place(finding)));
     findings
+}
+
+/// So many findings of one rule are told one by one.
+const TOLD_MAX: usize = 20;
+
+/// What people are told of [`analyze`]'s findings: of a rule that found very many the first, and how many
+/// more there are.
+pub fn bounded(findings: &[Finding]) -> Vec<Finding> {
+    let mut told = Vec::new();
+    for of_one_rule in findings.chunk_by(|left, right| left.code == right.code) {
+        told.extend(of_one_rule.iter().take(TOLD_MAX).cloned());
+        let more = of_one_rule.len().saturating_sub(TOLD_MAX);
+        if let Some(last) = of_one_rule.last().filter(|_| more > 0) {
+            told.push(Finding {
+                path: String::new(),
+                sentence: format!("and {more} more of these"),
+                fix: "mend those that are told, and look again".into(),
+                ..last.clone()
+            });
+        }
+    }
+    told
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Findings of services: whom nobody reaches, and who reaches nobody.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use policy::units::ServiceName;
 
 use super::{Finding, Rule, Severity};
-use crate::mesh::{Endpoint, Mesh, MutualTls, RouteAction, Service};
+use crate::mesh::{Endpoint, Gateway, Mesh, MutualTls, RouteAction, Service};
 
 pub(super) const WITHOUT_ENDPOINTS: Rule = Rule {
     code: "service-without-endpoints",
@@ -26,6 +28,13 @@ pub(super) const WITHOUT_APPLICATION: Rule = Rule {
     fix: "give the service `port` or the endpoint `app_port`, or say `sidecar: false`",
 };
 
+pub(super) const ENDPOINT_TWICE: Rule = Rule {
+    code: "endpoint-twice",
+    severity: Severity::Warning,
+    finds: "two endpoints of a service have the same host and port: Envoy knows one of them only, with its weight, while all are listed",
+    fix: "correct the address, or take one of them out",
+};
+
 pub(super) const UNREACHED: Rule = Rule {
     code: "service-unreached",
     severity: Severity::Warning,
@@ -41,6 +50,7 @@ pub(super) const PLAINTEXT: Rule = Rule {
 };
 
 pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
+    let reached = Reached::of(mesh);
     for (name, service) in &mesh.services {
         if service.endpoints.is_empty() {
             findings.push(Finding::new(
@@ -51,6 +61,7 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
             ));
         }
         without_application(name, service, findings);
+        twice(name, service, findings);
         let mut hosts = service.endpoints.iter().map(|endpoint| &endpoint.host);
         let plain = service.sidecar && service.mtls != MutualTls::Strict;
         if plain && hosts.any(|host| !host.is_loopback()) {
@@ -61,7 +72,7 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
                 PLAINTEXT.fix,
             ));
         }
-        if says_who_calls_whom(mesh) && !is_reached(mesh, name) {
+        if reached.is_said && !reached.contains(name) {
             findings.push(Finding::new(
                 &UNREACHED,
                 format!("services.{name}"),
@@ -104,22 +115,62 @@ fn without_application(name: &ServiceName, service: &Service, findings: &mut Vec
     ));
 }
 
-/// Without gateways and `uses` there may be callers that the mesh knows nothing of.
-fn says_who_calls_whom(mesh: &Mesh) -> bool {
-    let mut services = mesh.services.values();
-    !mesh.gateways.is_empty() || services.any(|service| service.uses.is_some())
+/// Who is called, as far as the mesh says.
+struct Reached<'m> {
+    /// Without gateways and `uses` there may be callers that the mesh knows nothing of.
+    is_said: bool,
+    /// By a route, or by the `uses` of another service.
+    called: BTreeSet<&'m ServiceName>,
+    /// Those that may call every other service; of more than one each is reached by another.
+    call_all: Vec<&'m ServiceName>,
 }
 
-fn is_reached(mesh: &Mesh, name: &ServiceName) -> bool {
-    let mut gateways = mesh.gateways.values();
-    let by_route = gateways.any(|gateway| gateway.calls().any(|call| call.service == *name));
-    let calls = |service: &Service| match &service.uses {
-        Some(uses) => uses.contains(name),
-        // Only sidecars know what they may call.
-        None => service.sidecar,
-    };
-    let mut others = mesh.services.iter().filter(|(other, _)| *other != name);
-    by_route || others.any(|(_, service)| calls(service))
+impl<'m> Reached<'m> {
+    fn of(mesh: &'m Mesh) -> Self {
+        let calls = mesh.gateways.values().flat_map(Gateway::calls);
+        let mut called: BTreeSet<&ServiceName> = calls.map(|call| &call.service).collect();
+        let mut call_all = Vec::new();
+        let mut is_said = !mesh.gateways.is_empty();
+        for (name, service) in &mesh.services {
+            is_said |= service.uses.is_some();
+            match &service.uses {
+                Some(uses) => called.extend(uses.iter().filter(|used| *used != name)),
+                // Only sidecars know what they may call.
+                None if service.sidecar && call_all.len() < 2 => call_all.push(name),
+                None => {}
+            }
+        }
+        Self {
+            is_said,
+            called,
+            call_all,
+        }
+    }
+
+    fn contains(&self, name: &ServiceName) -> bool {
+        self.called.contains(name) || self.call_all.iter().any(|other| *other != name)
+    }
+}
+
+/// Envoy keeps one endpoint of an address in each cluster.
+fn twice(name: &ServiceName, service: &Service, findings: &mut Vec<Finding>) {
+    let canary = service.canary.as_ref().map(|canary| &canary.version);
+    let mut known = BTreeMap::new();
+    for (index, endpoint) in service.endpoints.iter().enumerate() {
+        let of_canary = canary.is_some() && endpoint.version.as_ref() == canary;
+        let address = (of_canary, endpoint.host.to_string(), endpoint.port);
+        if let Some(first) = known.insert(address, &endpoint.id) {
+            findings.push(Finding::new(
+                &ENDPOINT_TWICE,
+                format!("services.{name}.endpoints[{index}]"),
+                format!(
+                    "{} is {}:{}, as {first} is: Envoy knows one of them only",
+                    endpoint.id, endpoint.host, endpoint.port
+                ),
+                "correct the address, or take one of them out; for more traffic give it a higher weight",
+            ));
+        }
+    }
 }
 
 fn calls_without_endpoints(mesh: &Mesh, findings: &mut Vec<Finding>) {
@@ -242,6 +293,27 @@ gateways:
         }
         for fine in ["", "sidecar: false, "] {
             assert_eq!(found(&text(fine, "10.0.0.1"), &[&PLAINTEXT]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn an_address_that_a_version_has_twice_is_found() {
+        let text = |second: &str| {
+            format!(
+                "services: {{a: {{sidecar: false, endpoints: [{{id: one, host: 10.0.0.1, port: 1}}, {{id: two, {second}}}], canary: {{version: v2, weight: 0}}}}}}"
+            )
+        };
+        let told = |second: &str| found(&text(second), &[&ENDPOINT_TWICE]);
+        let same =
+            ["services.a.endpoints[1]: two is 10.0.0.1:1, as one is: Envoy knows one of them only"];
+        assert_eq!(told("host: 10.0.0.1, port: 1, weight: 5"), same);
+        assert_eq!(told("host: 10.0.0.1, port: 1, version: v1"), same);
+        for fine in [
+            "port: 2, host: 10.0.0.1",
+            "host: 10.0.0.2, port: 1",
+            "host: 10.0.0.1, port: 1, version: v2",
+        ] {
+            assert_eq!(told(fine), [""; 0], "{fine}");
         }
     }
 }

@@ -73,3 +73,40 @@ gateways: {edge: {listen: \"0.0.0.0:80\", routes: [{match: {path_prefix: /}, ser
         assert!(rule.is_some_and(|rule| rule.severity == finding.severity));
     }
 }
+
+#[test]
+fn of_one_rule_so_many_are_told_and_then_their_number() {
+    let services: Vec<String> = (0..25).map(|number| format!("s{number}: {{}}")).collect();
+    let text = format!("services: {{{}}}", services.join(", "));
+    let mesh = read(&text, &Defaults::default()).unwrap();
+    let findings = analyze(&mesh, parse_instant(NOW).unwrap());
+    let of = |findings: &[Finding], rule: &Rule| {
+        let found = findings.iter().filter(|finding| finding.code == rule.code);
+        found.count()
+    };
+    assert_eq!(of(&findings, &services::WITHOUT_ENDPOINTS), 25);
+    let told = bounded(&findings);
+    assert_eq!(of(&told, &services::WITHOUT_ENDPOINTS), 21);
+    assert!(
+        told.iter()
+            .any(|finding| finding.sentence == "and 5 more of these")
+    );
+    let few = findings.into_iter().take(20).collect::<Vec<_>>();
+    assert_eq!(bounded(&few), few);
+}
+
+/// A mesh that was analysed for minutes.
+#[test]
+fn what_grows_with_the_square_of_windows_is_not_looked_at_whole() {
+    let windows: Vec<String> = (0..1_000)
+        .map(|number| format!("w{number}: {{start: {}, end: 24}}", number % 24))
+        .collect();
+    let text = format!("peak_hours: {{{}}}", windows.join(", "));
+    let found = found(&text, &[&windows::OVERLAP]);
+    assert!(
+        found[0].contains("more were not looked for"),
+        "{}",
+        found[0]
+    );
+    assert!(found.len() < 20_000, "{}", found.len());
+}

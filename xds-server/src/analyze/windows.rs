@@ -7,6 +7,8 @@ use crate::mesh::Mesh;
 
 /// How far it is looked ahead: each window of a year is met, and those of its end.
 const DAYS: u16 = 400;
+/// With more pairs than this nobody reads all of them, and there may be as many as the square of windows.
+const PAIRS_MAX: usize = 10_000;
 
 pub(super) const OVERLAP: Rule = Rule {
     code: "windows-overlap",
@@ -49,7 +51,16 @@ fn dates_twice(mesh: &Mesh, findings: &mut Vec<Finding>) {
 pub(super) fn look(mesh: &Mesh, now: WallTime, findings: &mut Vec<Finding>) {
     dates_twice(mesh, findings);
     let windows = mesh.timetable.windows();
-    for overlap in mesh.timetable.overlaps(now, DAYS) {
+    let overlaps = mesh.timetable.overlaps(now, DAYS, PAIRS_MAX);
+    if overlaps.len() == PAIRS_MAX {
+        findings.push(Finding::new(
+            &OVERLAP,
+            "peak_hours",
+            format!("{PAIRS_MAX} pairs of windows overlap, and more were not looked for"),
+            OVERLAP.fix,
+        ));
+    }
+    for overlap in overlaps {
         let (Some(first), Some(second)) = (windows.get(overlap.first), windows.get(overlap.second))
         else {
             continue;

@@ -2,7 +2,7 @@
 
 use super::{Group, Item, Level, Seen, ago, put_bounded};
 use crate::{
-    analyze::{FESTIVAL_PAST, analyze},
+    analyze::{FESTIVAL_PAST, analyze, bounded},
     text::counted,
 };
 
@@ -43,7 +43,8 @@ pub(super) fn configuration(seen: &Seen<'_>, items: &mut Vec<Item>) {
     let found = analyze(seen.mesh, seen.now).into_iter();
     // What a calendar of three years holds of the past is nobody's mistake.
     let found = found.filter(|finding| finding.code != FESTIVAL_PAST.code);
-    items.extend(found.map(|finding| Item::found(finding, None)));
+    let told = bounded(&found.collect::<Vec<_>>()).into_iter();
+    items.extend(told.map(|finding| Item::found(finding, None)));
 }
 
 pub(super) fn store(seen: &Seen<'_>, items: &mut Vec<Item>) {

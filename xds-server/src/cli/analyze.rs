@@ -14,7 +14,7 @@ use super::{
     output::{Output, print, show},
 };
 use crate::{
-    analyze::{FESTIVAL_PAST, Finding, Severity, analyze},
+    analyze::{FESTIVAL_PAST, Finding, Severity, analyze, bounded},
     clock,
     mesh::{Document, MeshProblem, Place, plain},
     reference::rule_reference,
@@ -73,17 +73,22 @@ impl Analyze {
         let document = loaded.document();
         let mesh = document.mesh(&settings::defaults());
         let is_usable = mesh.is_ok();
-        let found: Vec<Placed> = match mesh {
-            Ok(mesh) => analyze(&mesh, now)
-                .into_iter()
-                .map(|finding| Placed::found(finding, &document))
-                .filter(|found| !found.is_past_elsewhere(config.path()))
-                .collect(),
-            Err(problems) => problems.into_iter().map(Placed::problem).collect(),
+        let (all, found): (Vec<Severity>, Vec<Placed>) = match mesh {
+            Ok(mesh) => {
+                let mut found = analyze(&mesh, now);
+                found.retain(|finding| !is_past_elsewhere(finding, &document, config.path()));
+                let all = found.iter().map(|finding| finding.severity).collect();
+                let placed = |finding| Placed::found(finding, &document);
+                (all, bounded(&found).into_iter().map(placed).collect())
+            }
+            Err(problems) => (
+                vec![Severity::Error; problems.len()],
+                problems.into_iter().map(Placed::problem).collect(),
+            ),
         };
         let name = config.path().display();
         show(&json!({"findings": found}), self.output, |_| {
-            format!("{}{name}: {}\n", list(&found), summary(&found))
+            format!("{}{name}: {}\n", list(&found), summary(&all))
         })?;
         if !is_usable {
             return Err(BadData(format!("{name} is refused")).into());
@@ -110,16 +115,6 @@ impl Placed {
         }
     }
 
-    /// Whether it is about the past of a file that is only included: what a calendar holds is its author's
-    /// business.
-    fn is_past_elsewhere(&self, named: &Path) -> bool {
-        let own = |place: &Place| {
-            let file = Path::new(&place.file);
-            file == named || file.parent() == Some(named)
-        };
-        self.code == FESTIVAL_PAST.code && !self.place.as_ref().is_some_and(own)
-    }
-
     fn problem(MeshProblem { place, problem }: MeshProblem) -> Self {
         Self {
             code: INVALID,
@@ -130,6 +125,16 @@ impl Placed {
             fix: problem.hint.unwrap_or_default(),
         }
     }
+}
+
+/// Whether it is about the past of a file that is only included: what a calendar holds is its author's
+/// business.
+fn is_past_elsewhere(finding: &Finding, document: &Document<'_>, named: &Path) -> bool {
+    let own = |place: Place| {
+        let file = Path::new(&place.file);
+        file == named || file.parent() == Some(named)
+    };
+    finding.code == FESTIVAL_PAST.code && !document.place(&finding.path).is_some_and(own)
 }
 
 /// Two lines each: where, how bad, which and what; then what to do.
@@ -153,9 +158,9 @@ fn list(findings: &[Placed]) -> String {
     text
 }
 
-fn summary(findings: &[Placed]) -> String {
+fn summary(findings: &[Severity]) -> String {
     let of = |severity: Severity| {
-        let found = findings.iter().filter(|found| found.severity == severity);
+        let found = findings.iter().filter(|found| **found == severity);
         match found.count() {
             0 => None,
             1 => Some(format!("1 {}", severity.as_str())),

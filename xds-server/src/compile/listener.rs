@@ -198,7 +198,41 @@ fn not(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::not;
+    use super::*;
+    use crate::{
+        mesh::{Defaults, Entrance, read},
+        resource::NodeKey,
+    };
+
+    /// What people are told of headers is what these listeners do.
+    #[test]
+    fn listeners_change_headers_as_they_are_said_to() {
+        let manager = |draft: Draft| -> Value {
+            let chain = &draft.body["filter_chains"][0]["filters"][0];
+            chain["typed_config"].clone()
+        };
+        for trusted in [false, true] {
+            let text = format!(
+                "services: {{a: {{port: 1}}}}\ngateways: {{edge: {{listen: \"127.0.0.1:1\", trust_canary_header: {trusted}}}}}"
+            );
+            let mesh = read(&text, &Defaults::default()).unwrap();
+            let (name, edge) = mesh.gateways.iter().next().unwrap();
+            assert_eq!(
+                Entrance::of_manager(&manager(gateway(&mesh, name.as_str(), edge))),
+                Entrance::of_gateway(edge.clients)
+            );
+            let node = NodeKey {
+                id: "a".into(),
+                cluster: "a".into(),
+                ..NodeKey::default()
+            };
+            let node = NodeSpec::of(&mesh, &node);
+            assert_eq!(
+                Entrance::of_manager(&manager(outbound(&mesh, "a", &node))),
+                Entrance::SIDECAR
+            );
+        }
+    }
 
     #[test]
     fn every_text_but_one_is_matched() {

@@ -11,7 +11,8 @@ use policy::{
     traffic_class,
 };
 
-use super::{Question, QuestionError};
+use super::{Question, QuestionError, matching::AUTHORITY};
+use crate::mesh::{Entrance, Fate};
 
 /// Headers from `name:value` texts.
 pub(super) struct GivenHeaders(BTreeMap<String, Vec<u8>>);
@@ -59,6 +60,44 @@ impl GivenHeaders {
         self.0.remove(name);
     }
 
+    /// As they are behind an entrance; who stands there is said of each header that was given and is not
+    /// as it was.
+    pub(super) fn enter(&mut self, entrance: Entrance, who: &str, reasons: &mut Vec<String>) {
+        let given: Vec<String> = self.0.keys().cloned().collect();
+        let upgrades = self.0.contains_key("upgrade");
+        for name in given {
+            let Some(fate) = entrance.fate(&name) else {
+                continue;
+            };
+            let was = self.0.remove(&name);
+            if let (Fate::Renamed, Some(was)) = (fate, &was) {
+                self.0.insert(AUTHORITY.into(), was.clone());
+                continue;
+            }
+            let is_same = match fate {
+                // Only a client that waits to be told to go on is answered by Envoy.
+                Fate::Removed if name == "expect" => was
+                    .as_ref()
+                    .is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")),
+                Fate::Removed => name == "connection" && upgrades,
+                Fate::Replaced(value) => was.as_deref() == Some(value.as_bytes()),
+                _ => false,
+            };
+            match was {
+                Some(was) if is_same => {
+                    self.0.insert(name, was);
+                }
+                _ => reasons.push(format!(
+                    "{name} does not arrive as the client sent it: {who} {} before anything reads it",
+                    fate.words()
+                )),
+            }
+        }
+        if let Some((name, value)) = entrance.added() {
+            self.put(name, value);
+        }
+    }
+
     /// A header as text; empty when it is not there.
     pub(super) fn text(&self, name: &str) -> String {
         let value = self.0.get(name).map(|value| String::from_utf8_lossy(value));
@@ -104,6 +143,23 @@ impl Headers for GivenHeaders {
         self.0
             .get(name)
             .map(|value| Cow::Borrowed(value.as_slice()))
+    }
+}
+
+/// As Envoy's routes see them: a host is found by its old name too.
+pub(super) struct ForRoutes<'h>(pub(super) &'h GivenHeaders);
+
+impl Headers for ForRoutes<'_> {
+    fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.0.get(route_name(name))
+    }
+}
+
+/// The name under which a route finds a header.
+pub(super) fn route_name(name: &str) -> &str {
+    match name {
+        "host" => AUTHORITY,
+        name => name,
     }
 }
 
@@ -164,6 +220,7 @@ impl Environment for Imagined<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::ClientOptions;
 
     #[test]
     fn a_header_is_a_name_a_colon_and_a_value() {
@@ -180,6 +237,46 @@ mod tests {
         assert_eq!(value("url"), Some(b"http://x".to_vec()));
         assert!(read(&["nothing"]).is_err());
         assert!(read(&[": x"]).is_err());
+    }
+
+    #[test]
+    fn what_an_entrance_changes_is_gone_and_said() {
+        let given = [
+            "user_id:7",
+            "Host:x.in",
+            "x-request-id:1",
+            "x-user-id:42",
+            "expect:nothing",
+            "x-forwarded-proto:https",
+        ];
+        let entered = |entrance: Entrance| {
+            let question = Question {
+                headers: given.iter().map(ToString::to_string).collect(),
+                ..Question::default()
+            };
+            let (mut headers, mut reasons) = (GivenHeaders::read(&question).unwrap(), Vec::new());
+            headers.enter(entrance, "it", &mut reasons);
+            (headers, reasons)
+        };
+        let (headers, reasons) = entered(Entrance::of_gateway(ClientOptions::default()));
+        assert_eq!(reasons.len(), 3, "{reasons:#?}");
+        assert_eq!(
+            reasons[0],
+            "user_id does not arrive as the client sent it: it takes it away before anything reads it"
+        );
+        let text = |name: &str| headers.text(name);
+        assert_eq!(
+            [text("user_id"), text("host"), text("x-request-id")],
+            ["", "", ""]
+        );
+        assert_eq!([text("x-user-id"), text("expect")], ["42", "nothing"]);
+        assert_eq!(
+            [text(AUTHORITY), text("x-forwarded-proto")],
+            ["x.in", "http"]
+        );
+        assert_eq!(ForRoutes(&headers).get("host").unwrap().as_ref(), b"x.in");
+        let (headers, reasons) = entered(Entrance::SIDECAR);
+        assert_eq!((reasons, headers.text("user_id")), (Vec::new(), "7".into()));
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub fn explain_live(
     let mut headers = GivenHeaders::read(question)?;
     let mut unknown: Vec<String> = Vec::new();
     let mut reasons = vec![place.sentence()];
-    prepare(&mut headers, &place, question);
+    prepare(&mut headers, &place, question, &mut reasons);
     let said = said(&rules, live.gauges);
     let first = matching::route(place.routes, &headers, &mut unknown);
     let service = service(&rules, first.as_ref(), &headers);
@@ -171,13 +171,17 @@ fn configuration(dump: &Dump) -> Result<FilterConfig, QuestionError> {
 }
 
 /// What the Envoy does to a request before anything looks at it.
-fn prepare(headers: &mut GivenHeaders, place: &Place<'_>, question: &Question) {
-    let host = headers.text("host");
+fn prepare(
+    headers: &mut GivenHeaders,
+    place: &Place<'_>,
+    question: &Question,
+    reasons: &mut Vec<String>,
+) {
+    headers.enter(place.entrance(), "this Envoy", reasons);
     if headers.text(AUTHORITY).is_empty() {
-        let host = match (host.is_empty(), &question.service) {
-            (false, _) => host,
-            (true, Some(service)) => service.clone(),
-            (true, None) => place.example_host(),
+        let host = match &question.service {
+            Some(service) => service.clone(),
+            None => place.example_host(),
         };
         headers.put(AUTHORITY, &host);
     }

@@ -4,7 +4,7 @@
 use policy::traffic_class::{self, Headers as _};
 use serde_json::Value;
 
-use super::imagined::GivenHeaders;
+use super::imagined::{GivenHeaders, route_name};
 
 /// The route that a request takes.
 pub(super) struct Taken<'v> {
@@ -133,7 +133,7 @@ fn header(rule: &Value, headers: &GivenHeaders) -> Result<bool, String> {
         .as_str()
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let value = headers.get(&name);
+    let value = headers.get(route_name(&name));
     let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());
     let is_inverted = rule["invert_match"] == true;
     if let Some(wanted) = rule["present_match"].as_bool() {

@@ -5,13 +5,18 @@ use policy::{
     units::ServiceName,
 };
 
-use super::{Question, QuestionError, imagined::GivenHeaders, path::normalized};
-use crate::mesh::{ClientOptions, Forward, Gateway, Mesh, RouteAction, Service};
+use super::{
+    Question, QuestionError,
+    imagined::{ForRoutes, GivenHeaders},
+    matching::AUTHORITY,
+    path::normalized,
+};
+use crate::mesh::{ClientOptions, Entrance, Forward, Gateway, Mesh, RouteAction, Service};
 
 pub(super) type Target<'m> = Option<(&'m ServiceName, &'m Service)>;
 
-/// The service asked about, what its clients may choose, and how it was found. A gateway gives the path
-/// one spelling before anything else looks at it.
+/// The service asked about, what its clients may choose, and how it was found. What the Envoy changes of a
+/// request before anything looks at it is changed: headers, and a gateway gives the path one spelling.
 pub(super) fn target<'m>(
     mesh: &'m Mesh,
     question: &Question,
@@ -28,12 +33,11 @@ pub(super) fn target<'m>(
                     "service: {name:?} is not in this mesh; known: {known}"
                 )));
             };
-            let reason = format!("called as {name} through a sidecar's outbound listener");
-            Ok((
-                Some((name, service)),
-                ClientOptions::default(),
-                vec![reason],
-            ))
+            let mut reasons = vec![format!(
+                "called as {name} through a sidecar's outbound listener"
+            )];
+            headers.enter(Entrance::SIDECAR, "the sidecar", &mut reasons);
+            Ok((Some((name, service)), ClientOptions::default(), reasons))
         }
         (None, Some(name)) => {
             let found = ServiceName::new(name)
@@ -46,8 +50,12 @@ pub(super) fn target<'m>(
                 )));
             };
             headers.set(traffic_class::PATH, |path| normalized(&path));
+            let mut reasons = Vec::new();
+            let entrance = Entrance::of_gateway(gateway.clients);
+            headers.enter(entrance, "the gateway", &mut reasons);
             let (target, reason) = through(mesh, name, gateway, headers);
-            Ok((target, gateway.clients, vec![reason]))
+            reasons.insert(0, reason);
+            Ok((target, gateway.clients, reasons))
         }
         _ => Err(QuestionError(
             "name either a service or a gateway to ask about".into(),
@@ -73,8 +81,7 @@ fn through<'m>(
     };
     let path = text(traffic_class::PATH).unwrap_or_default();
     let method = text(traffic_class::METHOD).unwrap_or_default();
-    let host = text("host").or_else(|| text(":authority"));
-    let host = host.unwrap_or_else(|| match gateway.hosts.first() {
+    let host = text(AUTHORITY).unwrap_or_else(|| match gateway.hosts.first() {
         Some(first) => first.example(),
         None => String::new(),
     });
@@ -83,7 +90,7 @@ fn through<'m>(
         return (None, reason);
     }
     let request = format!("{method} {path} for host {host}");
-    let Some(route) = gateway.route(&host, headers) else {
+    let Some(route) = gateway.route(&host, &ForRoutes(headers)) else {
         return (
             None,
             format!(

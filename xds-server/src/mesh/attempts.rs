@@ -1,10 +1,10 @@
 //! How often one request may be tried at the end of a path, when every hop fails: retries multiply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::units::ServiceName;
 
-use super::model::{Mesh, Retries};
+use super::model::{Gateway, Mesh, Retries};
 
 /// The path from one place at which requests enter to the service that is tried most often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +34,11 @@ pub fn worst_case_attempts(mesh: &Mesh) -> Vec<WorstCase> {
         });
         (name, calls.collect::<Vec<_>>())
     });
+    let called = called(mesh);
     let entries = mesh
         .services
         .iter()
-        .filter(|(name, service)| service.uses.is_some() && !is_called(mesh, name))
+        .filter(|(name, service)| service.uses.is_some() && !called.contains(name))
         .map(|(name, _)| (name, tails.calls(name)));
     let roots: Vec<_> = gateways.chain(entries).collect();
     roots
@@ -61,14 +62,15 @@ fn tries(retries: Option<Retries>) -> u32 {
     1 + retries.map_or(0, |retries| retries.attempts)
 }
 
-fn is_called(mesh: &Mesh, name: &ServiceName) -> bool {
-    let mut gateways = mesh.gateways.values();
-    let mut services = mesh.services.iter();
-    gateways.any(|gateway| gateway.calls().any(|forward| forward.service == *name))
-        || services.any(|(caller, service)| {
-            let uses = service.uses.as_ref();
-            caller != name && uses.is_some_and(|uses| uses.contains(name))
-        })
+/// By a gateway, or by another service that says so.
+fn called(mesh: &Mesh) -> BTreeSet<&ServiceName> {
+    let by_gateways = mesh.gateways.values().flat_map(Gateway::calls);
+    let by_services = mesh.services.iter().flat_map(|(caller, service)| {
+        let uses = service.uses.iter().flatten();
+        uses.filter(move |used| *used != caller)
+    });
+    let by_gateways = by_gateways.map(|forward| &forward.service);
+    by_gateways.chain(by_services).collect()
 }
 
 /// The worst way on from a service.

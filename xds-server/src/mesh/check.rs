@@ -1,16 +1,21 @@
 //! What no single field can know: names that must exist, be unique, or fit together.
 
+mod written;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     canary::CanarySplit,
     reader::{Problem, Problems, Reader},
     shapes,
-    units::ServiceName,
+    units::{ServiceName, VersionLabel},
 };
 use serde_json::Value;
 
-use super::model::{Mesh, RouteAction, Service};
+use super::{
+    model::{Mesh, RouteAction, Service},
+    read::UNREAD,
+};
 
 /// Whose labels versions may name.
 #[derive(Clone, Copy)]
@@ -33,7 +38,8 @@ pub fn versions_without_endpoints(mesh: &Mesh) -> Vec<Problem> {
     problems.into_vec()
 }
 
-/// Reports every contradiction between the parts of a mesh.
+/// Reports every contradiction between the parts of a mesh, of which some may not have been readable: nothing
+/// is said of what refers to those.
 pub(super) fn check(root: &Reader<'_>, mesh: &Mesh, labels: Labels<'_>) {
     let over = match labels {
         Labels::OfFile => Some(None),
@@ -41,8 +47,9 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh, labels: Labels<'_>) {
         Labels::Any => None,
     };
     let labelled = over.as_ref().map(|over| over.as_ref().unwrap_or(mesh));
+    let timetable = &written::timetable(root, &mesh.timetable);
     for name in mesh.gateways.keys() {
-        if mesh.services.contains_key(name) {
+        if mesh.services.contains_key(name) || written::is_service(root, name) {
             root.problem_at(
                 &format!("gateways.{name}"),
                 "a service has this name too; node.cluster must tell them apart",
@@ -52,9 +59,9 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh, labels: Labels<'_>) {
     }
     for class in &mesh.traffic_classes {
         let path = format!("traffic_classes.{}", class.name);
-        shapes::check_shed_names(root, &path, class, &mesh.timetable);
+        shapes::check_shed_names(root, &path, class, timetable);
     }
-    shapes::check_freeze_names(root, "freeze.during", &mesh.freeze.during, &mesh.timetable);
+    shapes::check_freeze_names(root, "freeze.during", &mesh.freeze.during, timetable);
     routes_lead_somewhere(root, mesh);
     gateways_listen_apart(root, mesh);
     endpoint_ids_are_unique(root, mesh);
@@ -62,7 +69,7 @@ pub(super) fn check(root: &Reader<'_>, mesh: &Mesh, labels: Labels<'_>) {
         shapes::check_service_name(root, &format!("services.{name}"), name);
         if let Some(canary) = &service.canary {
             let path = format!("services.{name}.canary.freeze_during");
-            shapes::check_freeze_names(root, &path, &canary.freeze_during, &mesh.timetable);
+            shapes::check_freeze_names(root, &path, &canary.freeze_during, timetable);
         }
         versions_differ(root, name, service);
         if let Some(service) = labelled.and_then(|mesh| mesh.services.get(name)) {
@@ -92,7 +99,8 @@ fn uses_exist(root: &Reader<'_>, mesh: &Mesh, name: &ServiceName, service: &Serv
 }
 
 fn service_exists(root: &Reader<'_>, mesh: &Mesh, path: &str, name: &ServiceName) {
-    if mesh.services.contains_key(name) {
+    let may_be = written::is_service(root, name) || written::services_are_unread(root);
+    if mesh.services.contains_key(name) || may_be {
         return;
     }
     let known: Vec<&str> = mesh.services.keys().map(ServiceName::as_str).collect();
@@ -106,6 +114,9 @@ fn service_exists(root: &Reader<'_>, mesh: &Mesh, path: &str, name: &ServiceName
 fn gateways_listen_apart(root: &Reader<'_>, mesh: &Mesh) {
     let mut listeners = BTreeMap::new();
     for (name, gateway) in &mesh.gateways {
+        if gateway.listen == UNREAD {
+            continue;
+        }
         if let Some(other) = listeners.insert(gateway.listen, name) {
             root.problem_at(
                 &format!("gateways.{name}.listen"),
@@ -119,6 +130,9 @@ fn gateways_listen_apart(root: &Reader<'_>, mesh: &Mesh) {
 fn endpoint_ids_are_unique(root: &Reader<'_>, mesh: &Mesh) {
     let mut seen = BTreeSet::new();
     for (name, service) in &mesh.services {
+        if !written::endpoints_are_read(root, name, service) {
+            continue;
+        }
         for (index, endpoint) in service.endpoints.iter().enumerate() {
             if !seen.insert((endpoint.id.as_str(), name)) {
                 root.problem_at(
@@ -151,7 +165,12 @@ fn versions_differ(root: &Reader<'_>, name: &ServiceName, service: &Service) {
 }
 
 fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Service) {
-    let labelled = |label| service.endpoints_of(Some(label)).next().is_some();
+    let all_read = written::endpoints_are_read(root, name, service);
+    let labelled = |label: &VersionLabel| {
+        // Of an endpoint that could not be read the label may be readable.
+        service.endpoints_of(Some(label)).next().is_some()
+            || (!all_read && written::may_have_version(root, name, label))
+    };
     if let Some(canary) = &service.canary
         && canary.weight.highest().get() > 0
         // Where the file names none, they register.
@@ -178,7 +197,7 @@ fn versions_have_endpoints(root: &Reader<'_>, name: &ServiceName, service: &Serv
 
 /// A sidecar that receives on its application's own port would forward to itself.
 fn sidecars_find_their_application(root: &Reader<'_>, name: &ServiceName, service: &Service) {
-    if !service.sidecar {
+    if !service.sidecar || !written::endpoints_are_read(root, name, service) {
         return;
     }
     for (index, endpoint) in service.endpoints.iter().enumerate() {

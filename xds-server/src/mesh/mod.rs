@@ -3,6 +3,7 @@
 mod attempts;
 mod check;
 mod document;
+mod entrance;
 mod model;
 mod name;
 mod outline;
@@ -18,6 +19,7 @@ mod tests;
 pub use attempts::{WorstCase, worst_case_attempts};
 pub use check::{Labels, versions_without_endpoints};
 pub use document::{Document, MeshFile, include_problem, includes};
+pub use entrance::{Entrance, Fate};
 pub use model::{
     CertificateDays, ChangeFreeze, ClientOptions, Endpoint, Forward, Frozen, FrozenFiles, Gateway,
     HealthCheck, HealthCheckKind, Host, HostPattern, Members, Mesh, MutualTls, OutlierDetection,

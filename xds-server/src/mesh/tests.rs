@@ -331,3 +331,81 @@ fn the_mesh_says_its_trust_domain_and_how_long_certificates_live() {
         "{told:?}"
     );
 }
+
+/// Whoever mends a file sees at once all that is to be mended.
+#[test]
+fn what_parts_say_of_each_other_is_told_whatever_else_is_wrong() {
+    let text = "\
+services:
+  edge:
+    sidecar: false
+    endpoints: [{host: 10.0.0.1, port: 80}]
+    uses: [zz]
+    canary: {version: v2, ramp: {start: 2026-11-25T09:00+05:30, steps: [10, 5], every: 30m}}
+gateways:
+  edge:
+    listen: nope
+    routes:
+      - {match: {path_prefix: /, path: /a}, service: xx}
+      - {match: {path_prefix: b}, service: yy, timeout: 5}
+      - {match: {path_prefix: /c}, rewrite: {path: /x}}
+      - 7
+      - {match: {path: /c}, service: ww}
+";
+    let told = problems(text);
+    for path in [
+        "services.edge.uses: no service is named \"zz\"",
+        "services.edge.canary.version: no endpoint of edge has version: v2",
+        "services.edge.canary.ramp.steps: ",
+        "gateways.edge: a service has this name too",
+        "gateways.edge.listen: ",
+        "gateways.edge.routes[0].match.path: ",
+        "gateways.edge.routes[0].service: no service is named \"xx\"",
+        "gateways.edge.routes[1].service: no service is named \"yy\"",
+        "gateways.edge.routes[1].timeout: ",
+        "gateways.edge.routes[2].service: must be given",
+        "gateways.edge.routes[3]: ",
+        "gateways.edge.routes[4].service: no service is named \"ww\"",
+    ] {
+        let found = told.iter().any(|problem| problem.starts_with(path));
+        assert!(found, "{path} is not in {told:#?}");
+    }
+}
+
+#[test]
+fn who_refers_to_something_unreadable_is_not_told_that_it_is_unknown() {
+    let text = "\
+peak_hours: {evening: {start: 25, end: 7}}
+festivals: [{name: Diwali, date: soon}]
+freeze: {during: [evening, Diwali]}
+services:
+  a: 7
+  b:
+    sidecar: false
+    uses: [a]
+    endpoints: [{host: 10.0.0.1, port: 80}, {host: 10.0.0.2, port: none, version: v2}]
+    canary: {version: v2, weight: 5, freeze_during: [evening]}
+gateways:
+  one: {listen: nope, routes: [{match: {path_prefix: /}, service: a}]}
+  two: {listen: nope, routes: []}
+";
+    let told = problems(text);
+    let paths = [
+        "peak_hours.evening.start: ",
+        "festivals[0].date: ",
+        "services.a: ",
+        "services.b.endpoints[1].port: ",
+        "gateways.one.listen: ",
+        "gateways.two.listen: ",
+    ];
+    assert_eq!(told.len(), paths.len(), "{told:#?}");
+    for path in paths {
+        let found = told.iter().any(|problem| problem.starts_with(path));
+        assert!(found, "{path} is not in {told:#?}");
+    }
+    // What all of services is wrong with hides them all.
+    let told = problems(
+        "services: 5\ngateways: {one: {listen: \"127.0.0.1:1\", routes: [{match: {path: /}, service: a}]}}",
+    );
+    assert_eq!(told.len(), 1, "{told:#?}");
+}

@@ -14,13 +14,14 @@ use std::{
 };
 
 use policy::reader::Problem;
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 pub use load::{Loaded, Loader};
 pub use metrics::ConfigMetrics;
 
 use crate::{
-    analyze::{Severity, analyze},
+    analyze::{Severity, analyze, bounded},
     catalog::{self, Catalog, Kept, Offer, Outcome},
     clock,
     desired::FileContent,
@@ -78,10 +79,22 @@ pub fn report_fatal(path: &Path, problems: &[MeshProblem]) {
 
 /// What is legal and most likely a mistake: nothing is refused for it.
 fn warn_of_findings(mesh: &Mesh) {
-    for finding in analyze(mesh, clock::now()) {
+    for finding in bounded(&analyze(mesh, clock::now())) {
         if finding.severity <= Severity::Warning {
             warn!(%finding, "mesh file accepted, and most likely not as it was meant");
         }
+    }
+}
+
+/// Says what is most likely a mistake in the newest content that was read. No content waits for that: it is in
+/// force by then, and what is replaced before its turn is passed over.
+async fn advise(mut read: mpsc::UnboundedReceiver<Arc<Offer>>) {
+    while let Some(mut offer) = read.recv().await {
+        while let Ok(newer) = read.try_recv() {
+            offer = newer;
+        }
+        // It fails only when the runtime is going.
+        let _ = tokio::task::spawn_blocking(move || warn_of_findings(&offer.mesh)).await;
     }
 }
 
@@ -95,6 +108,8 @@ pub struct Start {
     known: Loaded,
     /// What the files say and is not in force yet, though it is good.
     unkept: Unkept,
+    /// What they say, where it is good.
+    read: Option<Arc<Offer>>,
 }
 
 /// Why a server cannot start.
@@ -132,6 +147,7 @@ pub fn start(
         loader,
         known: known.clone(),
         unkept,
+        read: None,
     };
     if let ConfigPath::Default(path) = config
         && is_nothing(path)
@@ -159,18 +175,21 @@ pub fn start(
             return Ok(started(catalog, count, None));
         }
     };
-    warn_of_findings(&mesh);
     let catalog = open(kept)?;
-    let offer = offer(config.path(), &known, mesh, document);
-    match catalog.offer(&offer) {
-        Ok(Outcome::Held) => Ok(started(catalog, 0, Some(Arc::new(offer)))),
-        Ok(_) => Ok(started(catalog, 0, None)),
+    let offer = Arc::new(offer(config.path(), &known, mesh, document));
+    let (refused, unkept) = match catalog.offer(&offer) {
+        Ok(Outcome::Held) => (0, Some(Arc::clone(&offer))),
+        Ok(_) => (0, None),
         Err(error) if has_good => {
             refuse_unkept(config.path(), &catalog, &error);
-            Ok(started(catalog, 1, Some(Arc::new(offer))))
+            (1, Some(Arc::clone(&offer)))
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Start {
+        read: Some(offer),
+        ..started(catalog, refused, unkept)
+    })
 }
 
 /// Nobody has put anything there yet.
@@ -213,6 +232,8 @@ pub struct Follower {
     loader: Option<Loader>,
     known: Loaded,
     unkept: Unkept,
+    /// What is to be looked at for what is most likely a mistake.
+    read: Option<Arc<Offer>>,
 }
 
 impl Follower {
@@ -227,14 +248,24 @@ impl Follower {
             loader: Some(start.loader),
             known: start.known,
             unkept: start.unkept,
+            read: start.read,
         }
     }
 
     /// Runs for ever; end it by dropping it.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let (read, to_look_at) = mpsc::unbounded_channel();
+        tokio::join!(self.follow(read), advise(to_look_at));
+    }
+
+    async fn follow(mut self, read: mpsc::UnboundedSender<Arc<Offer>>) {
         let mut events = FileEvents::new();
         events.watch(&self.known.folders);
         loop {
+            if let Some(offer) = self.read.take() {
+                // Who looks at it goes with this one.
+                let _ = read.send(offer);
+            }
             events.next().await;
             let (path, loader) = (&self.path, &mut self.loader);
             let found = settled(&self.known, async || look(path, loader).await).await;
@@ -264,6 +295,7 @@ impl Follower {
         if let Ok(taken) = taking.await {
             self.metrics.set(taken.problems);
             self.unkept = taken.unkept;
+            self.read = taken.read;
         }
     }
 }
@@ -271,13 +303,18 @@ impl Follower {
 struct Taken {
     problems: usize,
     unkept: Unkept,
+    /// What was read just now, where it is good.
+    read: Option<Arc<Offer>>,
 }
 
 fn take(path: &Path, known: &Loaded, defaults: &Defaults, catalog: &Catalog) -> Taken {
     match read(known, defaults) {
         Ok((mesh, document)) => {
-            warn_of_findings(&mesh);
-            put(path, Arc::new(offer(path, known, mesh, document)), catalog)
+            let offer = Arc::new(offer(path, known, mesh, document));
+            Taken {
+                read: Some(Arc::clone(&offer)),
+                ..put(path, offer, catalog)
+            }
         }
         Err(problems) => {
             report(path, &problems);
@@ -286,6 +323,7 @@ fn take(path: &Path, known: &Loaded, defaults: &Defaults, catalog: &Catalog) -> 
             Taken {
                 problems: count,
                 unkept: None,
+                read: None,
             }
         }
     }
@@ -305,6 +343,7 @@ fn put(path: &Path, offer: Arc<Offer>, catalog: &Catalog) -> Taken {
     Taken {
         problems,
         unkept: waits.then_some(offer),
+        read: None,
     }
 }
 

@@ -9,7 +9,7 @@ use policy::time::WallTime;
 
 use super::Served;
 use crate::{
-    analyze::analyze,
+    analyze::{analyze, bounded},
     check::{Group, Item, Level},
     cli::{admin::Admin, remote::Credentials},
     clock,
@@ -280,7 +280,7 @@ impl Environment {
         let group = Group::Configuration;
         match mesh {
             Ok(mesh) => {
-                let found = analyze(&mesh, clock::now());
+                let found = bounded(&analyze(&mesh, clock::now()));
                 let sentence = format!("{shown} can be served");
                 self.items.push(Item::ok(group, "configuration", sentence));
                 let file = shown.to_string();

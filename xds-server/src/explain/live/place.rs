@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::super::{Question, QuestionError};
 use crate::{
     dump::{Dump, managers},
+    mesh::Entrance,
     resource::ResourceType,
 };
 
@@ -70,6 +71,11 @@ impl<'d> Place<'d> {
     /// Whether paths are given one spelling before they are matched.
     pub(super) fn has_one_spelling(&self) -> bool {
         self.manager["normalize_path"] == true && self.manager["merge_slashes"] == true
+    }
+
+    /// What becomes of headers before they are matched.
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance::of_manager(self.manager)
     }
 
     /// A host that it answers for.

@@ -18,6 +18,12 @@ use crate::mesh::{
     name::service_name,
 };
 
+/// No gateway may listen on it: it stands for an address that could not be read.
+pub(in crate::mesh) const UNREAD: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// What could not be read is told, and stands as something that contradicts nothing: the rest is looked at with
+/// all other parts of the mesh.
 pub(super) fn read_gateways(file: &mut ObjectReader<'_>) -> BTreeMap<ServiceName, Gateway> {
     let Some(gateways) = file.optional("gateways") else {
         return BTreeMap::new();
@@ -54,12 +60,12 @@ fn read_gateway(reader: &Reader<'_>) -> Option<Gateway> {
     let routes = gateway.optional("routes").map_or_else(Vec::new, |list| {
         list.array()
             .iter()
-            .filter_map(|route| read_route(route, &hosts))
+            .map(|route| read_route(route, &hosts).unwrap_or_else(unread_route))
             .collect()
     });
     gateway.finish();
     Some(Gateway {
-        listen: listen?,
+        listen: listen.unwrap_or(UNREAD),
         hosts,
         clients,
         routes,
@@ -120,6 +126,25 @@ fn read_host(text: &str) -> Option<String> {
     }
 }
 
+/// In the place of a route that could not be read, so that the others keep their numbers.
+fn unread_route() -> Route {
+    Route {
+        hosts: Vec::new(),
+        request: RequestMatch::default(),
+        action: UNREAD_ACTION,
+    }
+}
+
+/// It names no service.
+const UNREAD_ACTION: RouteAction = RouteAction::Redirect(Redirect {
+    https: false,
+    host: None,
+    port: None,
+    path: None,
+    path_prefix: None,
+    status: 301,
+});
+
 fn read_route(reader: &Reader<'_>, gateway_hosts: &[HostPattern]) -> Option<Route> {
     let mut route = reader.object()?;
     let matched = route
@@ -142,11 +167,11 @@ fn read_route(reader: &Reader<'_>, gateway_hosts: &[HostPattern]) -> Option<Rout
             .map(RouteAction::Forward),
     };
     route.finish();
-    let (hosts, request) = matched?;
+    let (hosts, request) = matched.unwrap_or_default();
     Some(Route {
         hosts,
         request,
-        action: action?,
+        action: action.unwrap_or(UNREAD_ACTION),
     })
 }
 

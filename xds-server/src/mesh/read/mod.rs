@@ -10,6 +10,7 @@ mod upstream;
 
 use std::collections::BTreeMap;
 
+pub(super) use gateways::UNREAD;
 pub use registration::Registration;
 
 use self::{fields::text, gateways::read_gateways, proxies::read_proxies, services::read_services};
