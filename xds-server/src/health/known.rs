@@ -43,6 +43,8 @@ struct Word {
     question: Question,
     /// Whether the answer was good. None: it has not asked it yet, as far as one can tell.
     is_good: Option<bool>,
+    /// It cannot speak any more: what others find there meanwhile outranks it.
+    is_last: bool,
     /// When it spoke of it for the first time.
     first: MonoTime,
     until: MonoTime,
@@ -105,6 +107,7 @@ impl Known {
                 node: Arc::clone(node),
                 question,
                 is_good: None,
+                is_last: false,
                 first: now.mono,
                 until,
             });
@@ -123,16 +126,25 @@ impl Known {
     /// What all words that are still good say together; the verdict before, when it is another one.
     pub(super) fn judge(&mut self, now: Now) -> Option<Verdict> {
         self.words.retain(|word| word.until >= now.mono);
+        let says = |question, is_good, word: &Word| {
+            word.question == question && word.is_good == Some(is_good)
+        };
         let said = |question, is_good| {
             let mut words = self.words.iter();
-            words.any(|word| word.question == question && word.is_good == Some(is_good))
+            words.any(|word| says(question, is_good, word))
+        };
+        let still_says = |question, is_good| {
+            let mut words = self.words.iter();
+            words.any(|word| says(question, is_good, word) && !word.is_last)
         };
         // Who knows of its health is believed first. That it can be reached says nothing of it.
         let nobody_is_there = || said(Question::Reach, false) && !said(Question::Reach, true);
-        let verdict = if said(Question::Health, true) {
+        let verdict = if still_says(Question::Health, true) {
             Verdict::Healthy
         } else if said(Question::Health, false) || nobody_is_there() {
             Verdict::Unhealthy
+        } else if said(Question::Health, true) {
+            Verdict::Healthy
         } else {
             Verdict::Unknown
         };
@@ -141,6 +153,24 @@ impl Known {
         }
         self.since = now.wall;
         Some(mem::replace(&mut self.verdict, verdict))
+    }
+
+    /// A stream ended. Its word stays good for its time. True where nobody is left who speaks of its health, so that
+    /// others are to be asked at once.
+    pub(super) fn leave(&mut self, stream: u64, now: Now) -> bool {
+        let (mut spoke, mut others) = (false, false);
+        let of_health = |word: &&mut Word| word.question == Question::Health;
+        for word in self.words.iter_mut().filter(of_health) {
+            let is_his = word.stream == stream;
+            spoke |= is_his;
+            word.is_last |= is_his;
+            others |= !word.is_last;
+        }
+        if !spoke || others {
+            return false;
+        }
+        self.spoken_of_until = self.spoken_of_until.min(now.mono);
+        !mem::replace(&mut self.is_silent, true)
     }
 
     /// Notes whether nobody speaks of its health any more; true when that is something new.

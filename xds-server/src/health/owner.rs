@@ -223,7 +223,7 @@ impl Reporting {
 impl Drop for Reporting {
     fn drop(&mut self) {
         let mut inner = self.health.lock();
-        inner.state.close(self.stream);
+        inner.state.close(self.stream, self.health.now());
         inner.tasks.remove(&self.stream);
         let is_asked = inner.state.is_asked();
         drop(inner);

@@ -113,12 +113,19 @@ impl State {
     }
 
     /// An Envoy cannot be asked any more. What it said stays good for its time: that it is gone says
-    /// nothing of the endpoints.
-    pub fn close(&mut self, stream: u64) {
-        if let Some(stream) = self.streams.remove(&stream)
-            && is_gateway(&self.mesh, &stream.node)
-        {
+    /// nothing of the endpoints. But gateways look whether there is still somebody where a sidecar was.
+    pub fn close(&mut self, number: u64, now: Now) {
+        let Some(stream) = self.streams.remove(&number) else {
+            return;
+        };
+        if is_gateway(&self.mesh, &stream.node) {
             self.is_asked = false;
+            return;
+        }
+        for service in stream.task.keys() {
+            for known in self.known.get_mut(service).into_iter().flatten() {
+                self.is_asked &= !known.1.leave(number, now);
+            }
         }
     }
 

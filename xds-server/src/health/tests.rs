@@ -170,7 +170,7 @@ fn at_most_three_gateways_ask_an_endpoint_and_they_stay_when_others_come() {
     assert_eq!((idle, shared), (Some(1), 9), "{all:?}");
     // One goes: nobody loses anything, and others take over what it asked.
     let before = all.clone();
-    state.close(4);
+    state.close(4, at(0));
     askers(state.assign(), &mut all);
     all[4].clear();
     assert_eq!(count(&all), 120);
@@ -254,7 +254,7 @@ fn who_is_silent_makes_an_endpoint_unknown_and_never_unhealthy() {
         &says("order-service", "127.0.0.1:8080", true),
         at(0),
     );
-    state.close(sidecar);
+    state.close(sidecar, at(10));
     assert!(state.tick(at(3_000)).is_empty());
     let changes = state.tick(at(3_001));
     assert_eq!(changes[0].to, Some(Verdict::Unknown));
@@ -374,6 +374,42 @@ fn a_host_that_vanished_with_its_sidecar_is_found_dead_by_gateways() {
 }
 
 #[test]
+fn where_a_sidecars_stream_ends_gateways_look_at_once() {
+    let mut state = state(MESH);
+    let gateways = ["edge-1", "edge-2"].map(|id| open(&mut state, "edge", id));
+    let sidecar = open(&mut state, "order-service", "order-1");
+    let other = open(&mut state, "order-service", "order-2");
+    state.assign();
+    let well = says("order-service", "127.0.0.1:8080", true);
+    state.report(sidecar, &well, at(1_000));
+    let others = says("order-service", "127.0.0.1:8090", true);
+    state.report(other, &others, at(1_000));
+    state.close(sidecar, at(1_100));
+    assert!(!state.is_asked());
+    for (_, task) in state.assign() {
+        assert_eq!(
+            addresses(&task)[0],
+            "order-service 10.0.0.1:15006 order-1",
+            "and not of order-2, whose sidecar is there"
+        );
+    }
+    state.tick(at(1_500));
+    assert!(state.is_asked());
+    // The sidecar only moved to another server: what it said stays good.
+    let alive = says("order-service", "10.0.0.1:15006", true);
+    state.report(gateways[0], &alive, at(1_600));
+    let verdict_now = |state: &State| verdict(state, "order-service", "order-1");
+    assert_eq!(verdict_now(&state), Verdict::Healthy);
+    // Nobody is there: its last word counts no more.
+    let dead = says("order-service", "10.0.0.1:15006", false);
+    state.report(gateways[0], &dead, at(1_700));
+    assert_eq!(unhealthy(&state), ["order-service/order-1"]);
+    let again = open(&mut state, "order-service", "order-1");
+    state.report(again, &well, at(1_800));
+    assert!(unhealthy(&state).is_empty());
+}
+
+#[test]
 fn a_sidecar_that_is_back_counts_more_than_gateways_which_are_asked_no_more() {
     let (mut state, gateways) = silent();
     let dead = says("order-service", "10.0.0.1:15006", false);
@@ -448,7 +484,7 @@ fn streams_are_bounded_and_so_are_the_words_about_an_endpoint() {
         let sidecar = open(&mut state, "order-service", "order-1");
         let report = says("order-service", "127.0.0.1:8080", round % 2 == 0);
         state.report(sidecar, &report, at(round));
-        state.close(sidecar);
+        state.close(sidecar, at(round));
     }
     let known = state.known(&name("order-service"), "order-1").unwrap();
     assert_eq!(known.by().len(), 1);
