@@ -34,6 +34,7 @@ GET    | /api/v1/canaries/nobody | | 404
 GET    | /api/v1/overrides | | 200
 GET    | /api/v1/explain?gateway=edge&path=/orders&header=x-user-id:user-42 | | 200
 GET    | /api/v1/explain?service=nobody | | 400
+GET    | /api/metrics | | 200
 GET    | /api/v1/traffic-state | | 200
 GET    | /api/v1/traffic-state?at=x | | 400
 GET    | /api/v1/traffic-state?service=nobody | | 404

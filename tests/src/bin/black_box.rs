@@ -204,7 +204,7 @@ fn no_xds() -> Result<()> {
 
 fn no_token() -> Result<()> {
     let mut api = client("controlplane", 8088)?;
-    for path in ["/services", "/metrics", "/api/v1/proxies"] {
+    for path in ["/services", "/metrics", "/api/metrics", "/api/v1/proxies"] {
         let looked = api.get(path, &[])?;
         ensure!(looked.status == 200, "GET {path}: {}", looked.status);
     }

@@ -45,6 +45,12 @@ fn server(routes: Routes) -> Routes {
             "Every metric of the server, for Prometheus.",
         )
         .get(
+            "/api/metrics",
+            VIEWER,
+            metrics::as_json,
+            "What hour it is, and every metric of the server as JSON.",
+        )
+        .get(
             "/api/v1/check",
             VIEWER,
             check::checked,

@@ -91,6 +91,13 @@ fn answers(command: &str, said: &str) -> Result<()> {
     } else if command.contains("/services") {
         let services = json()?["services"].as_array().map(Vec::len);
         ensure!(services == Some(3), "{said}");
+    } else if command.contains("/api/metrics") {
+        let states = ["normal", "peak_hour", "festival"];
+        let state = json()?["traffic_state"].as_str().map(String::from);
+        ensure!(
+            state.is_some_and(|state| states.contains(&state.as_str())),
+            "{said}"
+        );
     } else {
         bail!("nothing is known of this command's answer: {said}");
     }
