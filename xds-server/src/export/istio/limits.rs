@@ -1,6 +1,6 @@
 //! What Istio cannot do, or does otherwise: told with the field and what to do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use policy::{
     limit::{Limit, Scope},
@@ -13,6 +13,9 @@ use crate::{
     export::problem,
     mesh::{Host, Mesh, Proxies, Service, Thresholds},
 };
+
+/// `OutlierDetection.max_ejection_time` where nobody says it.
+const ENVOYS_MAX_EJECTION_TIME: Duration = Duration::from_secs(300);
 
 /// What would be wrong, not just missing.
 pub(super) fn refused(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
@@ -130,6 +133,15 @@ fn of_service(path: &str, service: &Service, found: &mut Vec<Problem>) {
             format!("{path}.panic_threshold"),
             "holds in Istio only beside outlier detection",
             "give the service outlier_detection",
+        ));
+    }
+    if let Some(outlier) = &service.outlier_detection
+        && outlier.max_ejection_time != outlier.base_ejection_time.max(ENVOYS_MAX_EJECTION_TIME)
+    {
+        found.push(problem(
+            format!("{path}.outlier_detection.max_ejection_time"),
+            "has no word in Istio: an endpoint is left out for 300s at most, or for base_ejection_time where that is longer",
+            "leave it out, or write an EnvoyFilter for it",
         ));
     }
     if service.thresholds != Thresholds::default() {

@@ -296,6 +296,23 @@ fn what_istio_cannot_do_is_told_with_the_field_and_what_to_do() {
 }
 
 #[test]
+fn an_ejection_that_istio_cannot_bound_is_told() {
+    let warned = |said: &str| -> Vec<String> {
+        let text = format!(
+            "services: {{a: {{sidecar: false, endpoints: [{{host: 10.0.0.1, port: 1}}], outlier_detection: {{{said}}}}}}}"
+        );
+        let export = istio(&mesh(&text), &spec()).unwrap();
+        export.warnings.iter().map(ToString::to_string).collect()
+    };
+    for as_istio in ["", "max_ejection_time: 300s", "base_ejection_time: 400s"] {
+        assert_eq!(warned(as_istio), [""; 0], "{as_istio}");
+    }
+    let told = warned("max_ejection_time: 600s");
+    let path = "services.a.outlier_detection.max_ejection_time: ";
+    assert!(told.len() == 1 && told[0].starts_with(path), "{told:?}");
+}
+
+#[test]
 fn what_would_be_wrong_is_refused_with_the_field_and_the_fix() {
     let refused = |text: &str, spec: &IstioSpec| -> Vec<String> {
         let problems = istio(&mesh(text), spec).unwrap_err();
