@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 /// Something of which there may be many.
 pub trait Listed: Serialize + JsonSchema {
@@ -19,9 +19,9 @@ pub trait Listed: Serialize + JsonSchema {
 /// A query for a page.
 pub trait Paged {
     /// How many it has, when nobody says.
-    const LIMIT: usize;
+    const LIMIT: usize = 1_000;
     /// The most that somebody may want.
-    const LIMIT_MAX: usize;
+    const LIMIT_MAX: usize = 10_000;
 
     /// How many somebody wants.
     fn limit(&self) -> Option<usize>;
@@ -43,6 +43,32 @@ pub trait Paged {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// Of a list of which nothing else is chosen.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// Those after this one: the `next` of an earlier page.
+    after: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+impl Paged for After {
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
+impl After {
+    /// That page of all, which come in their order.
+    pub fn page<T: Listed<Key = String>>(&self, all: Vec<T>) -> Page<T> {
+        let after = self.after.as_deref();
+        let rest = all.into_iter();
+        let rest = rest.filter(|one| after.is_none_or(|after| *one.key() > *after));
+        Page::of(rest, self.size(), |one| one)
     }
 }
 

@@ -85,9 +85,6 @@ pub struct Wanted {
 }
 
 impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
     fn limit(&self) -> Option<usize> {
         self.limit
     }

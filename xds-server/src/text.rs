@@ -1,6 +1,6 @@
 //! Small texts that many say. Pure.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
@@ -20,9 +20,28 @@ pub fn counted(number: usize, what: &str) -> String {
     }
 }
 
+/// `10.0.1.10:80`, `orders.internal:80`, `[::1]:80`.
+pub fn address(host: &str, port: impl Display) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// What a rule does: `observe` or `enforce`.
+pub fn mode(observes: bool) -> &'static str {
+    if observes { "observe" } else { "enforce" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_colon_in_a_host_is_no_port() {
+        assert_eq!(address("10.0.1.10", 80), "10.0.1.10:80");
+        assert_eq!(address("::1", 80), "[::1]:80");
+    }
 
     #[test]
     fn bytes_are_two_digits_each_and_one_is_no_plural() {

@@ -6,7 +6,7 @@ use policy::{
 };
 
 use super::{Finding, Rule, Severity};
-use crate::mesh::{Forward, Gateway, Mesh, RouteAction};
+use crate::mesh::{Gateway, Mesh};
 
 pub(super) const OF_EACH_CALLER: Rule = Rule {
     code: "fleet-limit-of-each-caller",
@@ -25,12 +25,7 @@ pub(super) fn look(mesh: &Mesh, findings: &mut Vec<Finding>) {
         look_at(class.limit.as_ref(), &path, &of, &callers, findings);
     }
     for (name, service) in &mesh.services {
-        let calls = |gateway: &Gateway| {
-            let mut actions = gateway.routes.iter().map(|route| &route.action);
-            actions.any(|action| {
-                matches!(action, RouteAction::Forward(Forward { service, .. }) if service == name)
-            })
-        };
+        let calls = |gateway: &Gateway| gateway.calls().any(|call| call.service == *name);
         let gateways = mesh.gateways.iter().filter(|(_, gateway)| calls(gateway));
         // Of a service that may call all others nobody says that it does.
         let services = mesh.services.iter().filter(|(_, caller)| {

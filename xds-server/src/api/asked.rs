@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::Response,
 };
+use policy::time::{WallTime, parse_instant};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use super::{
     operation::{Operation, Takes},
     problem,
 };
-use crate::{desired::Refusal, page::Paged};
+use crate::{clock, desired::Refusal, page::Paged};
 
 /// The most bytes that a route takes.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,17 @@ impl<T: DeserializeOwned + JsonSchema> FromRequestParts<State> for Query<T> {
 impl<T: JsonSchema> Takes for Query<T> {
     fn tell(operation: &mut Operation<'_>) {
         operation.query::<T>();
+    }
+}
+
+/// The instant that a query's `at` names; now where it names none.
+///
+/// # Errors
+/// What is no instant.
+pub(super) fn instant(at: Option<&str>) -> Result<WallTime, String> {
+    match at.map(parse_instant).transpose() {
+        Ok(at) => Ok(at.unwrap_or_else(clock::now)),
+        Err(error) => Err(format!("at: {error}")),
     }
 }
 

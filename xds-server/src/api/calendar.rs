@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use axum::{extract::State as Extract, http::StatusCode};
-use policy::time::parse_instant;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{State, answer::Answered, asked::Query, made_apart, problem};
+use super::{
+    State,
+    answer::Answered,
+    asked::{Query, instant},
+    made_apart, problem,
+};
 use crate::{
     calendar::{self, Month, MonthOf, Outlook},
     clock,
@@ -39,9 +43,9 @@ pub(super) async fn next(
         Ok(count) => count,
         Err(error) => return refusal(&error),
     };
-    let at = match query.at.as_deref().map(parse_instant).transpose() {
-        Ok(at) => at.unwrap_or_else(clock::now),
-        Err(error) => return refusal(&format!("at: {error}")),
+    let at = match instant(query.at.as_deref()) {
+        Ok(at) => at,
+        Err(error) => return refusal(&error),
     };
     let mesh = Arc::clone(&state.revisions.borrow().mesh);
     made_apart(move || calendar::outlook(&mesh, at, count)).await

@@ -7,9 +7,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::{names, reader::Problem};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{State, answer::Answered, asked::Content, problem};
+use super::{
+    State,
+    answer::Answered,
+    asked::Content,
+    problem,
+    problems::{Detail, ProblemBody},
+};
 use crate::callers::{Counted, NotCounted, Refused, Report, Selection, Unanswered, Wanted};
 
 /// Of a call that is about to be made: as large as the headers of one.
@@ -65,19 +71,27 @@ fn read<T>(
 
 fn invalid(problems: &[Problem]) -> Response {
     let first = problems.first().map(ToString::to_string);
-    let shown = |one: &Problem| json!({"path": one.path, "message": one.message, "hint": one.hint});
     let count = problems.len();
     let detail = format!("{count} problem(s): {}", first.unwrap_or_default());
-    let more = json!({"problems": problems.iter().map(shown).collect::<Vec<_>>()});
-    told(StatusCode::BAD_REQUEST, &detail, more)
+    let fields = problems.iter().map(|one| Detail::Field(one.into()));
+    ProblemBody::new(StatusCode::BAD_REQUEST, detail)
+        .with(fields.collect())
+        .into_response()
 }
 
 /// As a proxy refuses: with the same status and headers, and why.
 fn refusal(refused: &Refused) -> Response {
     let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let detail = refused.reasons.last().cloned().unwrap_or_default();
+    // A problem with members of its own (RFC 9457, section 3.2).
+    let problem = ProblemBody::new(status, detail);
+    let mut body = serde_json::to_value(problem).unwrap_or_default();
     let more = serde_json::to_value(refused).unwrap_or_default();
-    let mut response = told(status, &detail, more);
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
+    }
+    let kind = [(header::CONTENT_TYPE, ProblemBody::TYPE)];
+    let mut response = (status, kind, body.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, refused.retry_after_seconds.into());
     if let Some(reason) = refused.header {
@@ -85,15 +99,4 @@ fn refusal(refused: &Refused) -> Response {
         headers.insert(name, HeaderValue::from_static(reason));
     }
     response
-}
-
-/// A problem with members of its own (RFC 9457, section 3.2).
-fn told(status: StatusCode, detail: &str, more: Value) -> Response {
-    let title = status.canonical_reason().unwrap_or_default();
-    let mut body = json!({"title": title, "status": status.as_u16(), "detail": detail});
-    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
-        body.extend(more);
-    }
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (status, kind, body.to_string()).into_response()
 }

@@ -20,7 +20,7 @@ use crate::{
     clock,
     desired::{CanaryStatus, Editor, Refusal, Start, Verb, carry_out, statuses},
     mesh::Mesh,
-    page::{Page, Paged},
+    page::{After, Page},
 };
 
 /// Of one call.
@@ -57,39 +57,13 @@ pub(super) struct StickyBy {
 #[schemars(inline, extend("enum" = ["start", "set", "pause", "resume", "promote", "abort"]))]
 pub(super) struct Word(String);
 
-/// Which canaries are shown.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "CanariesQuery")]
-pub(super) struct Wanted {
-    /// Those of services whose names come after this one: the `next` of an earlier page.
-    after: Option<String>,
-    /// At most so many.
-    limit: Option<usize>,
-}
-
-impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
-    fn limit(&self) -> Option<usize> {
-        self.limit
-    }
-}
-
 /// All canaries.
 pub(super) async fn list(
     Extract(state): Extract<State>,
-    PageOf(wanted): PageOf<Wanted>,
+    PageOf(wanted): PageOf<After>,
 ) -> Answer<Tagged<Page<CanaryStatus>>> {
     let number = state.revisions.borrow().number;
-    let page = made_apart(move || {
-        let rest = all(&state).into_iter().filter(|one| {
-            let after = wanted.after.as_deref();
-            after.is_none_or(|after| one.service.as_str() > after)
-        });
-        Page::of(rest, wanted.size(), |one| one)
-    });
+    let page = made_apart(move || wanted.page(all(&state)));
     page.await.tagged(number)
 }
 

@@ -23,32 +23,12 @@ use super::{
 use crate::{
     bootstrap::Member,
     explain,
-    page::{Listed, Page, Paged},
+    page::{After, Listed, Page},
     pki::{Credentials, Identity, authority, node_id_problem},
 };
 
 /// What is asked for is a name.
 pub(super) const EXPORT_BYTES_MAX: usize = 4096;
-
-/// Which certificates are shown.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "CertificatesQuery")]
-pub(super) struct Wanted {
-    /// Those after this one: the `next` of an earlier page.
-    after: Option<String>,
-    /// At most so many.
-    limit: Option<usize>,
-}
-
-impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
-    fn limit(&self) -> Option<usize> {
-        self.limit
-    }
-}
 
 /// A certificate in use.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -104,7 +84,7 @@ impl Listed for Certificate {
 
 pub(super) async fn certificates(
     Extract(state): Extract<State>,
-    PageOf(wanted): PageOf<Wanted>,
+    PageOf(wanted): PageOf<After>,
 ) -> Answered<Page<Certificate>> {
     made_apart(move || {
         let mesh = Arc::clone(&state.revisions.borrow().mesh);
@@ -112,11 +92,7 @@ pub(super) async fn certificates(
         let shown = state.authority.list().into_iter();
         let mut all: Vec<Certificate> = shown.map(|one| Certificate::shown(one, zone)).collect();
         all.sort_by_key(Certificate::key);
-        let rest = all.into_iter().filter(|one| {
-            let after = wanted.after.as_deref();
-            after.is_none_or(|after| *one.key() > *after)
-        });
-        Page::of(rest, wanted.size(), |one| one)
+        wanted.page(all)
     })
     .await
 }

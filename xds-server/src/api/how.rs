@@ -134,20 +134,32 @@ fn wait(text: &str) -> Result<Duration, Refusal> {
 
 /// What the caller believes to be in force. What is no revision's tag matches none.
 fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
-    let mut believed = headers.get_all(header::IF_MATCH).iter().peekable();
-    believed.peek()?;
-    let mut numbers = Vec::new();
-    for value in believed {
+    believed(headers, IfMatch::Any, |tags| {
+        let numbers = tags.iter().filter_map(|tag| tag.parse().ok());
+        IfMatch::OneOf(numbers.collect())
+    })
+}
+
+/// What `If-Match` says: `any`, or what is made of its tags, without their quotes.
+pub(super) fn believed<T>(
+    headers: &HeaderMap,
+    any: T,
+    one_of: impl FnOnce(Vec<String>) -> T,
+) -> Option<T> {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    values.peek()?;
+    let mut tags = Vec::new();
+    for value in values {
         for tag in value.to_str().unwrap_or_default().split(',') {
             let tag = tag.trim();
             if tag == "*" {
-                return Some(IfMatch::Any);
+                return Some(any);
             }
-            let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            tags.extend(tag.map(str::to_string));
         }
     }
-    Some(IfMatch::OneOf(numbers))
+    Some(one_of(tags))
 }
 
 impl How {

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{FromRequestParts, State as Extract},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use policy::{reader::Problem, units::ServiceName};
@@ -65,7 +65,7 @@ impl FromRequestParts<State> for Manner {
         Ok(Self {
             is_dry: dry_run,
             by: how::author(parts),
-            believed: believed(&parts.headers),
+            believed: how::believed(&parts.headers, Believed::Any, Believed::OneOf),
         })
     }
 }
@@ -80,24 +80,6 @@ impl Takes for Manner {
         operation.parameter("header", "If-Match", false, schema);
         operation.may_refuse(&[StatusCode::PRECONDITION_FAILED]);
     }
-}
-
-/// What the caller believes of the instance.
-fn believed(headers: &HeaderMap) -> Option<Believed> {
-    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
-    values.peek()?;
-    let mut tags = Vec::new();
-    for value in values {
-        for tag in value.to_str().unwrap_or_default().split(',') {
-            let tag = tag.trim();
-            if tag == "*" {
-                return Some(Believed::Any);
-            }
-            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            tags.extend(tag.map(str::to_string));
-        }
-    }
-    Some(Believed::OneOf(tags))
 }
 
 /// All of them, those of the mesh file too, a page at a time.

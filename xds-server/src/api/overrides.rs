@@ -20,7 +20,7 @@ use crate::{
     clock,
     desired::{Editor, OverrideStatus, Refusal, end_override, override_service, overrides},
     mesh::Mesh,
-    page::{Page, Paged},
+    page::{After, Page},
 };
 
 /// The shortest and the longest override.
@@ -49,39 +49,13 @@ pub(super) struct Ending {
     reason: Option<String>,
 }
 
-/// Which overrides are shown.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "OverridesQuery")]
-pub(super) struct Wanted {
-    /// Those of services whose names come after this one: the `next` of an earlier page.
-    after: Option<String>,
-    /// At most so many.
-    limit: Option<usize>,
-}
-
-impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
-    fn limit(&self) -> Option<usize> {
-        self.limit
-    }
-}
-
 /// All that act.
 pub(super) async fn list(
     Extract(state): Extract<State>,
-    PageOf(wanted): PageOf<Wanted>,
+    PageOf(wanted): PageOf<After>,
 ) -> Answer<Tagged<Page<OverrideStatus>>> {
     let number = state.revisions.borrow().number;
-    let page = made_apart(move || {
-        let rest = all(&state).into_iter().filter(|one| {
-            let after = wanted.after.as_deref();
-            after.is_none_or(|after| one.service.as_str() > after)
-        });
-        Page::of(rest, wanted.size(), |one| one)
-    });
+    let page = made_apart(move || wanted.page(all(&state)));
     page.await.tagged(number)
 }
 

@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use policy::time::{WallTime, parse_instant};
+use policy::time::WallTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -20,14 +20,13 @@ use serde_json::json;
 use super::{
     State,
     answer::Answered,
-    asked::{Content, Query},
+    asked::{Content, Query, instant},
     made_apart,
     operation::{Operation, Takes},
     problem,
     problems::{Detail, ProblemBody},
 };
 use crate::{
-    clock,
     fleet::Fleet as Connected,
     mesh::{Document, Labels, Mesh, MeshFile, MeshProblem, include_problem, includes},
     plan::{Fleet, Plan, plan},
@@ -99,9 +98,9 @@ pub(super) async fn planned(
     Query(Asked { at }): Query<Asked>,
     MeshFiles(body): MeshFiles,
 ) -> Answered<Plan> {
-    let now = match at.as_deref().map(parse_instant).transpose() {
-        Ok(at) => at.unwrap_or_else(clock::now),
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("at: {error}")).into(),
+    let now = match instant(at.as_deref()) {
+        Ok(at) => at,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error).into(),
     };
     let reading = {
         let (defaults, instances) = (state.defaults.clone(), Arc::clone(&state.instances));

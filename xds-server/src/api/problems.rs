@@ -116,6 +116,9 @@ impl From<&reader::Problem> for FieldDetail {
 }
 
 impl ProblemBody {
+    /// Its media type.
+    pub(super) const TYPE: &str = "application/problem+json";
+
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or_default(),
@@ -155,7 +158,7 @@ impl ProblemBody {
 impl IntoResponse for ProblemBody {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let kind = [(header::CONTENT_TYPE, Self::TYPE)];
         // Texts and numbers alone: it cannot fail.
         let body = serde_json::to_string(&self).unwrap_or_default();
         (status, kind, body).into_response()

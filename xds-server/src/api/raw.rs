@@ -150,9 +150,6 @@ pub(super) struct Wanted {
 }
 
 impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
     fn limit(&self) -> Option<usize> {
         self.limit
     }

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use axum::{extract::State as Extract, http::StatusCode};
-use policy::{
-    time::parse_instant,
-    units::{ServiceName, ZoneName},
-};
+use policy::units::{ServiceName, ZoneName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{State, answer::Answered, asked::Query, problem, tried_apart};
-use crate::{
-    calendar::{self, TrafficNow},
-    clock,
+use super::{
+    State,
+    answer::Answered,
+    asked::{Query, instant},
+    problem, tried_apart,
 };
+use crate::calendar::{self, TrafficNow};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,9 +33,9 @@ pub(super) async fn state(
     Query(asked): Query<Asked>,
 ) -> Answered<TrafficNow> {
     let refusal = |detail: &dyn ToString| problem(StatusCode::BAD_REQUEST, detail).into();
-    let at = match asked.at.as_deref().map(parse_instant).transpose() {
-        Ok(at) => at.unwrap_or_else(clock::now),
-        Err(error) => return refusal(&format!("at: {error}")),
+    let at = match instant(asked.at.as_deref()) {
+        Ok(at) => at,
+        Err(error) => return refusal(&error),
     };
     let zone = match asked.zone.as_deref().map(ZoneName::new).transpose() {
         Ok(zone) => zone,

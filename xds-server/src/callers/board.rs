@@ -26,6 +26,7 @@ use super::{
 use crate::{
     compile::Unhealthy,
     mesh::{ClientOptions, Mesh, Service},
+    text::mode,
 };
 
 /// All of it.
@@ -194,7 +195,7 @@ impl Board {
                     "class": cell.class.as_str(),
                     "state": state.state().as_str(),
                     "latched": state.is_latched(),
-                    "mode": if cell.observe { "observe" } else { "enforce" },
+                    "mode": mode(cell.observe),
                 })
             })
             .collect();

@@ -2,10 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use policy::{
-    time::{MonoTime, Now},
-    units::ServiceName,
-};
+use policy::{time::Now, units::ServiceName};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
@@ -64,11 +61,7 @@ impl Callers {
     fn with<T>(&self, use_it: impl FnOnce(&mut Board, Now) -> T) -> T {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let mesh = Arc::clone(&self.revisions.borrow().mesh);
-        let nanos = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let now = Now {
-            wall: clock::now(),
-            mono: MonoTime::from_nanos(nanos),
-        };
+        let now = clock::both(self.began.elapsed());
         let new = || Board::new(&self.server, Arc::clone(&mesh), now);
         let board = board.get_or_insert_with(new);
         board.follow(&mesh, now);

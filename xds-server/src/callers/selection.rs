@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::pick::{Picked, Table};
-use crate::mesh::{Endpoint, Host, MutualTls};
+use crate::{mesh::MutualTls, text::address};
 
 /// Call this one.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -179,7 +179,7 @@ impl Selection {
         let endpoint = picked.endpoint;
         Self {
             decided,
-            address: address(endpoint),
+            address: address(&endpoint.host.to_string(), endpoint.port),
             instance: Instance {
                 id: endpoint.id.clone(),
                 host: endpoint.host.to_string(),
@@ -190,22 +190,11 @@ impl Selection {
                 weight: endpoint.weight,
                 priority: picked.priority,
             },
-            mtls: match mtls {
-                MutualTls::Strict => "strict",
-                MutualTls::Permissive => "permissive",
-                MutualTls::Off => "off",
-            },
+            mtls: mtls.as_str(),
             headers,
             ticket,
             reasons,
         }
-    }
-}
-
-fn address(endpoint: &Endpoint) -> String {
-    match &endpoint.host {
-        Host::Address(address) if address.is_ipv6() => format!("[{address}]:{}", endpoint.port),
-        host => format!("{host}:{}", endpoint.port),
     }
 }
 

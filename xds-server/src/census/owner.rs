@@ -210,8 +210,7 @@ impl Census {
     }
 
     fn now(&self) -> MonoTime {
-        let nanos = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        MonoTime::from_nanos(nanos)
+        clock::mono(self.began.elapsed())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::text;
+
 /// One endpoint of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Host {
@@ -92,8 +94,7 @@ fn host(cluster: &str, status: &Value) -> Host {
 pub(super) fn address(address: &Value) -> String {
     let socket = &address["socket_address"];
     match (socket["address"].as_str(), socket["port_value"].as_u64()) {
-        (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),
-        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), Some(port)) => text::address(host, port),
         _ => {
             let pipe = address["pipe"]["path"].as_str();
             pipe.unwrap_or("?").to_string()

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     compile::assignment,
     mesh::{Endpoint, Service},
+    text,
 };
 
 /// One endpoint of a cluster, as callers of one zone are sent it.
@@ -57,7 +58,7 @@ pub(super) fn sent(
     ));
     let mut known: BTreeMap<String, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in service.endpoints_of(label.as_ref()) {
-        let address = join(&endpoint.host.to_string(), u64::from(endpoint.port));
+        let address = text::address(&endpoint.host.to_string(), u64::from(endpoint.port));
         known.entry(address).or_default().push(endpoint);
     }
     for endpoint in &mut sent {
@@ -84,7 +85,7 @@ pub(super) fn read(assignment: &Value) -> Vec<SentEndpoint> {
             let host = socket["address"].as_str().unwrap_or_default();
             sent.push(SentEndpoint {
                 id: None,
-                address: join(host, number(&socket["port_value"], 0)),
+                address: text::address(host, number(&socket["port_value"], 0)),
                 region: text("region"),
                 zone: text("zone"),
                 priority: number(&locality["priority"], 0),
@@ -96,13 +97,6 @@ pub(super) fn read(assignment: &Value) -> Vec<SentEndpoint> {
         }
     }
     sent
-}
-
-fn join(host: &str, port: u64) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    }
 }
 
 /// How many there are, by priority and zone.

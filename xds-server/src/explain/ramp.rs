@@ -6,7 +6,8 @@ use policy::{
     time::WallTime,
 };
 
-use super::{reasons::mode, shown};
+use super::shown;
+use crate::text::mode;
 
 /// A ramp at one instant.
 pub(super) struct Standing<'r> {

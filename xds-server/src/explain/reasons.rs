@@ -18,6 +18,7 @@ use super::{
     ramp::Standing,
     shown,
 };
+use crate::text::mode;
 
 pub(super) fn window(rules: &Rules, traffic: &Traffic) -> Option<String> {
     let window = rules.timetable().windows().get(traffic.window?)?;
@@ -387,8 +388,4 @@ pub(super) fn breaker(asked: &Asked<'_>) -> Option<shown::Breaker> {
         open_for: format_duration(rules.open_for),
         half_open_probes: rules.half_open_probes,
     })
-}
-
-pub(super) fn mode(observes: bool) -> &'static str {
-    if observes { "observe" } else { "enforce" }
 }

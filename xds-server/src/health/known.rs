@@ -126,20 +126,14 @@ impl Known {
     /// What all words that are still good say together; the verdict before, when it is another one.
     pub(super) fn judge(&mut self, now: Now) -> Option<Verdict> {
         self.words.retain(|word| word.until >= now.mono);
-        let says = |question, is_good, word: &Word| {
-            word.question == question && word.is_good == Some(is_good)
+        let those = |question, is_good| {
+            let words = self.words.iter();
+            words.filter(move |word| word.question == question && word.is_good == Some(is_good))
         };
-        let said = |question, is_good| {
-            let mut words = self.words.iter();
-            words.any(|word| says(question, is_good, word))
-        };
-        let still_says = |question, is_good| {
-            let mut words = self.words.iter();
-            words.any(|word| says(question, is_good, word) && !word.is_last)
-        };
+        let said = |question, is_good| those(question, is_good).next().is_some();
         // Who knows of its health is believed first. That it can be reached says nothing of it.
         let nobody_is_there = || said(Question::Reach, false) && !said(Question::Reach, true);
-        let verdict = if still_says(Question::Health, true) {
+        let verdict = if those(Question::Health, true).any(|word| !word.is_last) {
             Verdict::Healthy
         } else if said(Question::Health, false) || nobody_is_there() {
             Verdict::Unhealthy

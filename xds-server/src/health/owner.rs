@@ -153,11 +153,7 @@ impl Health {
     }
 
     fn now(&self) -> Now {
-        let nanos = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Now {
-            wall: clock::now(),
-            mono: MonoTime::from_nanos(nanos),
-        }
+        clock::both(self.began.elapsed())
     }
 
     /// Tells of changes: callers, the log, the metrics.

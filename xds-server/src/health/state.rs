@@ -123,8 +123,8 @@ impl State {
             return;
         }
         for service in stream.task.keys() {
-            for known in self.known.get_mut(service).into_iter().flatten() {
-                self.is_asked &= !known.1.leave(number, now);
+            for (_, known) in self.known.get_mut(service).into_iter().flatten() {
+                self.is_asked &= !known.leave(number, now);
             }
         }
     }

@@ -12,8 +12,7 @@ use serde_json::Value;
 use super::{State, known::Known};
 use crate::{
     mesh::{
-        Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls, Protocol, Service as MeshService,
-        Standing,
+        Endpoint, HealthCheck, HealthCheckKind, Mesh, Protocol, Service as MeshService, Standing,
     },
     page::{Listed, Page, Paged},
 };
@@ -32,9 +31,6 @@ pub struct Wanted {
 }
 
 impl Paged for Wanted {
-    const LIMIT: usize = 1_000;
-    const LIMIT_MAX: usize = 10_000;
-
     fn limit(&self) -> Option<usize> {
         self.limit
     }
@@ -200,11 +196,7 @@ fn shown(
             Protocol::Http2 => "http2",
         },
         sidecar: service.sidecar,
-        mtls: match service.mtls {
-            MutualTls::Strict => "strict",
-            MutualTls::Permissive => "permissive",
-            MutualTls::Off => "off",
-        },
+        mtls: service.mtls.as_str(),
         canary,
         overridden: overridden.map(|said| Override {
             kind: said.kind.as_str(),

@@ -15,9 +15,8 @@ use serde_json::{Map, Value, json};
 
 use self::gateways::gateway;
 use crate::mesh::{
-    CertificateDays, ChangeFreeze, Endpoint, HealthCheck, HealthCheckKind, Mesh, MutualTls,
-    OutlierDetection, Placement, Protocol, Proxies, Retries, RetryBudget, Service, Thresholds,
-    Tracing,
+    CertificateDays, ChangeFreeze, Endpoint, HealthCheck, HealthCheckKind, Mesh, OutlierDetection,
+    Placement, Protocol, Proxies, Retries, RetryBudget, Service, Thresholds, Tracing,
 };
 
 /// The whole mesh.
@@ -168,7 +167,7 @@ fn service_tree(service: &Service) -> Value {
     let mut tree = object([
         ("port", port.map(Value::from)),
         ("sidecar", Some(json!(sidecar))),
-        ("mtls", Some(json!(mutual_tls(*mtls)))),
+        ("mtls", Some(json!(mtls.as_str()))),
         ("protocol", Some(json!(spoken(*protocol)))),
         ("endpoints", Some(endpoints.iter().map(endpoint).collect())),
         ("stable_version", text(stable_version.as_ref())),
@@ -206,14 +205,6 @@ fn put_wire(tree: &mut Value, service: &Service) {
         if wire.get(field).is_some() {
             tree[field] = wire[field].take();
         }
-    }
-}
-
-fn mutual_tls(mode: MutualTls) -> &'static str {
-    match mode {
-        MutualTls::Strict => "strict",
-        MutualTls::Permissive => "permissive",
-        MutualTls::Off => "off",
     }
 }
 

@@ -9,7 +9,7 @@ use super::tree::{identity, route_name, tree};
 use crate::{
     differences::{Difference, Lists, Step, differences},
     mesh::Mesh,
-    text::counted,
+    text::{self, counted},
 };
 
 /// One change of the mesh.
@@ -179,10 +179,7 @@ fn member(one: &Difference, name: &str, kind: &str) -> String {
 
 fn address(endpoint: &Value) -> String {
     let host = endpoint["host"].as_str().unwrap_or_default();
-    match host.contains(':') {
-        true => format!("[{host}]:{}", endpoint["port"]),
-        false => format!("{host}:{}", endpoint["port"]),
-    }
+    text::address(host, &endpoint["port"])
 }
 
 fn weight(canary: &Value) -> String {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use policy::time::{MonoTime, Now};
+use policy::time::Now;
 use prometheus::IntCounter;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -93,7 +93,7 @@ impl Registry {
         let mut state = State::new(me.as_deref());
         let kept = store.load(Log::Instances)?;
         let began = Instant::now();
-        state.load(&kept, now(began));
+        state.load(&kept, clock::both(began.elapsed()));
         let merged = Arc::new(Revision {
             mesh: Arc::new(merge::over(&base.mesh, state.services().iter(), None)),
             ..Revision::clone(&base)
@@ -359,19 +359,11 @@ impl Registry {
     }
 
     fn now(&self) -> Now {
-        now(self.began)
+        clock::both(self.began.elapsed())
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn now(began: Instant) -> Now {
-    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    Now {
-        wall: clock::now(),
-        mono: MonoTime::from_nanos(nanos),
     }
 }
 

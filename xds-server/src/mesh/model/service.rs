@@ -26,6 +26,17 @@ pub enum MutualTls {
     Off,
 }
 
+impl MutualTls {
+    /// As the mesh file says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Permissive => "permissive",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// A service and the rules for calling it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {

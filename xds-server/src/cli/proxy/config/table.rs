@@ -276,10 +276,7 @@ fn bootstrap(bootstrap: &Value) -> String {
 fn address(address: &Value) -> String {
     let socket = &address["socket_address"];
     match socket["address"].as_str() {
-        Some(host) if host.contains(':') => {
-            format!("[{host}]:{}", number(&socket["port_value"], 0))
-        }
-        Some(host) => format!("{}:{}", printable(host), number(&socket["port_value"], 0)),
+        Some(host) => crate::text::address(&printable(host), number(&socket["port_value"], 0)),
         None => "-".into(),
     }
 }
