@@ -76,9 +76,14 @@ impl Known {
         }
     }
 
-    /// `node.id` of those whose word counts.
+    /// `node.id` of those whose word counts: a last word that others outrank is none of them.
     pub(super) fn by(&self) -> Vec<Arc<str>> {
-        let decided = self.words.iter().filter(|word| word.is_good.is_some());
+        let is_dead = self.verdict == Verdict::Unhealthy;
+        let counts = |word: &&Word| match word.is_good {
+            Some(is_good) => !(is_dead && is_good && word.is_last),
+            None => false,
+        };
+        let decided = self.words.iter().filter(counts);
         let nodes: BTreeSet<&Arc<str>> = decided.map(|word| &word.node).collect();
         nodes.into_iter().map(Arc::clone).collect()
     }

@@ -404,6 +404,10 @@ fn where_a_sidecars_stream_ends_gateways_look_at_once() {
     let dead = says("order-service", "10.0.0.1:15006", false);
     state.report(gateways[0], &dead, at(1_700));
     assert_eq!(unhealthy(&state), ["order-service/order-1"]);
+    let known = state.known(&name("order-service"), "order-1").unwrap();
+    let by = known.by();
+    let by: Vec<&str> = by.iter().map(AsRef::as_ref).collect();
+    assert_eq!(by, ["edge-1"], "and not the sidecar's");
     let again = open(&mut state, "order-service", "order-1");
     state.report(again, &well, at(1_800));
     assert!(unhealthy(&state).is_empty());
