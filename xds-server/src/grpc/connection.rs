@@ -21,7 +21,6 @@ use tokio::{
     time::Sleep,
 };
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 use tracing::{info, warn};
 
 use super::{
@@ -109,7 +108,7 @@ struct Accepted {
 pub(super) fn incoming(
     listener: TcpListener,
     discovery: Arc<Discovery>,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let places = Arc::new(Semaphore::new(connections_max(&discovery)));
     let state = (listener, places, Arc::clone(&discovery));
     let accepted = stream::unfold(state, |(listener, places, discovery)| async move {
@@ -130,7 +129,7 @@ pub(super) fn incoming(
         }
     });
     let opened = opened.buffer_unordered(HANDSHAKES_MAX);
-    opened.filter_map(|connection| std::future::ready(connection.map(Ok)))
+    opened.filter_map(std::future::ready)
 }
 
 fn connections_max(discovery: &Discovery) -> usize {
@@ -215,6 +214,11 @@ impl Connection {
         }
     }
 
+    /// What its streams know of it.
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
     /// Ready when it was cut, or when no call came in time.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let cut = &self.info.cut;
@@ -232,14 +236,6 @@ impl Connection {
             }
             None => Poll::Pending,
         }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
-
-    fn connect_info(&self) -> ConnectionInfo {
-        self.info.clone()
     }
 }
 

@@ -19,6 +19,8 @@ mod requests;
 mod slow;
 mod stream;
 mod tls;
+mod transport;
+mod turns;
 
 pub use door::service_names;
 pub use tls::Tls;
@@ -32,11 +34,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use axum::middleware::{from_fn_with_state, map_request};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use crate::{
@@ -46,16 +47,10 @@ use crate::{
 
 /// Largest request read.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Streams on one connection. An Envoy uses one, or one for each type.
-const STREAMS_PER_CONNECTION_MAX: u32 = 256;
-/// Largest set of headers of a call.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Connections beside those of streams, for people and health checks.
 const SPARE_CONNECTIONS: usize = 64;
 /// A client that connects must open a stream within this time, and say on it who it is within another.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that stops says so on each connection (GOAWAY), and ends its streams so much later: who comes back at
 /// once then does it on another connection.
 const GOAWAY_LEAD: Duration = Duration::from_millis(250);
@@ -130,7 +125,7 @@ impl Discovery {
 /// UNAVAILABLE, so that Envoys connect to another replica. That takes 2 s at most.
 ///
 /// # Errors
-/// When the transport fails.
+/// When a service cannot be described.
 pub async fn serve(
     listener: TcpListener,
     discovery: Discovery,
@@ -162,36 +157,30 @@ pub async fn serve(
         .add_service(health_discovery)
         .add_service(reflection::v1(&names)?)
         .add_service(reflection::v1alpha(&names)?);
-    let routes = Routes::from(
-        routes
-            .into_axum_router()
-            .fallback(door::not_served)
-            .layer(from_fn_with_state(Arc::clone(&discovery), identity::guard))
-            .layer(map_request(connection::used)),
-    );
+    let router = routes
+        .into_axum_router()
+        .fallback(door::not_served)
+        .layer(from_fn_with_state(Arc::clone(&discovery), identity::guard))
+        .layer(map_request(connection::used));
     // The publisher holds a snapshot already.
     health.serving().await;
-    let serving = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(Some(HEADER_BYTES_MAX))
-        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
-        .add_routes(routes.prepare())
-        .serve_with_incoming_shutdown(
-            connection::incoming(listener, Arc::clone(&discovery)),
-            async move {
-                shutdown.await;
-                health.not_serving().await;
-                // When this returns, connections are told.
-                draining.cancel();
-            },
-        );
+    let serving = transport::serve(
+        connection::incoming(listener, Arc::clone(&discovery)),
+        router,
+        async move {
+            shutdown.await;
+            health.not_serving().await;
+            // When this returns, connections are told.
+            draining.cancel();
+        },
+    );
     tokio::select! {
-        result = serving => result.context("the xDS port"),
-        () = drain(&discovery) => Ok(()),
-        () = slow::watch(&discovery) => Ok(()),
-        () = discovery.expiries.watch(discovery.fleet.metrics()) => Ok(()),
+        () = serving => {}
+        () = drain(&discovery) => {}
+        () = slow::watch(&discovery) => {}
+        () = discovery.expiries.watch(discovery.fleet.metrics()) => {}
     }
+    Ok(())
 }
 
 /// Waits until the server stops, and for its streams to end.

@@ -44,6 +44,9 @@ const STEPS_MAX: usize = 32;
 /// Larger responses are sent without being copied behind their nonce.
 const COPIED_BYTES_MAX: usize = 4096;
 
+/// Of a gRPC message: its flag and its length.
+const PREFIX_BYTES: usize = 5;
+
 /// One stream.
 pub(super) struct Stream {
     door: Door,
@@ -315,7 +318,9 @@ impl Stream {
         let nonce = response.nonce.as_bytes();
         let length = 2 + nonce.len() + body.len();
         let is_copied = body.len() <= COPIED_BYTES_MAX;
-        let mut frame = BytesMut::with_capacity(64 + if is_copied { body.len() } else { 0 });
+        // No more than that, so that it needs no second block when it is handed over.
+        let copied = if is_copied { body.len() } else { 0 };
+        let mut frame = BytesMut::with_capacity(PREFIX_BYTES + 2 + nonce.len() + copied);
         frame.put_u8(0);
         frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         frame.put_u8(NONCE);
