@@ -18,6 +18,7 @@ mod guard;
 mod held;
 mod how;
 mod instances;
+mod json;
 mod loads;
 mod metrics;
 mod openapi;

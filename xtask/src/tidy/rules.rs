@@ -305,14 +305,15 @@ pub const MODULES: &[ModuleRule] = &[
     ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
-            "catalog", "clock", "compile", "health", "mesh", "metrics", "page", "resource",
+            "callers", "catalog", "clock", "compile", "health", "mesh", "metrics", "page",
+            "resource",
         ]),
         never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
         why: "what is known of endpoints is owned here and told to those who ask; no door is known here",
     },
     ModuleRule {
         module: "xds-server/src/health",
-        may_use: Some(&["compile", "mesh", "page", "resource"]),
+        may_use: Some(&["callers", "compile", "mesh", "page", "resource"]),
         never: WORLD,
         why: PURE,
     },
