@@ -72,9 +72,9 @@ pub enum Refusal {
     },
     /// A role that is too small.
     #[error(
-        "{} may do what a {} may, and this needs the role {}: `mumbai-mesh token create --role {} …`",
+        "{} may do what {} may, and this needs the role {}: `mumbai-mesh token create --role {} …`",
         .name.as_ref().map_or("whoever shows no token".to_string(), |name| format!("the token {name}")),
-        .has.as_str(), .needs.as_str(), .needs.as_str()
+        .has.one(), .needs.as_str(), .needs.as_str()
     )]
     TooSmall {
         /// The token's name.
