@@ -259,6 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_is_too_small_is_told_with_the_one_that_is_needed() {
+        let small = Refusal::TooSmall {
+            name: Some("ci".into()),
+            has: Role::Operator,
+            needs: Role::Admin,
+        };
+        let told = small.to_string();
+        assert!(
+            told.starts_with(
+                "the token ci may do what an operator may, and this needs the role admin"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn each_role_may_do_what_the_smaller_ones_may_and_no_more() {
         let roles = [Role::Viewer, Role::Operator, Role::Admin];
         for has in roles {

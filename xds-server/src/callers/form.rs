@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 /// A call that somebody is about to make.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Select")]
+#[schemars(rename = "Selecting")]
 #[expect(dead_code, reason = "only described: `Wanted` reads it")]
 pub struct SelectForm {
     /// Whom they call.
@@ -26,7 +26,7 @@ pub struct SelectForm {
 /// How one call ended, or up to a thousand.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[schemars(rename = "Results")]
+#[schemars(rename = "CallResults")]
 pub enum ResultsForm {
     /// One.
     One(ResultForm),
@@ -37,7 +37,7 @@ pub enum ResultsForm {
 /// How several calls ended.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "ManyResults")]
+#[schemars(rename = "ManyCallResults")]
 #[expect(dead_code, reason = "only described: `Report` reads it")]
 pub struct ManyForm {
     /// Each of them; all are counted, or none.
@@ -48,7 +48,7 @@ pub struct ManyForm {
 /// How a call ended: with the ticket that select gave, or with the service.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Result")]
+#[schemars(rename = "CallResult")]
 #[expect(dead_code, reason = "only described: `Report` reads it")]
 pub struct ResultForm {
     /// What select gave.

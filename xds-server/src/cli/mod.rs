@@ -224,3 +224,29 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         ExitCode::FAILURE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_a_time_beside_wait_is_told_what_is_meant() {
+        let told = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            meant(&arguments)
+        };
+        assert_eq!(
+            told("mumbai-mesh apply a.yaml --wait 5s").unwrap(),
+            "a time for --wait is said with =: --wait=5s"
+        );
+        for good in [
+            "apply --wait a.yaml",
+            "apply a.yaml --wait",
+            "apply --wait=5s",
+        ] {
+            assert_eq!(told(good), None, "{good}");
+        }
+        let refused = Cli::try_parse_from(["mumbai-mesh", "apply", "a.yaml", "--wait", "5s"]);
+        assert!(refused.is_err(), "the hint is of no use");
+    }
+}

@@ -162,6 +162,11 @@ fn each_change_is_told_in_words() {
             "order-service: canary v2 ends; all users go to stable",
         ),
         (
+            "services:\n",
+            "freeze: {during: [peak]}\nservices:\n",
+            "freeze: changes are refused during peak",
+        ),
+        (
             "{version: v2, weight: 5}",
             "{version: v2, weight: 5, resumed: 1}",
             "order-service: canary v2 is resumed: those whom its breaker sent to stable come back to it",

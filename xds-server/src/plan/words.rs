@@ -111,6 +111,7 @@ impl Whole<'_> {
             [list @ ("festivals" | "holidays"), name, rest @ ..] if !name.is_empty() => {
                 Some(day(one, list, name, rest))
             }
+            ["freeze", "during", _] => Some(frozen(one)),
             ["mesh", "trust_domain"] => Some(format!(
                 "trust domain {}: every Envoy gets a certificate of another identity, and Envoys whose \
                  bootstrap has the old one are no longer served by TLS",
@@ -259,6 +260,21 @@ fn routed(one: &Difference, gateway: &str, route: &str, rest: &[&str]) -> String
             format!("{gateway}: route {route} now leads to {to}")
         }
         _ => format!("{gateway}: route {route}: {}", part(one, rest.len())),
+    }
+}
+
+fn frozen(one: &Difference) -> String {
+    match (&one.before, &one.after) {
+        (Value::Null, new) => format!("freeze: changes are refused during {}", shown(new)),
+        (old, Value::Null) => format!(
+            "freeze: changes are no longer refused during {}",
+            shown(old)
+        ),
+        (old, new) => format!(
+            "freeze: changes are refused during {} instead of {}",
+            shown(new),
+            shown(old)
+        ),
     }
 }
 

@@ -151,8 +151,21 @@ struct Keeper {
     stand: Stand,
     /// What was said last of a trouble that goes on: once is enough.
     said: String,
-    /// When it was said last that it is not healthy yet; at first, when it began.
-    waits_since: Instant,
+    patience: Patience,
+}
+
+/// When it was said last that it is not healthy yet; at first, when it began.
+struct Patience(Instant);
+
+impl Patience {
+    /// Whether it is time to say it again.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let is_over = now.saturating_duration_since(self.0) >= SAY_EVERY;
+        if is_over {
+            self.0 = now;
+        }
+        is_over
+    }
 }
 
 impl Keeper {
@@ -161,7 +174,7 @@ impl Keeper {
             lease,
             stand: Stand::Unregistered,
             said: String::new(),
-            waits_since: Instant::now(),
+            patience: Patience(Instant::now()),
         }
     }
 
@@ -194,8 +207,11 @@ impl Keeper {
             }
             return match self.stand {
                 Stand::Unregistered => {
-                    if let Some(waits) = self.waits(&why, Instant::now()) {
-                        eprintln!("mumbai-mesh: {waits}");
+                    if self.patience.is_over(Instant::now()) {
+                        let name = &self.lease.name;
+                        eprintln!(
+                            "mumbai-mesh: {name} is not healthy, so it is not registered: {why}"
+                        );
                     }
                     LOOK_EVERY
                 }
@@ -206,18 +222,6 @@ impl Keeper {
             Stand::Unregistered => self.register(),
             Stand::Registered | Stand::Draining => self.beat(),
         }
-    }
-
-    /// What is said of an application that is not healthy yet, when it is time to say it again.
-    fn waits(&mut self, why: &str, now: Instant) -> Option<String> {
-        if now.saturating_duration_since(self.waits_since) < SAY_EVERY {
-            return None;
-        }
-        self.waits_since = now;
-        Some(format!(
-            "{} is not healthy, so it is not registered: {why}",
-            self.lease.name
-        ))
     }
 
     fn register(&mut self) -> Duration {
@@ -331,6 +335,16 @@ mod tests {
             stream.read(&mut asked)
         });
         (port, answering)
+    }
+
+    #[test]
+    fn who_waits_says_so_every_ten_seconds() {
+        let began = Instant::now();
+        let mut patience = Patience(began);
+        let said: Vec<u64> = (0..=31)
+            .filter(|second| patience.is_over(began + Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(said, [10, 20, 30]);
     }
 
     #[test]
