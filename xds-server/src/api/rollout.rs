@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::{Change, ChangeError, Changed, IfMatch},
     clock,
-    proxies::rollout::{Rejected, Rejection, Standing, standing},
+    proxies::rollout::{Blame, Rejected, Rejection, Standing, standing},
     store::About,
 };
 
@@ -59,7 +59,7 @@ struct Look {
     done: HashSet<u64>,
 }
 
-fn look(state: &State, before: &Rejected, mut done: HashSet<u64>) -> Look {
+fn look(state: &State, blame: Blame<'_>, mut done: HashSet<u64>) -> Look {
     let views = state.publisher.views();
     let (mut nodes, mut pending) = (HashSet::new(), Vec::new());
     let mut rejections = Vec::new();
@@ -72,7 +72,7 @@ fn look(state: &State, before: &Rejected, mut done: HashSet<u64>) -> Look {
         let mut views = views
             .iter()
             .filter(|(key, _)| key.id == node.id && key.cluster == node.cluster)
-            .map(|(_, view)| standing(&stream, view, before));
+            .map(|(_, view)| standing(&stream, view, blame));
         // A stream that has not asked for anything is to be sent nothing.
         let first = views.next().unwrap_or(Standing::Done);
         let found = views.fold(first, |best, other| match best {
@@ -107,13 +107,20 @@ pub(super) async fn wait(
     how: &How,
 ) -> Result<Waited, Box<Response>> {
     let until = Instant::now() + bound;
+    let since = state.publisher.update_of(changed.number);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut done = HashSet::new();
     loop {
         looks.tick().await;
         let (looker, rejected) = (state.clone(), Arc::clone(before));
-        let looking = tokio::task::spawn_blocking(move || look(&looker, &rejected, done));
+        let looking = tokio::task::spawn_blocking(move || {
+            let blame = Blame {
+                since,
+                before: &rejected,
+            };
+            look(&looker, blame, done)
+        });
         let Ok(found) = looking.await else {
             // The runtime is going.
             return Ok(Waited {

@@ -34,7 +34,7 @@ pub enum Standing {
     Done,
     /// It has not answered for all of it.
     Pending,
-    /// It rejected something that it had not rejected before.
+    /// It rejected what it was sent because of the change or later, and had not rejected before.
     Rejected(Vec<Rejection>),
 }
 
@@ -74,14 +74,26 @@ fn keys(stream: &StreamStatus, kind: ResourceType, status: &TypeStatus) -> Vec<K
     }
 }
 
-/// Where a stream stands; `before` is what was rejected already.
-pub fn standing(stream: &StreamStatus, view: &View, before: &Rejected) -> Standing {
+/// What a change is to blame for.
+#[derive(Debug, Clone, Copy)]
+pub struct Blame<'b> {
+    /// Rejections of views that were published with it or after it: number of the first.
+    pub since: u64,
+    /// Not what was rejected already, which a client that comes back is sent once more.
+    pub before: &'b Rejected,
+}
+
+/// Where a stream stands with a change.
+pub fn standing(stream: &StreamStatus, view: &View, blame: Blame<'_>) -> Standing {
     let mut rejections = Vec::new();
     let mut is_pending = false;
     for (kind, status) in stream.types() {
+        // The newest rejection stays noted until something newer is accepted.
+        let nack = status.nack.as_ref();
+        let nack = nack.filter(|nack| nack.update >= blame.since);
         let new = keys(stream, kind, &status);
-        let mut new = new.into_iter().filter(|key| !before.0.contains(key));
-        if let (Some(nack), Some(first)) = (&status.nack, new.next()) {
+        let mut new = new.into_iter().filter(|key| !blame.before.0.contains(key));
+        if let (Some(nack), Some(first)) = (nack, new.next()) {
             let names = [first].into_iter().chain(new).map(|key| key.3);
             rejections.push(Rejection {
                 node: stream.node.id.clone(),
@@ -159,23 +171,39 @@ mod tests {
         [delta, sotw]
     }
 
+    fn blame(before: &Rejected) -> Blame<'_> {
+        Blame { since: 0, before }
+    }
+
     #[test]
     fn a_node_is_done_when_it_has_accepted_what_there_is_now() {
         let first = view(&[("a", "1"), ("b", "1")]);
         let second = view(&[("a", "2"), ("c", "1")]);
         let none = Rejected::default();
         for mut talk in talks(&first) {
-            assert_eq!(standing(&talk.status, &first, &none), Standing::Pending);
+            assert_eq!(
+                standing(&talk.status, &first, blame(&none)),
+                Standing::Pending
+            );
             talk.answer(CDS, None);
-            assert_eq!(standing(&talk.status, &first, &none), Standing::Done);
+            assert_eq!(standing(&talk.status, &first, blame(&none)), Standing::Done);
             // It has not even seen it.
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Pending
+            );
             talk.see(&second);
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
-            while standing(&talk.status, &second, &none) == Standing::Pending {
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Pending
+            );
+            while standing(&talk.status, &second, blame(&none)) == Standing::Pending {
                 talk.answer(CDS, None);
             }
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Done);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Done
+            );
         }
     }
 
@@ -187,8 +215,8 @@ mod tests {
             talk.answer(CDS, None);
             talk.see(&second);
             talk.answer(CDS, Some("b: no such thing"));
-            let Standing::Rejected(told) = standing(&talk.status, &second, &Rejected::default())
-            else {
+            let none = Rejected::default();
+            let Standing::Rejected(told) = standing(&talk.status, &second, blame(&none)) else {
                 panic!("it was rejected");
             };
             assert_eq!(told[0].resources, ["b"]);
@@ -197,7 +225,39 @@ mod tests {
                 ("CDS", "b: no such thing")
             );
             let before = Rejected::by([&*talk.status]);
-            assert_eq!(standing(&talk.status, &second, &before), Standing::Done);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&before)),
+                Standing::Done
+            );
+        }
+    }
+
+    #[test]
+    fn a_rejection_counts_against_the_change_that_was_sent_and_none_after_it() {
+        let bad = view(&[("a", "1"), ("b", "bad")]);
+        let mended = view(&[("a", "1"), ("b", "2")]);
+        let worse = view(&[("a", "1"), ("b", "worse")]);
+        for mut talk in talks(&view(&[("a", "1"), ("b", "1")])) {
+            talk.answer(CDS, None);
+            talk.see_as(1, &bad);
+            talk.answer(CDS, Some("b: no such thing"));
+            let before = Rejected::by([&*talk.status]);
+            let since = |since| Blame {
+                since,
+                before: &before,
+            };
+            // What was rejected is no more, and the answer to what came in its place is not here yet.
+            talk.see_as(2, &mended);
+            assert_eq!(standing(&talk.status, &mended, since(2)), Standing::Pending);
+            while standing(&talk.status, &mended, since(2)) == Standing::Pending {
+                talk.answer(CDS, None);
+            }
+            assert_eq!(standing(&talk.status, &mended, since(2)), Standing::Done);
+            talk.see_as(3, &worse);
+            talk.answer(CDS, Some("b: no such thing"));
+            let told = standing(&talk.status, &worse, since(3));
+            assert!(matches!(told, Standing::Rejected(_)), "{told:?}");
+            assert_eq!(standing(&talk.status, &worse, since(4)), Standing::Done);
         }
     }
 }
