@@ -1,18 +1,22 @@
 //! Whether connected nodes have what they are to be sent now, and what they rejected since a moment.
 
-use std::collections::HashSet;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     discovery::Has,
     fleet::{StreamStatus, TypeStatus},
-    resource::{Collection, ResourceType, View},
+    resource::{Collection, NodeKey, ResourceType, View},
 };
 
 /// A rejection, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejection {
     /// `node.id`.
     pub node: String,
@@ -20,7 +24,7 @@ pub struct Rejection {
     pub cluster: String,
     /// `CDS`, ….
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What it rejected, by name; none where its words tell nothing of that.
     pub resources: Vec<String>,
     /// The node's words.
@@ -51,6 +55,21 @@ impl Rejected {
         let of = |stream: &'s StreamStatus| {
             let types = stream.types().into_iter();
             types.flat_map(|(kind, status)| keys(stream, kind, &status))
+        };
+        Self(streams.into_iter().flat_map(of).collect())
+    }
+
+    /// By these streams, of views that were published before this one.
+    pub fn earlier_than<'s>(
+        update: u64,
+        streams: impl IntoIterator<Item = &'s StreamStatus>,
+    ) -> Self {
+        let is_earlier =
+            |status: &TypeStatus| status.nack.as_ref().is_some_and(|one| one.update < update);
+        let of = |stream: &'s StreamStatus| {
+            let types = stream.types().into_iter();
+            let earlier = types.filter(|(_, status)| is_earlier(status));
+            earlier.flat_map(|(kind, status)| keys(stream, kind, &status))
         };
         Self(streams.into_iter().flat_map(of).collect())
     }
@@ -98,7 +117,7 @@ pub fn standing(stream: &StreamStatus, view: &View, blame: Blame<'_>) -> Standin
             rejections.push(Rejection {
                 node: stream.node.id.clone(),
                 cluster: stream.node.cluster.clone(),
-                kind: kind.api(),
+                kind: kind.api().into(),
                 resources: names.filter(|name| !name.is_empty()).collect(),
                 message: nack.message.clone(),
             });
@@ -110,6 +129,62 @@ pub fn standing(stream: &StreamStatus, view: &View, blame: Blame<'_>) -> Standin
         (true, true) => Standing::Pending,
         (true, false) => Standing::Done,
     }
+}
+
+/// One look at all nodes.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Who is connected.
+    pub nodes: HashSet<String>,
+    /// Of those: who has not answered, in order.
+    pub pending: Vec<String>,
+    /// What they rejected.
+    pub rejections: Vec<Rejection>,
+    /// Streams that have all of it.
+    pub done: HashSet<u64>,
+}
+
+/// Looks where all streams stand with a change; those that were `done` at an earlier look are so still. `views` is what
+/// each node is to be sent now.
+pub fn look(
+    streams: &[Arc<StreamStatus>],
+    views: &[(NodeKey, Arc<View>)],
+    blame: Blame<'_>,
+    done: HashSet<u64>,
+) -> Look {
+    let mut found = Look {
+        done,
+        ..Look::default()
+    };
+    let mut views_of: HashMap<(&str, &str), Vec<&View>> = HashMap::new();
+    for (node, view) in views {
+        let node = (&*node.id, &*node.cluster);
+        views_of.entry(node).or_default().push(view);
+    }
+    for stream in streams {
+        let node = &stream.node;
+        found.nodes.insert(node.id.clone());
+        if found.done.contains(&stream.number) {
+            continue;
+        }
+        let views = views_of.get(&(&*node.id, &*node.cluster));
+        let views = views.into_iter().flatten();
+        let mut standings = views.map(|view| standing(stream, view, blame));
+        // A stream that has not asked for anything is to be sent nothing.
+        let first = standings.next().unwrap_or(Standing::Done);
+        let best = standings.fold(first, |best, other| match best {
+            Standing::Pending => other,
+            best => best,
+        });
+        match best {
+            Standing::Done => _ = found.done.insert(stream.number),
+            Standing::Pending => found.pending.push(node.id.clone()),
+            Standing::Rejected(more) => found.rejections.extend(more),
+        }
+    }
+    found.pending.sort_unstable();
+    found.pending.dedup();
+    found
 }
 
 /// Whether the node has answered for all that it wants of a type, as it is now.
@@ -144,8 +219,6 @@ fn has_all(kind: ResourceType, status: &TypeStatus, wanted: &Collection) -> bool
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         discovery::Variant,
@@ -221,7 +294,7 @@ mod tests {
             };
             assert_eq!(told[0].resources, ["b"]);
             assert_eq!(
-                (told[0].kind, &*told[0].message),
+                (&*told[0].kind, &*told[0].message),
                 ("CDS", "b: no such thing")
             );
             let before = Rejected::by([&*talk.status]);
