@@ -220,7 +220,7 @@ mod tests {
             let lines = Arc::clone(&lines);
             begun.execute(async move {
                 lines.say();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
         let mut task = pin!(run(Arc::clone(&lines).write(4), begun));
