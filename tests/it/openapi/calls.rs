@@ -91,10 +91,12 @@ POST   | /api/v1/revisions/99/rollback | | 404
 POST   | /api/v1/resources:apply?dry_run=true | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeout": "1s"}]} | 200
 POST   | /api/v1/resources:apply | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeout": "1s"}], "nodes": {"cluster": "edge"}} | 200
 POST   | /api/v1/resources:apply | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeot": "1s"}]} | 400
+POST   | /api/v1/resources:apply?wait=5s | {} | 400
 GET    | /api/v1/resources?name=partner&limit=1 | | 200
 GET    | /api/v1/resources?after=x | | 400
 GET    | /api/v1/resources?type=x | | 400
 POST   | /api/v1/files:apply?force=true&reason=must | | 409
+POST   | /api/v1/files:apply?force=true&reason=must&wait=5s | | 400
 POST   | /api/v1/apply?dry_run=true | {"files": [{"name": "mesh.yaml", "text": "services: {}\n"}]} | 200
 POST   | /api/v1/apply | {"files": [{"name": "mesh.yaml", "text": "services: {a: {endpoints: 5}}\n"}]} | 400
 POST   | /api/v1/instances | {"service": "order-service", "id": "o-7", "host": "127.0.0.1", "port": 7007, "ttl": "1h"} | 201

@@ -303,6 +303,18 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/replicas/owner",
+        may_use: Some(&["clock", "fleet", "proxies", "publish", "replicas", "store"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "what servers tell each other is owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/replicas",
+        may_use: Some(&["proxies", "store"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
             "callers", "catalog", "clock", "compile", "health", "mesh", "metrics", "page",
