@@ -138,7 +138,8 @@ fn who_listens_is_told_what_becomes_of_instances_and_of_the_alarm() -> Result<()
         gone["became"] == "gone" && gone["instances"] == json!(["o-2", "o-3"]),
         "{gone}"
     );
-    ensure!(late.next("alarm")?["vanished"] == json!({}));
+    // Of different events either may come first.
+    ensure!(curl.next("alarm")?["vanished"] == json!({}));
     Ok(())
 }
 

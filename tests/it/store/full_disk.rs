@@ -90,8 +90,11 @@ fn prepared(client: &mut Client) -> Result<()> {
         );
         Ok(())
     };
-    let first = MESH.replace("weight: 10", "weight: 9");
-    done("POST", "/api/v1/apply", &first)?;
+    // The first one is what is rolled back to.
+    for weight in ["weight: 8", "weight: 9"] {
+        let mesh = MESH.replace("weight: 10", weight);
+        done("POST", "/api/v1/apply", &mesh)?;
+    }
     let set = json!({"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "a",
         "connect_timeout": "1s"}]});
     done("POST", "/api/v1/resources:apply", &set.to_string())?;

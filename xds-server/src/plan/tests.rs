@@ -162,11 +162,6 @@ fn each_change_is_told_in_words() {
             "order-service: canary v2 ends; all users go to stable",
         ),
         (
-            "services:\n",
-            "freeze: {during: [peak]}\nservices:\n",
-            "freeze: changes are refused during peak",
-        ),
-        (
             "{version: v2, weight: 5}",
             "{version: v2, weight: 5, resumed: 1}",
             "order-service: canary v2 is resumed: those whom its breaker sent to stable come back to it",
@@ -193,6 +188,25 @@ fn each_change_is_told_in_words() {
         assert_eq!(sentences(&plan), [sentence], "{from:?} -> {to:?}");
         assert!(!plan.groups.is_empty(), "{sentence}");
     }
+}
+
+#[test]
+fn what_a_freeze_covers_is_told_in_words() {
+    let with = |during: &str| format!("freeze: {{during: {during}}}\n{MESH}");
+    let told = |before: &str, after: &str| {
+        let plan = planned(before, after, NOON);
+        sentences(&plan).join("; ")
+    };
+    let (peak, both) = (with("[peak]"), with("[peak, festival]"));
+    assert_eq!(told(MESH, &peak), "freeze: changes are refused during peak");
+    assert_eq!(
+        told(&peak, &both),
+        "freeze: changes are refused during festival"
+    );
+    assert_eq!(
+        told(&both, &with("[festival]")),
+        "freeze: changes are no longer refused during peak"
+    );
 }
 
 #[test]
