@@ -1,6 +1,6 @@
 # The image of mumbai-mesh, and one with the applications of the demonstration. docker-compose.yml builds both; alone:
 #   docker build -t mumbai-mesh:0.1.0 .
-# `cargo xtask images` replaces the first stage by programs that cargo built on this machine, which takes seconds.
+# `cargo xtask images` replaces the first stage by programs that cargo builds on this machine, so that Docker compiles nothing.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

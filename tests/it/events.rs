@@ -101,6 +101,48 @@ fn who_listens_is_told_how_everything_stands_and_then_what_changes() -> Result<(
 }
 
 #[test]
+fn who_listens_is_told_what_becomes_of_instances_and_of_the_alarm() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let artifacts = Artifacts::from_env()?;
+    let mesh = "services: {order-service: {sidecar: false}}\n";
+    let server = Server::start(&artifacts, dir.path(), mesh, &Options::default())?;
+    let curl = Curl::listen(&server)?;
+    ensure!(curl.next("alarm")?["vanished"] == json!({}));
+    let mut client = harness::http::Client::new(server.api);
+    let mut put = |id: &str, port: u16, ttl: &str| -> Result<()> {
+        let path = format!("/api/v1/instances/order-service/{id}");
+        let body = json!({"host": "127.0.0.1", "port": port, "ttl": ttl}).to_string();
+        let answer = client.request("PUT", &path, &[], body.as_bytes())?;
+        ensure!(answer.status == 201, "{:?}", answer.json());
+        Ok(())
+    };
+    put("o-1", 7001, "1h")?;
+    let told = curl.next("instances")?;
+    ensure!(
+        told == json!({"revision": 1, "service": "order-service", "became": "registered", "instances": ["o-1"], "left_off": 0}),
+        "{told}"
+    );
+    put("o-2", 7002, "1s")?;
+    put("o-3", 7003, "1s")?;
+    let alarm = curl.next("alarm")?;
+    let expected = json!({"order-service": {"count": 2, "instances": ["o-2", "o-3"]}});
+    ensure!(alarm["vanished"] == expected, "{alarm}");
+    // Who comes later is told the same.
+    let late = Curl::listen(&server)?;
+    ensure!(late.next("alarm")?["vanished"] == expected);
+    let body = br#"{"service": "order-service"}"#;
+    let answer = client.post("/api/v1/instances:release", body)?;
+    ensure!(answer.status == 200, "{:?}", answer.json());
+    let gone = late.next("instances")?;
+    ensure!(
+        gone["became"] == "gone" && gone["instances"] == json!(["o-2", "o-3"]),
+        "{gone}"
+    );
+    ensure!(late.next("alarm")?["vanished"] == json!({}));
+    Ok(())
+}
+
+#[test]
 fn listeners_are_bounded_and_leave_room_for_everybody_else() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let server = Server::start(

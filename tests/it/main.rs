@@ -3,6 +3,7 @@
 
 mod access;
 mod accounting;
+mod admin;
 mod agreement;
 mod artifact;
 mod breaker;
@@ -18,6 +19,7 @@ mod command;
 mod door1;
 mod events;
 mod export;
+mod filter_alone;
 mod fleet;
 mod gateway;
 mod golden;

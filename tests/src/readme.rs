@@ -77,12 +77,5 @@ mod tests {
             let count = door(section).unwrap().len();
             assert!((1..=5).contains(&count), "{section}: {count}");
         }
-        // The example is started by a test of its own, on other ports.
-        let filter_alone = commands("The filter alone").unwrap();
-        let last = filter_alone.last().unwrap();
-        assert!(
-            last.ends_with(" -c envoy/examples/filter-only/envoy.yaml"),
-            "{last}"
-        );
     }
 }

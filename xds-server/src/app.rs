@@ -38,6 +38,7 @@ use crate::{
     raw,
     redact::Redactor,
     registry,
+    replicas::owner::Replicas,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
     store::{self, StoreMetrics},
@@ -66,6 +67,7 @@ pub struct Bound {
     encoder: Arc<Encoder>,
     redactor: Arc<Redactor>,
     census: Arc<Census>,
+    replicas: Arc<Replicas>,
     catalog: Arc<Catalog>,
     wishes: registry::owner::Inbox,
     follower: source::Follower,
@@ -118,6 +120,8 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
     let mesh = Arc::clone(&revisions.borrow().mesh);
     let census = Census::open(Arc::clone(&store), settings.pace, &mesh);
     let census = Arc::new(census.context("the numbers of proxies in the store")?);
+    let replicas = Replicas::open(Arc::clone(&store)).context("the servers in the store")?;
+    let replicas = Arc::new(replicas);
     let publisher = Arc::new(Publisher::new(
         Arc::clone(&revisions.borrow()),
         &Arc::clone(&census.sizes().borrow()),
@@ -144,6 +148,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         callers: Arc::new(Callers::new(instances.revisions(), health.unhealthy())),
         health: Arc::new(health),
         census: Arc::clone(&census),
+        replicas: Arc::clone(&replicas),
         instances,
         fleet: Arc::new(Fleet::new(metrics, settings.max_streams)),
         defaults: settings.defaults.clone(),
@@ -174,6 +179,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Bound> {
         encoder,
         redactor,
         census,
+        replicas,
         catalog,
         wishes,
         follower: source::Follower::new(settings.config.path(), defaults, config_metrics, start),
@@ -274,6 +280,9 @@ impl Bound {
             let (census, revisions) = (self.census, self.state.revisions.clone());
             census.run(revisions, Arc::clone(&self.publisher))
         };
+        let answering = self
+            .replicas
+            .run(Arc::clone(&self.publisher), Arc::clone(&fleet));
         let loads = Arc::clone(&self.state.loads);
         let health = Arc::clone(&self.state.health);
         let publishing = publish::follow(sources, Arc::clone(&self.publisher));
@@ -310,6 +319,7 @@ impl Bound {
             () = Box::pin(registering) => {}
             () = publishing => {}
             () = Box::pin(counting) => {}
+            () = Box::pin(answering) => {}
             () = checking => {}
             () = self.authority.run() => {}
             () = protection.follow() => {}

@@ -66,13 +66,36 @@ pub fn bootstrap(spec: &BootstrapSpec) -> Value {
     });
     json!({
         "node": node(spec),
-        "admin": {"address": address(&spec.admin.0.to_string(), spec.admin.1)},
+        "admin": admin(spec.admin),
         "dynamic_resources": {"ads_config": xds, "cds_config": &ads, "lds_config": &ads},
         "cluster_manager": {"load_stats_config": &streamed},
         "hds_config": &streamed,
         "static_resources": {"clusters": [xds_cluster(spec)]},
         "stats_config": stats_config(),
     })
+}
+
+/// Beyond loopback it shows things and does none: whoever reaches it could stop the Envoy there.
+fn admin((host, port): (IpAddr, u16)) -> Value {
+    const WHOLE: [&str; 3] = ["/", "/stats", "/runtime"];
+    const BEGINNINGS: [&str; 9] = [
+        "/ready",
+        "/server_info",
+        "/stats?",
+        "/stats/prometheus",
+        "/config_dump",
+        "/clusters",
+        "/listeners",
+        "/certs",
+        "/memory",
+    ];
+    let mut admin = json!({"address": address(&host.to_string(), port)});
+    if !host.is_loopback() {
+        let whole = WHOLE.map(|path| json!({"exact": path}));
+        let beginnings = BEGINNINGS.map(|path| json!({"prefix": path}));
+        admin["allow_paths"] = whole.into_iter().chain(beginnings).collect();
+    }
+    admin
 }
 
 fn node(spec: &BootstrapSpec) -> Value {

@@ -43,6 +43,8 @@ pub struct NodeInfo {
 pub struct Nack {
     /// Version rejected.
     pub version: Arc<str>,
+    /// Number of the view that it was sent because of: [`crate::publish::Update::number`].
+    pub update: u64,
     /// The node's words.
     pub message: String,
     /// When it came.
@@ -257,6 +259,7 @@ impl Entry {
             acked_at: self.acked_at,
             nack: status.nack.zip(at).map(|(nack, at)| Nack {
                 version: nack.version,
+                update: nack.update,
                 message: nack.message,
                 at,
             }),

@@ -45,6 +45,7 @@ pub mod raw;
 pub mod redact;
 pub mod reference;
 pub mod registry;
+pub mod replicas;
 pub mod resource;
 pub mod seal;
 pub mod settings;

@@ -3,7 +3,7 @@
 pub(crate) mod latest;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,6 +28,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// Distinct node specs kept; beyond it views are still right, only not shared. A node chooses parts
 /// of its spec, so what it says must not fill our memory.
 const VIEWS_MAX: usize = 20_000;
+
+/// Revisions of which it is known with which update they were published: who waits for one asks soon.
+const FIRSTS_MAX: usize = 256;
 
 /// What a node is sent from now on.
 #[derive(Debug, Clone)]
@@ -183,7 +186,21 @@ struct State {
     snapshot: Snapshot,
     /// Of the newest update.
     number: u64,
+    /// Of the newest revisions of the mesh: the update with which each was published.
+    firsts: VecDeque<(u64, u64)>,
     feeds: HashMap<NodeKey, Feed>,
+}
+
+impl State {
+    /// This revision is published with the newest update.
+    fn published(&mut self, revision: u64) {
+        if self.firsts.back().is_none_or(|(last, _)| *last != revision) {
+            self.firsts.push_back((revision, self.number));
+        }
+        if self.firsts.len() > FIRSTS_MAX {
+            self.firsts.pop_front();
+        }
+    }
 }
 
 /// What every node is sent now.
@@ -210,6 +227,7 @@ impl Publisher {
         metrics.published(revision.number);
         authority.set_days(revision.mesh.certificates.service);
         let published = watch::Sender::new(raw.revision());
+        let firsts = VecDeque::from([(revision.number, 0)]);
         let published_mesh = watch::Sender::new(revision.number);
         let mut shelf = Shelf::new(Arc::clone(&revision.mesh), code, encoder);
         shelf.divide(sizes);
@@ -226,6 +244,7 @@ impl Publisher {
             state: Mutex::new(State {
                 snapshot,
                 number: 0,
+                firsts,
                 feeds: HashMap::new(),
             }),
             published,
@@ -237,6 +256,14 @@ impl Publisher {
     /// Revision of the mesh that whoever asks from now on is sent.
     pub fn published_mesh(&self) -> watch::Receiver<u64> {
         self.published_mesh.subscribe()
+    }
+
+    /// Number of the update with which a revision of the mesh was published, or the first one after it.
+    pub fn update_of(&self, revision: u64) -> u64 {
+        let state = self.lock();
+        let mut firsts = state.firsts.iter();
+        let first = firsts.find(|(published, _)| *published >= revision);
+        first.map_or(state.number, |(_, update)| *update)
     }
 
     /// What each connected node is sent now.
@@ -265,6 +292,7 @@ impl Publisher {
             snapshot,
             number,
             feeds,
+            ..
         } = &mut *state;
         let feed = feeds.entry(node.clone()).or_insert_with(|| {
             let standing = snapshot.standing(&node);
@@ -312,6 +340,7 @@ impl Publisher {
             snapshot,
             number,
             feeds,
+            ..
         } = &mut *state;
         *number += 1;
         let is_same = Arc::ptr_eq(&snapshot.revision, &revision)
@@ -335,8 +364,10 @@ impl Publisher {
             }
             feed.tell(snapshot.over(&feed.base, node), since, *number);
         }
-        self.published.send_replace(snapshot.raw.revision());
-        self.published_mesh.send_replace(snapshot.revision.number);
+        let (raw, mesh) = (snapshot.raw.revision(), snapshot.revision.number);
+        state.published(mesh);
+        self.published.send_replace(raw);
+        self.published_mesh.send_replace(mesh);
     }
 
     /// Certificates were renewed: who has one of them is told, and nobody else.
@@ -346,6 +377,7 @@ impl Publisher {
             snapshot,
             number,
             feeds,
+            ..
         } = &mut *state;
         let clusters: HashSet<&str> = feeds.keys().map(|node| &*node.cluster).collect();
         let has_node = clusters

@@ -1,9 +1,9 @@
 //! `apply`: acknowledged by every proxy, or rolled back.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, path::PathBuf};
 
 use anyhow::{Result, ensure};
-use harness::{http::Client, wait::wait_for};
+use harness::{http::Client, ports::free_port, wait::wait_for};
 use serde_json::json;
 
 use super::{done, file, refused, revisions, run, text, wait_for_split};
@@ -59,6 +59,68 @@ fn what_every_proxy_acknowledges_stays_and_what_one_rejects_is_rolled_back() -> 
     wait_for_split(&mesh, 25)?;
     let same = done(&mesh, &["diff", "2", "4"])?;
     ensure!(same == "nothing differs\n", "{same}");
+    Ok(())
+}
+
+/// The mesh's file, its gateway at another address: that is rejected where somebody listens there already.
+fn listening_at(mesh: &Mesh, name: &str, address: &str) -> Result<PathBuf> {
+    let listen = format!("127.0.0.1:{}", mesh.file.gateway_port);
+    file(mesh, name, &mesh.file.text().replace(&listen, address))
+}
+
+fn wait_until_rejected(mesh: &Mesh, words: &str) -> Result<()> {
+    wait_for("the gateway to reject it", BOUND, || {
+        let proxies = mesh.server.api_get("/api/v1/proxies");
+        let said = proxies.map_err(|error| format!("{error:#}"))?.to_string();
+        match said.contains("REJECTED") && said.contains(words) {
+            true => Ok(()),
+            false => Err(said),
+        }
+    })
+}
+
+#[test]
+fn what_an_envoy_rejected_before_is_held_against_no_change() -> Result<()> {
+    let mesh = Mesh::start_applied(None, |_| {})?;
+    let (held, other) = (
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    );
+    let (taken, also_taken) = (
+        held.local_addr()?.to_string(),
+        other.local_addr()?.to_string(),
+    );
+    let bad = listening_at(&mesh, "bad.yaml", &taken)?;
+    let worse = listening_at(&mesh, "worse.yaml", &also_taken)?;
+    for round in 0..3 {
+        done(&mesh, &["apply", text(&bad)?])?;
+        wait_until_rejected(&mesh, &taken)?;
+        let free = format!("127.0.0.1:{}", free_port());
+        let mended = listening_at(&mesh, "mended.yaml", &free)?;
+        let told = done(&mesh, &["apply", text(&mended)?, "--wait=60s"])?;
+        ensure!(
+            told.contains("1 connected proxy has acknowledged it"),
+            "round {round}: {told}"
+        );
+        let answer = Client::new(free.parse()?).get("/orders/1", &[])?;
+        ensure!(answer.status == 200, "round {round}: {}", answer.status);
+
+        done(&mesh, &["apply", text(&bad)?])?;
+        wait_until_rejected(&mesh, &taken)?;
+        done(&mesh, &["rollback", "1", "--wait=60s"])?;
+        let answer = mesh.client().get("/orders/1", &[])?;
+        ensure!(answer.status == 200, "round {round}: {}", answer.status);
+    }
+    // What it rejects anew is, and what was in force comes back, though that is no better.
+    done(&mesh, &["apply", text(&bad)?])?;
+    wait_until_rejected(&mesh, &taken)?;
+    let told = refused(&mesh, &["apply", text(&worse)?, "--wait=60s"])?;
+    ensure!(
+        told.contains(&also_taken) && !told.contains(&taken),
+        "{told}"
+    );
+    let same = done(&mesh, &["apply", text(&bad)?])?;
+    ensure!(same.starts_with("nothing new"), "{same}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod apply;
 mod canaries;
 mod freeze;
 mod overrides;
+mod replicas;
 mod rollback;
 
 use std::{collections::BTreeSet, path::PathBuf};

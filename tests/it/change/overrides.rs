@@ -68,6 +68,10 @@ fn an_override_acts_in_the_proxy_and_ends_at_its_time_with_no_server_there() -> 
 
     done(&mesh, &[&says("bypass", "1h")[..], &why].concat())?;
     wait_for_split(&mesh, 0)?;
+    // It stays, whatever the file says.
+    let file = mesh.server.mesh_file().to_path_buf();
+    let (code, told, _) = run(&mesh, &["plan", &file.to_string_lossy()])?;
+    ensure!(code == Some(0), "{code:?} {told}");
     done(&mesh, &["override", "end", "--service", "order-service"])?;
     wait_for_split(&mesh, 10)?;
     let told = done(&mesh, &["override", "list"])?;

@@ -27,7 +27,9 @@ fn an_export_replaces_the_one_before_and_leaves_what_is_not_its_own() -> Result<
     let kubernetes = ["kubernetes", "--config", text(&mesh)?, "--out", text(&out)?];
     let (code, said, told) = run(&["export"], &kubernetes)?;
     ensure!(code == Some(0), "{told}");
+    // The example lies in a folder of its own.
     ensure!(said.lines().count() == names(&out)?.len(), "{said}");
+    ensure!(out.join("examples/sidecar.yaml").is_file(), "{said}");
     ensure!(names(&out)?.contains("hpa.yaml"));
     fs::write(out.join("mine.yaml"), "a: 1\n")?;
     let embedded = [&kubernetes[..], &["--store", "embedded"]].concat();
@@ -88,7 +90,9 @@ fn wrong_flags_name_themselves() -> Result<()> {
     let mesh = dir.path().join("mesh.yaml");
     fs::write(&mesh, MESH)?;
     let mesh = text(&mesh)?;
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["kubernetes", "--image", ""], "NAME[:TAG]"),
+        (&["kubernetes", "--image", "x y"], "NAME[:TAG]"),
         (&["istio"], "--config"),
         (
             &["istio", "--config", mesh, "--url", "ftp://x"],

@@ -13,10 +13,8 @@ use harness::{artifacts::Artifacts, readme};
 
 use super::documents;
 
-/// Keeps its arguments and, where it is told to read it, its standard input.
-const KEEP: &str = "#!/bin/sh\n\
-                    echo \"${0##*/} $*\" >> \"$KEPT/calls\"\n\
-                    case \" $* \" in *' -f - '*) cat > \"$KEPT/applied.yaml\" ;; esac\n";
+/// Keeps its arguments.
+const KEEP: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> \"$KEPT/calls\"\n";
 
 fn script(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
@@ -44,18 +42,18 @@ fn the_commands_of_readme_hand_over_what_istio_takes() -> Result<()> {
     for program in ["kubectl", "istioctl"] {
         script(kept, program, KEEP)?;
     }
-    let built = format!("#!/bin/sh\necho '{}'\n", artifacts.wasm.display());
+    // What is built already: says where the filter is, and runs the program.
+    let built = format!(
+        "#!/bin/sh\ncase \"$*\" in\n'xtask wasm') echo '{}' ;;\n'run --release -p mumbai-mesh -- '*) shift 5; exec '{}' \"$@\" ;;\n*) exit 1 ;;\nesac\n",
+        artifacts.wasm.display(),
+        artifacts.server.display()
+    );
     script(kept, "cargo", &built)?;
     let commands = readme::door("With Istio")?;
     ensure!(commands.len() <= 5, "more than five: {commands:#?}");
     let out = kept.join("istio");
     for command in &commands {
-        let command = command
-            .replace(
-                "target/release/mumbai-mesh",
-                &artifacts.server.display().to_string(),
-            )
-            .replace("target/istio", &out.display().to_string());
+        let command = command.replace("target/istio", &out.display().to_string());
         let output = Command::new("sh")
             .args(["-c", &command])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
@@ -73,7 +71,7 @@ fn the_commands_of_readme_hand_over_what_istio_takes() -> Result<()> {
     for option in ["-f", "--patch-file"] {
         let files = named(&calls, option);
         ensure!(!files.is_empty(), "no {option}: {calls}");
-        for file in files.iter().filter(|file| *file != Path::new("-")) {
+        for file in &files {
             let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
             ensure!(
                 !documents(&text)?.is_empty(),
@@ -82,11 +80,15 @@ fn the_commands_of_readme_hand_over_what_istio_takes() -> Result<()> {
             );
         }
     }
-    let applied = fs::read_to_string(kept.join("applied.yaml"))?;
-    let mut kinds: Vec<String> = documents(&applied)?
-        .iter()
-        .filter_map(|document| Some(document["kind"].as_str()?.to_string()))
-        .collect();
+    let apply = calls
+        .lines()
+        .find(|call| call.starts_with("kubectl apply "));
+    let mut kinds = Vec::new();
+    for file in named(apply.context("nothing was applied")?, "-f") {
+        for document in documents(&fs::read_to_string(file)?)? {
+            kinds.push(document["kind"].as_str().context("kind")?.to_string());
+        }
+    }
     kinds.dedup();
     ensure!(
         kinds == ["WasmPlugin", "DestinationRule", "VirtualService"],

@@ -29,6 +29,7 @@ fn committed() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kubernetes")
 }
 
+/// All files, of folders below too.
 fn contents(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut contents = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -38,7 +39,12 @@ fn contents(folder: &Path) -> Result<BTreeMap<String, String>> {
             .context("name")?
             .to_string_lossy()
             .into_owned();
-        contents.insert(name, fs::read_to_string(&path)?);
+        if path.is_dir() {
+            let below = self::contents(&path)?.into_iter();
+            contents.extend(below.map(|(file, text)| (format!("{name}/{file}"), text)));
+        } else {
+            contents.insert(name, fs::read_to_string(&path)?);
+        }
     }
     Ok(contents)
 }
@@ -129,6 +135,35 @@ fn every_manifest_is_what_kubernetes_takes_strictly() -> Result<()> {
     Ok(())
 }
 
+/// `kubectl apply -f DIR` takes what is in DIR and nothing below: beside the server's own no service of the mesh file,
+/// which its user runs already.
+#[test]
+fn applying_the_folder_deploys_the_server_alone() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mesh = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../envoy/examples/compose/mesh/mesh.yaml"
+    );
+    let arguments = ["kubernetes", "--config", mesh];
+    export_to(dir.path(), &arguments)?;
+    let files = contents(dir.path())?;
+    let example = files.get("examples/sidecar.yaml").context("no example")?;
+    ensure!(example.contains("kind: Deployment"), "{example}");
+    let top = files.iter().filter(|(name, _)| !name.contains('/'));
+    let mut applied = Vec::new();
+    for (_, text) in top {
+        applied.extend(super::documents(text)?);
+    }
+    let printed = exported(&arguments)?;
+    for document in applied.iter().chain(&printed) {
+        let about = &document["metadata"];
+        let is_ours = about["namespace"] == "istio-system" || document["kind"] == "Namespace";
+        ensure!(is_ours, "{document:#}");
+    }
+    ensure!(applied.len() == printed.len() && !applied.is_empty());
+    Ok(())
+}
+
 #[test]
 fn the_deployment_has_the_promised_names_and_limits() -> Result<()> {
     let documents = exported(&[
@@ -195,7 +230,9 @@ fn the_example_of_a_sidecar_joins_the_server_with_the_exported_secret() -> Resul
     let secret = of_kind(&secret, "Secret", "payment-service-mtls-certs")?;
     ensure!(secret["type"] == "kubernetes.io/tls");
     let certificates = Mounted::new(dir.path().join("certs"), &decoded(secret)?)?;
-    let documents = exported(&["kubernetes", "--config", text(server.mesh_file())?])?;
+    let out = dir.path().join("kubernetes");
+    export_to(&out, &["kubernetes", "--config", text(server.mesh_file())?])?;
+    let documents = super::documents(&fs::read_to_string(out.join("examples/sidecar.yaml"))?)?;
     let map = of_kind(&documents, "ConfigMap", "payment-service-envoy")?;
     let folder = dir.path().join("envoy");
     let (xds, admin) = (server.xds.port().to_string(), admin_port.to_string());
@@ -245,6 +282,8 @@ fn the_example_of_a_sidecar_joins_the_server_with_the_exported_secret() -> Resul
         audit.contains("/api/v1/certificates/payment-service/export") && !audit.contains(line),
         "{audit}"
     );
+    let handed = "handed out: a new certificate with its private key, spiffe://mumbai.mesh/ns/default/sa/payment-service, node.id pay";
+    ensure!(audit.contains(handed), "{audit}");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ GET    | /api/v1/revisions?of=resources&limit=1 | | 200
 GET    | /api/v1/revisions?of=instances | | 200
 GET    | /api/v1/revisions?of=nothing | | 400
 GET    | /api/v1/revisions/1 | | 200
+GET    | /api/v1/revisions/1?of=resources | | 400
 GET    | /api/v1/revisions/99 | | 404
 GET    | /api/v1/revisions/x | | 400
 GET    | /api/v1/revisions/1/diff | | 200
@@ -40,8 +41,15 @@ GET    | /api/v1/traffic-state?at=x | | 400
 GET    | /api/v1/traffic-state?service=nobody | | 404
 POST   | /api/v1/select | {"service": "order-service"} | 200
 POST   | /api/v1/select | {"service": "nobody"} | 404
+POST   | /api/v1/select | {"service": "order-service", "service": "stock-service"} | 400
+POST   | /api/v1/select?dry_run=true | {"service": "order-service"} | 400
 POST   | /api/v1/results | {"results": []} | 400
+POST   | /api/v1/results | {"service": "order-service", "status": 200, "status": 500} | 400
+POST   | /api/v1/results?dry_run=true | {"service": "order-service", "status": 200} | 400
 POST   | /api/v1/results | {"service": "order-service", "status": 200} | 200
+GET    | /api/v1/calendar | | 200
+GET    | /api/v1/calendar?count=2 | | 200
+GET    | /api/v1/calendar?month=2026-11 | | 400
 GET    | /api/v1/calendar/next?count=2 | | 200
 GET    | /api/v1/calendar/next?count=0 | | 400
 GET    | /api/v1/calendar/month?month=2026-11 | | 200
@@ -83,10 +91,12 @@ POST   | /api/v1/revisions/99/rollback | | 404
 POST   | /api/v1/resources:apply?dry_run=true | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeout": "1s"}]} | 200
 POST   | /api/v1/resources:apply | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeout": "1s"}], "nodes": {"cluster": "edge"}} | 200
 POST   | /api/v1/resources:apply | {"set": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "partner", "connect_timeot": "1s"}]} | 400
+POST   | /api/v1/resources:apply?wait=5s | {} | 400
 GET    | /api/v1/resources?name=partner&limit=1 | | 200
 GET    | /api/v1/resources?after=x | | 400
 GET    | /api/v1/resources?type=x | | 400
 POST   | /api/v1/files:apply?force=true&reason=must | | 409
+POST   | /api/v1/files:apply?force=true&reason=must&wait=5s | | 400
 POST   | /api/v1/apply?dry_run=true | {"files": [{"name": "mesh.yaml", "text": "services: {}\n"}]} | 200
 POST   | /api/v1/apply | {"files": [{"name": "mesh.yaml", "text": "services: {a: {endpoints: 5}}\n"}]} | 400
 POST   | /api/v1/instances | {"service": "order-service", "id": "o-7", "host": "127.0.0.1", "port": 7007, "ttl": "1h"} | 201
@@ -98,6 +108,8 @@ GET    | /api/v1/instances/order-service/nobody | | 404
 PUT    | /api/v1/instances/order-service/o-7 | {"host": "127.0.0.1", "port": 7008, "ttl": "1h"} | 200
 PUT    | /api/v1/instances/order-service/o-8 | {"host": "127.0.0.1", "port": 7009, "ttl": "1h"} | 201
 PUT    | /api/v1/instances/order-service/o-8?dry_run=true | {"host": "127.0.0.1", "port": 7010} | 200
+PUT    | /api/v1/instances/order-service/o-9 | {"host": "127.0.0.1", "port": 80, "port": 81} | 400
+POST   | /api/v1/instances/order-service/o-7/heartbeat?dry_run=true | | 400
 POST   | /api/v1/instances/order-service/o-7/heartbeat | | 204
 POST   | /api/v1/instances/order-service/nobody/heartbeat | | 404
 POST   | /api/v1/instances/order-service/o-7/drain | | 200

@@ -54,6 +54,13 @@ fn what_one_replica_is_told_all_know_and_a_heartbeat_to_any_counts() -> Result<(
     let store = etcd.store("instances");
     let one = start(dir.path(), "one", &store)?;
     let two = start(dir.path(), "two", &store)?;
+    // At once: who has not been told yet looks.
+    for number in 3..23 {
+        let id = format!("order-{number}");
+        register(&one, &id, 1_000 + number, "1h", 201)?;
+        let status = beat(&two, &id)?;
+        ensure!(status == 204, "{id}: {status}");
+    }
     register(&one, "order-1", 1_001, "2s", 201)?;
     register(&one, "order-2", 1_002, "1h", 201)?;
     wait_state(&two, "order-1", &["up"])?;

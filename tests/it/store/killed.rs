@@ -23,6 +23,8 @@ const SERVERS: usize = 3;
 const ROUNDS: usize = 4;
 /// Writes that are acknowledged while one server is away, and again before the next one is.
 const WRITES_BETWEEN: usize = 12;
+/// Until all servers have a write, most of the time, on however busy a machine.
+const SPREAD_MAX: Duration = Duration::from_secs(2);
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
 /// Who writes, one write after the other, each to another server.
@@ -289,13 +291,16 @@ fn three_servers_that_are_killed_in_turn_lose_no_write_and_their_envoys_no_reque
         in_step(replica, nodes)?;
     }
     spread.sort_unstable();
+    let median = spread.get(spread.len() / 2).context("nobody followed")?;
     println!(
         "{} kills, {} writes acknowledged, {sent} requests and none failed; all servers had a write after {:?} (median), \
          {:?} (longest)",
         ROUNDS * SERVERS,
         writes.into_inner(),
-        spread[spread.len() / 2],
-        spread.last().context("nobody followed")?,
+        median,
+        spread.last(),
     );
+    // 200 ms are promised; whoever else uses this machine may make that more, and the servers take no seconds.
+    ensure!(*median < SPREAD_MAX, "{spread:?}");
     Ok(())
 }

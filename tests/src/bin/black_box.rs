@@ -49,6 +49,10 @@ const PROMISES: &[Promise] = &[
     ("requests are counted by service", counted),
     ("each Envoy is in exactly one state of traffic", one_state),
     (
+        "the gateway's admin interface shows things and does none",
+        admin_shows_only,
+    ),
+    (
         "an Envoy's page of metrics shows nothing else",
         metrics_alone,
     ),
@@ -269,6 +273,20 @@ fn one_state() -> Result<()> {
         "sum by (instance) (mumbai_traffic_state) != 1",
         <[Value]>::is_empty,
     )
+}
+
+/// The gateway's own admin interface is published, and whoever is beside it reaches it.
+fn admin_shows_only() -> Result<()> {
+    let mut admin = client("gateway", 9901)?;
+    for (method, path, status) in [("POST", "/quitquitquit", 403), ("GET", "/ready", 200)] {
+        let answer = admin.send(method, path, &[])?;
+        ensure!(
+            answer.status == status,
+            "{method} {path}: {}",
+            answer.status
+        );
+    }
+    Ok(())
 }
 
 fn metrics_alone() -> Result<()> {

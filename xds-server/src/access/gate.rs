@@ -75,9 +75,9 @@ pub enum Refusal {
     },
     /// A role that is too small.
     #[error(
-        "{} may do what a {} may, and this needs the role {}: `mumbai-mesh token create --role {} …`",
+        "{} may do what {} may, and this needs the role {}: `mumbai-mesh token create --role {} …`",
         .name.as_ref().map_or("whoever shows no token".to_string(), |name| format!("the token {name}")),
-        .has.as_str(), .needs.as_str(), .needs.as_str()
+        .has.one(), .needs.as_str(), .needs.as_str()
     )]
     TooSmall {
         /// The token's name.
@@ -259,6 +259,22 @@ mod tests {
             host: Some("evil.example"),
             origin: Some("http://evil.example"),
         }
+    }
+
+    #[test]
+    fn a_role_that_is_too_small_is_told_with_the_one_that_is_needed() {
+        let small = Refusal::TooSmall {
+            name: Some("ci".into()),
+            has: Role::Operator,
+            needs: Role::Admin,
+        };
+        let told = small.to_string();
+        assert!(
+            told.starts_with(
+                "the token ci may do what an operator may, and this needs the role admin"
+            ),
+            "{told}"
+        );
     }
 
     #[test]

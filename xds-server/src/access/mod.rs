@@ -39,4 +39,13 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+
+    /// `a viewer`, `an operator` or `an admin`.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Viewer => "a viewer",
+            Self::Operator => "an operator",
+            Self::Admin => "an admin",
+        }
+    }
 }

@@ -129,7 +129,10 @@ pub(super) async fn rollback(
     let wish = Wish {
         what: what.clone(),
         always_passes: true,
-        edit: move |current: &crate::catalog::Current<'_>| Ok(desired.again(revision, current.file)),
+        edit: move |current: &crate::catalog::Current<'_>| {
+            let in_force = &current.revision.desired;
+            Ok(desired.again(revision, in_force, current.file, clock::now()))
+        },
     };
     match make(&state, &how, wish).await {
         Ok(done) => {

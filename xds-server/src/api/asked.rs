@@ -10,12 +10,13 @@ use axum::{
 };
 use policy::time::{WallTime, parse_instant};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
     State,
     change::refused,
+    json,
     operation::{Operation, Takes},
     problem,
 };
@@ -44,7 +45,10 @@ fn fields<T: JsonSchema>() -> String {
         .into_iter()
         .flat_map(|names| names.keys().map(String::as_str))
         .collect();
-    names.join(", ")
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(", "),
+    }
 }
 
 /// The query, which knows its fields.
@@ -66,6 +70,29 @@ impl<T: DeserializeOwned + JsonSchema> FromRequestParts<State> for Query<T> {
 impl<T: JsonSchema> Takes for Query<T> {
     fn tell(operation: &mut Operation<'_>) {
         operation.query::<T>();
+    }
+}
+
+/// No query: what is asked there would be carried out all the same, so it is refused.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// A call that takes no parameter.
+pub(super) struct NoQuery;
+
+impl FromRequestParts<State> for NoQuery {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let Query(Nothing {}) = Query::<Nothing>::from_request_parts(parts, state).await?;
+        Ok(Self)
+    }
+}
+
+impl Takes for NoQuery {
+    fn tell(operation: &mut Operation<'_>) {
+        operation.query::<Nothing>();
     }
 }
 
@@ -146,7 +173,7 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<State> for Body<T> {
             b"" => b"{}",
             said => said,
         };
-        let read = serde_json::from_slice(body);
+        let read = json::read(body);
         let read = read.map_err(|error| {
             let said = format!("the body: {error}; known: {}", fields::<T>());
             refused(&Refusal::Invalid(said))
@@ -167,6 +194,27 @@ impl<T: JsonSchema> Takes for Body<T> {
             is_required,
             &json!({"application/json": {"schema": schema}}),
         );
+    }
+}
+
+/// A body of JSON of which somebody else reads every problem, and that has the form of `T`.
+pub(super) struct Form<T>(pub(super) Value, pub(super) PhantomData<fn() -> T>);
+
+impl<T> FromRequest<State> for Form<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Response> {
+        let Content(body, _) = Content::<T>::from_request(request, state).await?;
+        let read = json::read(&body);
+        let read =
+            read.map_err(|error| refused(&Refusal::Invalid(format!("the body: {error}"))))?;
+        Ok(Self(read, PhantomData))
+    }
+}
+
+impl<T: JsonSchema> Takes for Form<T> {
+    fn tell(operation: &mut Operation<'_>) {
+        Content::<T>::tell(operation);
     }
 }
 

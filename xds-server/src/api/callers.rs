@@ -12,11 +12,13 @@ use serde_json::Value;
 use super::{
     State,
     answer::Answered,
-    asked::Content,
+    asked::{Form, NoQuery},
     problem,
     problems::{Detail, ProblemBody},
 };
-use crate::callers::{Counted, NotCounted, Refused, Report, Selection, Unanswered, Wanted};
+use crate::callers::{
+    Counted, NotCounted, Refused, Report, ResultsForm, SelectForm, Selection, Unanswered, Wanted,
+};
 
 /// Of a call that is about to be made: as large as the headers of one.
 pub(super) const SELECT_BYTES_MAX: usize = 64 * 1024;
@@ -26,11 +28,12 @@ pub(super) const RESULTS_BYTES_MAX: usize = 512 * 1024;
 /// Which instance is to be called.
 pub(super) async fn select(
     Extract(state): Extract<State>,
-    Content(body, _): Content<Value>,
+    _: NoQuery,
+    Form(body, _): Form<SelectForm>,
 ) -> Answered<Selection> {
-    let wanted = match read(&body, Wanted::read) {
+    let wanted = match Wanted::read(&body) {
         Ok(wanted) => wanted,
-        Err(response) => return response.into(),
+        Err(problems) => return invalid(&problems).into(),
     };
     match state.callers.select(&wanted) {
         Ok(selection) => Answered::of(&selection),
@@ -45,11 +48,12 @@ pub(super) async fn select(
 /// How calls ended.
 pub(super) async fn results(
     Extract(state): Extract<State>,
-    Content(body, _): Content<Value>,
+    _: NoQuery,
+    Form(body, _): Form<ResultsForm>,
 ) -> Answered<Counted> {
-    let reports = match read(&body, Report::read_all) {
+    let reports = match Report::read_all(&body) {
         Ok(reports) => reports,
-        Err(response) => return response.into(),
+        Err(problems) => return invalid(&problems).into(),
     };
     match state.callers.take(&reports) {
         Ok(counted) => Answered::of(&counted),
@@ -58,15 +62,6 @@ pub(super) async fn results(
             problem(StatusCode::NOT_FOUND, &said).into()
         }
     }
-}
-
-fn read<T>(
-    body: &[u8],
-    read: impl FnOnce(&Value) -> Result<T, Vec<Problem>>,
-) -> Result<T, Box<Response>> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error)))?;
-    read(&value).map_err(|problems| Box::new(invalid(&problems)))
 }
 
 fn invalid(problems: &[Problem]) -> Response {

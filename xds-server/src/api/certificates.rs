@@ -18,6 +18,7 @@ use super::{
     State,
     answer::{Answer, Answered, Of},
     asked::{Body, PageOf, Path},
+    guard::Wrote,
     made_apart, problem,
 };
 use crate::{
@@ -145,6 +146,10 @@ pub(super) async fn export(
         Ok(issued) => issued,
         Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error).into(),
     };
+    let wrote = Wrote::done(format!(
+        "handed out: a new certificate with its private key, {}, node.id {node_id}",
+        identity.spiffe_id()
+    ));
     let exported = Exported {
         spiffe_id: identity.spiffe_id(),
         node_id: node_id.to_string(),
@@ -155,5 +160,5 @@ pub(super) async fn export(
     };
     // Nobody on the way keeps it.
     let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Answer::made((no_store, Json(exported)).into_response())
+    Answer::made((no_store, Json(exported)).into_response()).with(wrote)
 }

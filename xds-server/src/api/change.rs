@@ -178,7 +178,7 @@ pub(super) fn made<M: Serialize>(
     let answer = ChangeAnswer {
         revision: changed.number,
         changed: changed.is_new,
-        mesh: words(&changed.before.mesh, &changed.mesh),
+        mesh: words(&changed.before.mesh, &changed.mesh, clock::now()),
         dry_run: how.dry_run,
         wait: waited,
         more,

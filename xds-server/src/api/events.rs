@@ -18,7 +18,11 @@ use axum::{
     },
 };
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    broadcast::{self, error::RecvError},
+    watch,
+};
 
 use super::{
     State,
@@ -32,6 +36,7 @@ use crate::{
     compile::Unhealthy,
     explain::rfc3339,
     raw::{FileProblem, RawState},
+    registry::{Alarm, InstancesBecame},
 };
 
 /// Who listens at once: each takes a connection for as long as it likes.
@@ -42,8 +47,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What the description says.
 pub(super) const TOLD: Told = Told::new(
     "What changes, as it changes.",
-    "Events are revision, refused, resources, resource_problems and unhealthy, each with JSON. Whoever connects is told \
-     first how everything stands.",
+    "Events are revision, refused, resources, resource_problems, unhealthy, alarm and instances, each with JSON. Whoever \
+     connects is told first how everything stands; instances tells only what becomes of them from then on (by service, \
+     the first hundred ids; missed: true says that there was more than could be told, and /api/v1/instances has all). \
+     alarm names instances that fell silent too many at once, by service, until nobody is left.",
 )
 .or(&[503]);
 
@@ -63,10 +70,14 @@ pub fn places() -> Arc<Semaphore> {
 /// What one listener follows.
 struct Listener {
     revisions: watch::Receiver<Arc<Revision>>,
+    /// The newest that was told: instances come and go without another one.
+    told: Option<u64>,
     refusal: watch::Receiver<Option<Arc<Refusal>>>,
     raw: watch::Receiver<Arc<RawState>>,
     problems: watch::Receiver<Arc<Vec<FileProblem>>>,
     unhealthy: watch::Receiver<Arc<Unhealthy>>,
+    alarm: watch::Receiver<Arc<Alarm>>,
+    became: broadcast::Receiver<Option<Arc<InstancesBecame>>>,
     /// Not told yet.
     due: VecDeque<(&'static str, Value)>,
     _place: OwnedSemaphorePermit,
@@ -80,10 +91,13 @@ pub(super) async fn events(Extract(state): Extract<State>) -> Answer<Events> {
     };
     let mut listener = Listener {
         revisions: state.revisions.clone(),
+        told: None,
         refusal: state.refusal.clone(),
         raw: state.raw.clone(),
         problems: state.resource_problems.clone(),
         unhealthy: state.health.unhealthy(),
+        alarm: state.instances.alarm(),
+        became: state.instances.became(),
         due: VecDeque::new(),
         _place: place,
     };
@@ -106,6 +120,7 @@ impl Listener {
             self.resources(),
             self.resource_problems(),
             self.unhealthy(),
+            self.alarm(),
         ];
         self.due.extend(all);
     }
@@ -115,17 +130,28 @@ impl Listener {
         if let Some(due) = self.due.pop_front() {
             return Some(due);
         }
-        tokio::select! {
-            changed = self.revisions.changed() => changed.ok().map(|()| self.revision()),
-            changed = self.refusal.changed() => changed.ok().map(|()| self.refused()),
-            changed = self.raw.changed() => changed.ok().map(|()| self.resources()),
-            changed = self.problems.changed() => changed.ok().map(|()| self.resource_problems()),
-            changed = self.unhealthy.changed() => changed.ok().map(|()| self.unhealthy()),
+        loop {
+            return tokio::select! {
+                changed = self.revisions.changed() => {
+                    changed.ok()?;
+                    if self.told == Some(self.revisions.borrow_and_update().number) {
+                        continue;
+                    }
+                    Some(self.revision())
+                }
+                changed = self.refusal.changed() => changed.ok().map(|()| self.refused()),
+                changed = self.raw.changed() => changed.ok().map(|()| self.resources()),
+                changed = self.problems.changed() => changed.ok().map(|()| self.resource_problems()),
+                changed = self.unhealthy.changed() => changed.ok().map(|()| self.unhealthy()),
+                changed = self.alarm.changed() => changed.ok().map(|()| self.alarm()),
+                became = self.became.recv() => instances(became),
+            };
         }
     }
 
     fn revision(&mut self) -> (&'static str, Value) {
         let revision = self.revisions.borrow_and_update();
+        self.told = Some(revision.number);
         let zone = revision.mesh.timetable.zone();
         let data = json!({
             "revision": revision.number,
@@ -162,4 +188,25 @@ impl Listener {
             .collect();
         ("unhealthy", json!({"services": services}))
     }
+
+    fn alarm(&mut self) -> (&'static str, Value) {
+        let alarm = self.alarm.borrow_and_update();
+        let vanished: BTreeMap<&str, _> = alarm
+            .iter()
+            .map(|(service, vanished)| (service.as_str(), vanished))
+            .collect();
+        ("alarm", json!({"vanished": vanished}))
+    }
+}
+
+/// What became of instances; none when the server ends.
+fn instances(
+    became: Result<Option<Arc<InstancesBecame>>, RecvError>,
+) -> Option<(&'static str, Value)> {
+    let data = match became {
+        Ok(Some(became)) => serde_json::to_value(&*became).unwrap_or_default(),
+        Ok(None) | Err(RecvError::Lagged(_)) => json!({"missed": true}),
+        Err(RecvError::Closed) => return None,
+    };
+    Some(("instances", data))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     State,
     change::{ChangeOf, Made, failed, made, refused},
-    how::How,
+    how::{How, Unawaited},
     problem, unkept,
 };
 use crate::{catalog::Changed, desired::Refusal};
@@ -24,7 +24,10 @@ pub(super) struct Files {
 }
 
 /// Lets in what waits.
-pub(super) async fn apply(Extract(state): Extract<State>, how: How) -> ChangeOf<Files> {
+pub(super) async fn apply(
+    Extract(state): Extract<State>,
+    Unawaited(how): Unawaited,
+) -> ChangeOf<Files> {
     let how = match checked(&state, how) {
         Ok(how) => how,
         Err(refusal) => return refused(&refusal).into(),
@@ -79,10 +82,6 @@ fn checked(state: &State, how: How) -> Result<How, Refusal> {
         let said =
             "no file waits for the end of a freeze; `mumbai-mesh history` shows those that do";
         return Err(Refusal::Conflict(said.into()));
-    }
-    if how.wait.is_some() {
-        let said = "wait: is not taken here: what files say is not rolled back by itself";
-        return Err(Refusal::Invalid(said.into()));
     }
     let how = how.checked()?;
     if !how.force && !how.dry_run {

@@ -83,20 +83,50 @@ pub(super) fn author(parts: &Parts) -> Option<String> {
     parts.extensions.get::<Caller>()?.name.clone()
 }
 
+/// How a change is asked for that cannot be waited for.
+#[derive(Debug, Clone)]
+pub(super) struct Unawaited(pub(super) How);
+
+impl FromRequestParts<State> for Unawaited {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let how = How::from_request_parts(parts, state).await?;
+        match how.wait {
+            None => Ok(Self(how)),
+            Some(_) => Err(refused(&bad(
+                "wait: is not taken here, since this is not rolled back by itself; GET /api/v1/proxies (mumbai-mesh \
+                 proxy status) shows what Envoys made of it",
+            ))),
+        }
+    }
+}
+
+fn tell(operation: &mut Operation<'_>) {
+    operation.query::<Asked>();
+    let schema = json_schema!({
+        "type": "string",
+        "description": "Only while this revision is in force: its number in quotes, or *.",
+    });
+    operation.parameter("header", "If-Match", false, schema);
+    operation.may_refuse(&[
+        StatusCode::NOT_FOUND,
+        StatusCode::CONFLICT,
+        StatusCode::PRECONDITION_FAILED,
+    ]);
+}
+
 impl Takes for How {
     fn tell(operation: &mut Operation<'_>) {
-        operation.query::<Asked>();
-        let schema = json_schema!({
-            "type": "string",
-            "description": "Only while this revision is in force: its number in quotes, or *.",
-        });
-        operation.parameter("header", "If-Match", false, schema);
-        operation.may_refuse(&[
-            StatusCode::NOT_FOUND,
-            StatusCode::CONFLICT,
-            StatusCode::PRECONDITION_FAILED,
-            StatusCode::UNPROCESSABLE_ENTITY,
-        ]);
+        tell(operation);
+        operation.may_refuse(&[StatusCode::UNPROCESSABLE_ENTITY]);
+    }
+}
+
+impl Takes for Unawaited {
+    fn tell(operation: &mut Operation<'_>) {
+        tell(operation);
+        operation.forget("wait");
     }
 }
 

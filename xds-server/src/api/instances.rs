@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     State,
     answer::{Answer, Answered, Nothing, Placed, Tagged},
-    asked::{Body, Content, PageOf, Path, Query},
+    asked::{Body, Form, NoQuery, PageOf, Path, Query},
     guard::Wrote,
     how, made_apart,
     operation::{Operation, Takes},
@@ -94,6 +94,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
+    _: NoQuery,
 ) -> Answer<Tagged<Shown>> {
     match state.instances.one(&service, &id) {
         Some(shown) => tagged(Answered::of(&shown), Some(&shown)),
@@ -115,8 +116,13 @@ fn tagged<K, J>(answer: Answer<K>, shown: Option<&Shown>) -> Answer<J> {
 pub(super) async fn heartbeat(
     Extract(state): Extract<State>,
     Path((service, id)): Path<(String, String)>,
+    _: NoQuery,
 ) -> Answer<Nothing> {
-    match state.instances.beat(&service, &id) {
+    let beat = match state.instances.beat(&service, &id) {
+        Beat::Unknown => state.instances.beat_of_stranger(&service, &id).await,
+        known => known,
+    };
+    match beat {
         Beat::Heard | Beat::Returns => Answer::made(StatusCode::NO_CONTENT.into_response()),
         Beat::Unknown => {
             // The file's own need none: to say so takes longer, and comes seldom.
@@ -150,7 +156,7 @@ pub(super) struct Registered {
 pub(super) async fn register(
     Extract(state): Extract<State>,
     manner: Manner,
-    Content(body, _): Content<RegistrationForm>,
+    Form(body, _): Form<RegistrationForm>,
 ) -> Answer<Placed<Registered>> {
     registered(state, None, manner, &body).await
 }
@@ -160,7 +166,7 @@ pub(super) async fn put(
     Extract(state): Extract<State>,
     Path(named): Path<(String, String)>,
     manner: Manner,
-    Content(body, _): Content<RegistrationForm>,
+    Form(body, _): Form<RegistrationForm>,
 ) -> Answer<Placed<Registered>> {
     registered(state, Some(named), manner, &body).await
 }
@@ -169,7 +175,7 @@ async fn registered(
     state: State,
     named: Option<(String, String)>,
     manner: Manner,
-    body: &[u8],
+    body: &Value,
 ) -> Answer<Placed<Registered>> {
     let registration = match read(named.as_ref(), body) {
         Ok(registration) => registration,
@@ -292,11 +298,9 @@ fn instance_id(service: &str, id: &str) -> Option<InstanceId> {
     })
 }
 
-fn read(named: Option<&(String, String)>, body: &[u8]) -> Result<Registration, Box<Response>> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error)))?;
+fn read(named: Option<&(String, String)>, body: &Value) -> Result<Registration, Box<Response>> {
     let named = named.map(|(service, id)| (service.as_str(), id.as_str()));
-    Registration::read(&value, named).map_err(|problems| Box::new(invalid(&problems)))
+    Registration::read(body, named).map_err(|problems| Box::new(invalid(&problems)))
 }
 
 fn invalid(problems: &[Problem]) -> Response {

@@ -18,6 +18,7 @@ mod guard;
 mod held;
 mod how;
 mod instances;
+mod json;
 mod loads;
 mod metrics;
 mod openapi;
@@ -80,6 +81,7 @@ use crate::{
     raw::{FileProblem, RawResources, RawState},
     redact::Redactor,
     registry::owner::Registry as Instances,
+    replicas::owner::Replicas,
     store::Store,
 };
 
@@ -104,6 +106,8 @@ pub struct State {
     pub instances: Arc<Instances>,
     /// Among how many proxies limits are divided.
     pub census: Arc<Census>,
+    /// What the proxies of other servers make of a change.
+    pub replicas: Arc<Replicas>,
     /// What callers without a proxy share.
     pub callers: Arc<Callers>,
     /// Who issues certificates.

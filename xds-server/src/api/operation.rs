@@ -125,6 +125,11 @@ impl<'g> Operation<'g> {
         known.find(|known| known["name"] == name)
     }
 
+    /// A parameter that was told already is not taken here.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.parameters.retain(|known| known["name"] != name);
+    }
+
     /// The body, by its media types.
     pub(super) fn body(&mut self, required: bool, content: &Value) {
         let mut body = json!({"required": required, "content": content});

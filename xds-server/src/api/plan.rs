@@ -27,16 +27,19 @@ use super::{
     problems::{Detail, ProblemBody},
 };
 use crate::{
+    catalog::Catalog,
+    desired::{Desired, FileContent, Layers},
     fleet::Fleet as Connected,
-    mesh::{Document, Labels, Mesh, MeshFile, MeshProblem, include_problem, includes},
+    mesh::{
+        Document, FILES_BYTES_MAX, FILES_MAX, FILES_TOO_LARGE, Labels, Mesh, MeshFile, MeshProblem,
+        include_problem, includes,
+    },
     plan::{Fleet, Plan, plan},
     resource::NodeKey,
 };
 
 /// The files of a mesh hold 16 MiB at most; as texts in JSON they are longer.
 pub(super) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// Files of one mesh.
-const FILES_MAX: usize = 1_000;
 /// Each plan may compile two meshes; who comes later waits.
 pub(super) const PLANS_MAX: usize = 2;
 
@@ -104,12 +107,15 @@ pub(super) async fn planned(
     };
     let reading = {
         let (defaults, instances) = (state.defaults.clone(), Arc::clone(&state.instances));
+        let (catalog, current) = (Arc::clone(&state.catalog), state.revisions.borrow().clone());
         tokio::task::spawn_blocking(move || {
             let files = read_files(&body)?;
             let over = |mesh: &Mesh| instances.over(mesh);
-            Document::new(&files, &[])
-                .mesh_with(&defaults, Labels::Over(&over))
-                .map_err(Refused::Mesh)
+            let document = Document::new(&files, &[]);
+            let mesh = document.mesh_with(&defaults, Labels::Over(&over));
+            let mesh = mesh.map_err(Refused::Mesh)?;
+            let laid = laid_over(&catalog, &document, &current.desired);
+            Ok::<_, Refused>(laid.unwrap_or(mesh))
         })
     };
     let offered = match reading.await {
@@ -122,6 +128,18 @@ pub(super) async fn planned(
     // Who registered stays, whatever the file says.
     let offered = Arc::new(state.instances.over(&offered));
     differing(state, before, offered, now, revision.number).await
+}
+
+/// The mesh of a document with what stays over it, whatever it says: overrides, and what people did with canaries. None
+/// where nothing does.
+fn laid_over(catalog: &Catalog, document: &Document<'_>, current: &Desired) -> Option<Mesh> {
+    if current.layers().over_files() == Layers::default() {
+        return None;
+    }
+    let text = document.tree().to_string().into();
+    let desired = current.after_files(&FileContent::new(String::new(), text, Vec::new()));
+    // Where it does not fit, it gives way.
+    catalog.read(&desired, "mesh").ok()
 }
 
 /// What would change from one mesh to another, for the proxies that are connected.
@@ -152,6 +170,8 @@ pub(super) async fn differing(
 /// A mesh that cannot be used.
 pub(super) enum Refused {
     Body(String),
+    /// It holds more than a mesh may.
+    TooLarge,
     Mesh(Vec<MeshProblem>),
 }
 
@@ -159,6 +179,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let problems = match self {
             Self::Body(why) => return problem(StatusCode::BAD_REQUEST, &why),
+            Self::TooLarge => return problem(StatusCode::PAYLOAD_TOO_LARGE, &FILES_TOO_LARGE),
             Self::Mesh(problems) => problems,
         };
         let first = problems.first().map(ToString::to_string);
@@ -178,6 +199,9 @@ pub(super) fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
             let said = format!("files: {} are more than {FILES_MAX}", files.len());
             return Err(Refused::Body(said));
         }
+        if files.iter().map(|file| file.text.len()).sum::<usize>() > FILES_BYTES_MAX {
+            return Err(Refused::TooLarge);
+        }
         let file = |File { name, text }| MeshFile {
             name,
             text: text.into(),
@@ -188,6 +212,9 @@ pub(super) fn read_files(body: &[u8]) -> Result<Vec<MeshFile>, Refused> {
             return Err(Refused::Mesh(missing));
         }
         return Ok(files);
+    }
+    if body.len() > FILES_BYTES_MAX {
+        return Err(Refused::TooLarge);
     }
     let text = str::from_utf8(body).map_err(|_| Refused::Body("the body is no UTF-8".into()))?;
     let file = MeshFile {
@@ -244,4 +271,23 @@ fn connected(fleet: &Connected) -> Vec<NodeKey> {
         })
         .collect();
     nodes.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mesh_that_is_sent_holds_no_more_than_one_in_files() {
+        let largest = "#".repeat(FILES_BYTES_MAX);
+        let half = &largest[FILES_BYTES_MAX / 2..];
+        let files = |texts: &[&str]| {
+            let file = |text: &&str| json!({"name": "a.yaml", "text": text});
+            let files: Vec<_> = texts.iter().map(file).collect();
+            json!({"files": files}).to_string()
+        };
+        let is_refused = |body: &str| matches!(read_files(body.as_bytes()), Err(Refused::TooLarge));
+        assert!(!is_refused(&largest) && is_refused(&format!("{largest}#")));
+        assert!(!is_refused(&files(&[half, half])) && is_refused(&files(&[half, half, "#"])));
+    }
 }

@@ -18,7 +18,7 @@ use super::{
     asked::{Content, PageOf},
     change::{self, while_frozen},
     guard::Wrote,
-    how::How,
+    how::Unawaited,
     made_apart, problem,
     problems::{Detail, ProblemBody},
     revisions::{WaitingFiles, waiting_files},
@@ -51,7 +51,7 @@ pub(super) struct Outcome {
 /// Sets and removes resources: all of a call, or nothing.
 pub(super) async fn apply(
     Extract(state): Extract<State>,
-    how: How,
+    Unawaited(how): Unawaited,
     Content(body, _): Content<CallForm>,
 ) -> Answer<Tagged<Outcome>> {
     let how = match how.checked() {

@@ -13,7 +13,7 @@ use super::{
     State,
     answer::{Answer, Answered, Tagged},
     apply::unkept,
-    asked::{PageOf, Path},
+    asked::{NoQuery, PageOf, Path},
     made_apart, problem,
     problems::MeshDetail,
 };
@@ -181,6 +181,7 @@ pub(super) async fn revisions(
 pub(super) async fn one(
     Extract(state): Extract<State>,
     Path(number): Path<u64>,
+    _: NoQuery,
 ) -> Answered<Whole> {
     let kept = tokio::task::spawn_blocking(move || {
         let zone = state.revisions.borrow().mesh.timetable.zone().clone();

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     catalog::{Change, ChangeError, Changed, IfMatch},
     clock,
-    proxies::rollout::{Rejected, Rejection, Standing, standing},
+    proxies::rollout::{Blame, Rejected, Rejection, look},
+    replicas::{Heard, Wait, WaitId},
     store::About,
 };
 
@@ -33,9 +34,12 @@ const NAMED_MAX: usize = 100;
 pub(super) struct Waited {
     /// `acknowledged` by all connected Envoys, `timeout`, or `unknown`, when the server is stopping.
     state: &'static str,
-    /// How many are connected.
+    /// How many are connected, to all servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     proxies: Option<usize>,
+    /// How many servers that is, where several share a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers: Option<usize>,
     /// Some of those that have not answered in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     unanswered: Option<Vec<String>>,
@@ -50,52 +54,63 @@ pub(super) fn before(state: &State) -> Arc<Rejected> {
     Arc::new(Rejected::by(streams.iter().map(|stream| &**stream)))
 }
 
-/// One look at the fleet.
-struct Look {
-    nodes: HashSet<String>,
-    pending: Vec<String>,
-    rejections: Vec<Rejection>,
-    /// Streams that have all of it.
-    done: HashSet<u64>,
+/// What is asked of the other servers on the same store.
+enum Others {
+    /// There are none.
+    None,
+    /// They were asked.
+    Asked(WaitId),
+    /// They could not be.
+    Unknown,
 }
 
-fn look(state: &State, before: &Rejected, mut done: HashSet<u64>) -> Look {
-    let views = state.publisher.views();
-    let (mut nodes, mut pending) = (HashSet::new(), Vec::new());
-    let mut rejections = Vec::new();
-    for stream in state.fleet.streams() {
-        let node = &stream.node;
-        nodes.insert(node.id.clone());
-        if done.contains(&stream.number) {
-            continue;
-        }
-        let mut views = views
-            .iter()
-            .filter(|(key, _)| key.id == node.id && key.cluster == node.cluster)
-            .map(|(_, view)| standing(&stream, view, before));
-        // A stream that has not asked for anything is to be sent nothing.
-        let first = views.next().unwrap_or(Standing::Done);
-        let found = views.fold(first, |best, other| match best {
-            Standing::Pending => other,
-            best => best,
-        });
-        match found {
-            Standing::Done => _ = done.insert(stream.number),
-            Standing::Pending => pending.push(node.id.clone()),
-            Standing::Rejected(more) => rejections.extend(more),
+impl Others {
+    async fn ask(state: &State, changed: &Changed) -> Self {
+        let wait = Wait {
+            revision: changed.number,
+            is_new: changed.is_new,
+        };
+        let replicas = Arc::clone(&state.replicas);
+        match tokio::task::spawn_blocking(move || replicas.ask(wait)).await {
+            Ok(Ok(asked)) => asked.map_or(Self::None, Self::Asked),
+            Ok(Err(error)) => {
+                warn!(%error, "the other servers cannot be asked what their proxies make of a change");
+                Self::Unknown
+            }
+            // The runtime is going.
+            Err(_) => Self::Unknown,
         }
     }
-    pending.sort_unstable();
-    pending.dedup();
-    Look {
-        nodes,
-        pending,
-        rejections,
-        done,
+
+    /// What they told so far, and who has told nothing.
+    fn heard(&self, state: &State) -> (Heard, Vec<String>) {
+        match self {
+            Self::None => (Heard::default(), Vec::new()),
+            Self::Unknown => (
+                Heard::default(),
+                vec!["those of other servers (the store does not answer)".into()],
+            ),
+            Self::Asked(id) => {
+                let heard = state.replicas.heard(id);
+                let silent = heard.silent.iter();
+                let silent = silent.map(|server| format!("those of the server {server}"));
+                let silent = silent.collect();
+                (heard, silent)
+            }
+        }
+    }
+
+    /// They are not waited for any more.
+    fn end(self, state: &State) {
+        if let Self::Asked(id) = self {
+            let replicas = Arc::clone(&state.replicas);
+            drop(tokio::task::spawn_blocking(move || replicas.end(&id)));
+        }
     }
 }
 
-/// Waits until every connected Envoy has accepted a change or one has rejected it; then the change is taken back.
+/// Waits until every Envoy that is connected to any server has accepted a change or one has rejected it; then the change
+/// is taken back.
 ///
 /// # Errors
 /// The answer that tells of the rejections.
@@ -106,14 +121,38 @@ pub(super) async fn wait(
     bound: Duration,
     how: &How,
 ) -> Result<Waited, Box<Response>> {
+    let others = Others::ask(state, changed).await;
+    let came = look_until(state, changed, before, bound, &others).await;
+    others.end(state);
+    match came {
+        Ok(waited) => Ok(waited),
+        Err(rejections) => Err(Box::new(taken_back(state, changed, rejections, how).await)),
+    }
+}
+
+async fn look_until(
+    state: &State,
+    changed: &Changed,
+    before: &Arc<Rejected>,
+    bound: Duration,
+    others: &Others,
+) -> Result<Waited, Vec<Rejection>> {
     let until = Instant::now() + bound;
+    let since = state.publisher.update_of(changed.number);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut done = HashSet::new();
     loop {
         looks.tick().await;
-        let (looker, rejected) = (state.clone(), Arc::clone(before));
-        let looking = tokio::task::spawn_blocking(move || look(&looker, &rejected, done));
+        let (looker, before) = (state.clone(), Arc::clone(before));
+        let looking = tokio::task::spawn_blocking(move || {
+            let blame = Blame {
+                since,
+                before: &before,
+            };
+            let streams = looker.fleet.streams();
+            look(&streams, &looker.publisher.views(), blame, done)
+        });
         let Ok(found) = looking.await else {
             // The runtime is going.
             return Ok(Waited {
@@ -121,26 +160,30 @@ pub(super) async fn wait(
                 ..Waited::default()
             });
         };
-        if !found.rejections.is_empty() {
-            return Err(Box::new(
-                taken_back(state, changed, found.rejections, how).await,
-            ));
+        let (heard, mut unanswered) = others.heard(state);
+        let rejections = [found.rejections, heard.rejections].concat();
+        if !rejections.is_empty() {
+            return Err(rejections);
         }
-        if found.pending.is_empty() {
-            return Ok(Waited {
-                state: "acknowledged",
-                proxies: Some(found.nodes.len()),
-                ..Waited::default()
-            });
+        unanswered.extend(found.pending);
+        unanswered.extend(heard.unanswered);
+        let waited = Waited {
+            state: "acknowledged",
+            proxies: Some(found.nodes.len() + heard.proxies),
+            servers: (heard.servers > 0).then_some(heard.servers + 1),
+            ..Waited::default()
+        };
+        if unanswered.is_empty() {
+            return Ok(waited);
         }
         if Instant::now() >= until {
-            let more = found.pending.len().saturating_sub(NAMED_MAX);
-            let named: Vec<String> = found.pending.into_iter().take(NAMED_MAX).collect();
+            let more = unanswered.len().saturating_sub(NAMED_MAX);
+            unanswered.truncate(NAMED_MAX);
             return Ok(Waited {
                 state: "timeout",
-                proxies: Some(found.nodes.len()),
-                unanswered: Some(named),
-                unanswered_more: Some(more),
+                unanswered: Some(unanswered),
+                unanswered_more: Some(more + heard.unanswered_more),
+                ..waited
             });
         }
         done = found.done;
@@ -166,7 +209,7 @@ async fn taken_back(
         error!(
             revision = number,
             node,
-            kind,
+            %kind,
             ?resources,
             message,
             "a change was rejected"

@@ -71,6 +71,7 @@ fn server(routes: Routes) -> Routes {
 /// What the mesh is.
 fn mesh(routes: Routes) -> Routes {
     let services = "Services with their endpoints, and how these are.";
+    let calendar = "What changes when: windows, festivals, steps of ramps, freezes.";
     routes
         .get("/services", VIEWER, services::services, services)
         .get("/api/v1/services", VIEWER, services::services, services)
@@ -125,10 +126,20 @@ fn mesh(routes: Routes) -> Routes {
                 .or(&[404]),
         )
         .get(
+            "/api/v1/calendar",
+            VIEWER,
+            calendar::next,
+            Told::new(
+                calendar,
+                "The same as /api/v1/calendar/next and `mumbai-mesh calendar next`; /api/v1/calendar/month has a month \
+                 by its days.",
+            ),
+        )
+        .get(
             "/api/v1/calendar/next",
             VIEWER,
             calendar::next,
-            "What changes when: windows, festivals, steps of ramps, freezes.",
+            calendar,
         )
         .get(
             "/api/v1/calendar/month",

@@ -14,7 +14,8 @@ use policy::{
     units::{ServiceName, VersionLabel},
     wire::{ServiceConfig, ServiceSource},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 pub use self::settle::{Counted, NotCounted};
 use super::{
@@ -39,6 +40,31 @@ pub(super) struct Board {
     tables: BTreeMap<ServiceName, Tables>,
     /// For a caller without a zone.
     traffic: Traffic,
+}
+
+/// Breakers of a service, of callers without a proxy.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "CallersBreakers")]
+pub struct Breakers {
+    /// The worst of them: `closed`, `open` or `half_open`.
+    state: &'static str,
+    /// Those that somebody asked or told something.
+    cells: Vec<BreakerCell>,
+}
+
+/// The breaker of a version and a class.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "CallersBreaker")]
+struct BreakerCell {
+    /// The canary's label, or `stable`.
+    version: String,
+    class: String,
+    /// `closed`, `open` or `half_open`.
+    state: &'static str,
+    /// Its users stay with stable until the canary is changed or resumed.
+    latched: bool,
+    /// `enforce` or `observe`.
+    mode: &'static str,
 }
 
 /// A call that is being decided.
@@ -176,7 +202,7 @@ impl Board {
     }
 
     /// Breakers of a service that somebody asked or told something; none where nobody did.
-    pub(super) fn shown(&self, name: &ServiceName) -> Option<Value> {
+    pub(super) fn shown(&self, name: &ServiceName) -> Option<Breakers> {
         let service = self.rules.service(self.service(name))?;
         let canary = service.canary.iter().flat_map(|canary| canary.cells());
         let known: Vec<(CellId, Cell)> = service
@@ -185,21 +211,24 @@ impl Board {
             .filter_map(|id| Some((id, self.cells.known(id, &self.rules, &self.traffic)?)))
             .collect();
         let worst = worst(known.iter().map(|(_, cell)| cell.state()))?;
-        let cells: Vec<Value> = known
+        let cells = known
             .iter()
             .filter_map(|(id, state)| Some((self.rules.cell(*id)?, state)))
             .map(|(cell, state)| {
                 let version = cell.version.as_ref();
-                json!({
-                    "version": version.map_or(names::STABLE, VersionLabel::as_str),
-                    "class": cell.class.as_str(),
-                    "state": state.state().as_str(),
-                    "latched": state.is_latched(),
-                    "mode": mode(cell.observe),
-                })
+                BreakerCell {
+                    version: version.map_or(names::STABLE, VersionLabel::as_str).into(),
+                    class: cell.class.to_string(),
+                    state: state.state().as_str(),
+                    latched: state.is_latched(),
+                    mode: mode(cell.observe),
+                }
             })
             .collect();
-        Some(json!({"state": worst.as_str(), "cells": cells}))
+        Some(Breakers {
+            state: worst.as_str(),
+            cells,
+        })
     }
 
     /// How many breakers take room.

@@ -4,6 +4,7 @@
 
 mod board;
 mod cells;
+mod form;
 pub mod owner;
 mod pick;
 mod question;
@@ -12,7 +13,8 @@ mod selection;
 mod tests;
 
 pub use self::{
-    board::{Counted, NotCounted},
+    board::{Breakers, Counted, NotCounted},
+    form::{ResultsForm, SelectForm},
     question::{Report, Wanted},
     selection::{Refused, Selection, Unanswered},
 };

@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::{time::Now, units::ServiceName};
-use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Counted, NotCounted, Report, Selection, Unanswered, Wanted, board::Board};
+use super::{Breakers, Counted, NotCounted, Report, Selection, Unanswered, Wanted, board::Board};
 use crate::{catalog::Revision, clock, compile::Unhealthy};
 
 /// For callers without a proxy.
@@ -53,7 +52,7 @@ impl Callers {
     }
 
     /// Breakers of a service, where callers without a proxy asked for it.
-    pub fn breakers(&self, service: &ServiceName) -> Option<Value> {
+    pub fn breakers(&self, service: &ServiceName) -> Option<Breakers> {
         let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         board.as_ref()?.shown(service)
     }

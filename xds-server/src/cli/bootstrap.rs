@@ -46,7 +46,7 @@ pub(super) struct Bootstrap {
     /// Port of Envoy's admin interface; 0 is any free port.
     #[arg(long, value_name = "N")]
     admin_port: u16,
-    /// Address of Envoy's admin interface.
+    /// Address of Envoy's admin interface. Beyond loopback it shows things, and does nothing (403).
     #[arg(long, value_name = "IP", default_value_t = DEFAULT_ADMIN_ADDRESS)]
     admin_address: IpAddr,
     /// Folder for the two files; made when it is not there.

@@ -129,7 +129,14 @@ pub(super) fn table(answer: &Value) -> String {
     };
     if answer["wait"]["state"] == "acknowledged" {
         let proxies = answer["wait"]["proxies"].as_u64().unwrap_or_default();
-        let s = if proxies == 1 { "y has" } else { "ies have" };
+        let s = if proxies == 1 {
+            ("y", "has")
+        } else {
+            ("ies", "have")
+        };
+        let servers = answer["wait"]["servers"].as_u64();
+        let of = servers.map_or_else(String::new, |servers| format!(" of {servers} servers"));
+        let s = format!("{}{of} {}", s.0, s.1);
         text += &format!("{proxies} connected prox{s} acknowledged it\n");
     }
     text

@@ -33,13 +33,15 @@ mod token;
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
-use policy::time::parse_duration;
+use policy::time::{CivilZone, parse_duration};
 
 use crate::{
     api::TooOpen,
     app::{BadMesh, NotLoopback},
     explain::QuestionError,
+    mesh,
     pki::{self, Passphrase},
+    settings,
 };
 
 const CHANGES: u8 = 2;
@@ -131,17 +133,38 @@ fn passphrase_of(flag: &str, file: &Path) -> Result<Passphrase, UsageError> {
     Passphrase::read(file).map_err(|error| UsageError(format!("{flag} {error}")))
 }
 
+/// The zone of a mesh that names none: in it instants are told where no mesh is asked.
+fn zone() -> CivilZone {
+    let empty = mesh::empty(&settings::defaults());
+    empty.map_or_else(|_| CivilZone::utc(), |mesh| mesh.timetable.zone().clone())
+}
+
+/// What is meant by `--wait 5s`, since a time for it may be left out.
+fn meant(arguments: &[OsString]) -> Option<String> {
+    let mut pairs = arguments.windows(2);
+    let time = pairs.find_map(|pair| match pair {
+        [flag, time] if flag == "--wait" => time.to_str(),
+        _ => None,
+    })?;
+    parse_duration(time).ok()?;
+    Some(format!("a time for --wait is said with =: --wait={time}"))
+}
+
 /// Runs the process's own command line.
 pub fn main() -> ExitCode {
     run(std::env::args_os())
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; a closed pipe is nothing to report about.
             let _ = error.print();
+            if let Some(meant) = meant(&arguments).filter(|_| error.use_stderr()) {
+                eprintln!("\n{meant}");
+            }
             return if error.use_stderr() {
                 ExitCode::from(USAGE)
             } else {
@@ -199,5 +222,31 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         ExitCode::from(BAD_DATA)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_a_time_beside_wait_is_told_what_is_meant() {
+        let told = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            meant(&arguments)
+        };
+        assert_eq!(
+            told("mumbai-mesh apply a.yaml --wait 5s").unwrap(),
+            "a time for --wait is said with =: --wait=5s"
+        );
+        for good in [
+            "apply --wait a.yaml",
+            "apply a.yaml --wait",
+            "apply --wait=5s",
+        ] {
+            assert_eq!(told(good), None, "{good}");
+        }
+        let refused = Cli::try_parse_from(["mumbai-mesh", "apply", "a.yaml", "--wait", "5s"]);
+        assert!(refused.is_err(), "the hint is of no use");
     }
 }

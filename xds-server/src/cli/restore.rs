@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::{BadData, output::print, passphrase, passphrase_of};
+use super::{BadData, output::print, passphrase, passphrase_of, zone};
 use crate::{
     app::Restored,
     archive::{Archive, open},
@@ -49,13 +49,12 @@ impl Restore {
         Restored::of(&archive, ca_words, clock::now())
             .place(&self.state_dir)
             .with_context(|| format!("--state-dir {}", self.state_dir.display()))?;
-        let zone = policy::time::CivilZone::utc();
         print(&format!(
             "{}: the mesh at revision {}, resources at {}, as of {}; start the server with this --state-dir\n",
             self.state_dir.display(),
             archive.revision(Log::Mesh),
             archive.revision(Log::Resources),
-            rfc3339(&zone, archive.made_at()),
+            rfc3339(&zone(), archive.made_at()),
         ))?;
         Ok(())
     }

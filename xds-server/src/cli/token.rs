@@ -3,12 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use policy::time::{WallTime, format_instant, parse_duration};
+use policy::time::{CivilZone, WallTime, parse_duration};
 use serde_json::{Value, json};
 
 use super::{
     UsageError,
     output::{Output, columns, print, show},
+    zone,
 };
 use crate::{
     access::{FileError, Role, Secret, Token as Kept, TokenFile, TokenName, TokensError},
@@ -125,7 +126,7 @@ impl Create {
             .change(|tokens| tokens.add(name, self.role, &secret, now, end))
             .map_err(told)?;
         let until = end.map_or("does not expire".into(), |end| {
-            format!("expires at {}", format_instant(end))
+            format!("expires at {}", zone().rfc3339(end))
         });
         eprintln!(
             "token {} ({}), {until}; it is shown this once:",
@@ -140,8 +141,9 @@ impl Create {
 impl List {
     fn run(self) -> anyhow::Result<()> {
         let tokens = self.kept.file().load()?;
-        let now = clock::now();
-        let all: Vec<Value> = tokens.iter().map(|token| listed(token, now)).collect();
+        let (now, zone) = (clock::now(), zone());
+        let listed = |token| listed(token, &zone, now);
+        let all: Vec<Value> = tokens.iter().map(listed).collect();
         show(&json!({"tokens": all}), self.output, |_| {
             let titles = [
                 ("NAME", "name"),
@@ -199,12 +201,12 @@ impl StateDir {
     }
 }
 
-fn listed(token: &Kept, now: WallTime) -> Value {
+fn listed(token: &Kept, zone: &CivilZone, now: WallTime) -> Value {
     json!({
         "name": token.name.as_str(),
         "role": token.role.as_str(),
-        "created_at": format_instant(token.created_at),
-        "expires_at": token.expires_at.map(format_instant),
+        "created_at": zone.rfc3339(token.created_at),
+        "expires_at": token.expires_at.map(|end| zone.rfc3339(end)),
         "state": if token.is_expired(now) { "expired" } else { "valid" },
     })
 }

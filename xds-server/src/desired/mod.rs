@@ -12,6 +12,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use policy::time::WallTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -168,10 +169,17 @@ impl Desired {
         }
     }
 
-    /// A revision that shall be in force again, as it was with all that lay over it. Where files say what is
-    /// wanted it is pinned, unless it is what they say.
-    pub fn again(&self, revision: u64, file: Option<&FileContent>) -> Self {
-        let mut again = self.clone();
+    /// A revision that shall be in force again, as it was with what people had done with canaries. What they say of
+    /// services until a time is a matter of now: overrides stay as they are. Where files say what is wanted it is
+    /// pinned, unless it is what they say.
+    pub fn again(
+        &self,
+        revision: u64,
+        current: &Self,
+        file: Option<&FileContent>,
+        now: WallTime,
+    ) -> Self {
+        let mut again = self.under(&current.layers.overrides, now);
         let mark = file.map(|file| file.mark().to_string());
         let is_theirs = self.layers.pinned.is_none() && self.layers.file == mark;
         again.layers.pinned = match &mark {
@@ -181,6 +189,23 @@ impl Desired {
         };
         again.layers.file = mark;
         again
+    }
+
+    /// The same with these overrides over it, as far as they act.
+    fn under(&self, overrides: &BTreeMap<String, Said>, now: WallTime) -> Self {
+        if self.layers.overrides == *overrides {
+            return self.clone();
+        }
+        let mut editor = Editor {
+            base: tree(self.base.as_ref().unwrap_or(&self.document)),
+            layers: Layers {
+                overrides: overrides.clone(),
+                ..self.layers.clone()
+            },
+            file: None,
+        };
+        editor.forget_ended(now);
+        editor.finish()
     }
 }
 

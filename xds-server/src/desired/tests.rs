@@ -1,6 +1,7 @@
 //! Who says what, what operations do, and what comes back with a rollback.
 
 use policy::{
+    overrides::OverrideKind,
     time::{WallTime, parse_instant},
     units::{BasisPoints, ServiceName, VersionLabel},
 };
@@ -228,7 +229,7 @@ fn a_rollback_is_pinned_until_the_files_say_something_else() {
     let first = Desired::of_files(&old);
     let second = first.after_files(&new);
     assert_eq!(told(&second, Some(&new), EIGHT), "none");
-    let back = first.again(1, Some(&new));
+    let back = first.again(1, &second, Some(&new), at(EIGHT));
     assert_eq!(back.layers().pinned, Some(1));
     assert_eq!(
         back.layers().file.as_deref(),
@@ -250,9 +251,73 @@ fn a_rollback_is_pinned_until_the_files_say_something_else() {
     assert_eq!(told(&aborted, Some(&new), EIGHT), "v2 aborted 0 rollback");
     assert_eq!(aborted.after_files(&old).layers().pinned, None);
     // Back to what the files say now: nothing needs to be held.
-    assert_eq!(second.again(2, Some(&new)).layers().pinned, None);
+    assert_eq!(
+        second
+            .again(2, &back, Some(&new), at(EIGHT))
+            .layers()
+            .pinned,
+        None
+    );
     // The store is its own.
-    assert_eq!(first.again(1, None).layers(), &Layers::default());
+    assert_eq!(
+        first.again(1, &second, None, at(EIGHT)).layers(),
+        &Layers::default()
+    );
+}
+
+#[test]
+fn a_rollback_leaves_overrides_as_they_are() {
+    let orders = ServiceName::new("orders").unwrap();
+    let over = |desired: &Desired, kind, until: &str| {
+        let mut editor = Editor::new(desired, None);
+        let until = at(until);
+        override_service(
+            &mut editor,
+            &mesh(desired),
+            &orders,
+            kind,
+            until,
+            &by(EIGHT),
+        )
+        .unwrap();
+        editor.finish()
+    };
+    let shown = |desired: &Desired, now: &str| {
+        let all = overrides(&mesh(desired), desired, at(now));
+        all.into_iter().map(|one| one.kind).collect::<Vec<_>>()
+    };
+    let canary = format!("{MESH}{CANARY}");
+    let plain = Desired::of(file(&canary).document().clone());
+    let peak = over(&plain, OverrideKind::Peak, HALF_PAST_TEN);
+    let again = |old: &Desired, current: &Desired, now: &str| old.again(1, current, None, at(now));
+    assert_eq!(
+        shown(&again(&plain, &peak, EIGHT), EIGHT),
+        ["peak"],
+        "one that acts goes on"
+    );
+    assert_eq!(
+        again(&peak, &plain, EIGHT),
+        plain,
+        "one that was ended stays ended"
+    );
+    let bypass = over(&plain, OverrideKind::Bypass, HALF_PAST_TEN);
+    assert_eq!(shown(&again(&bypass, &peak, EIGHT), EIGHT), ["peak"]);
+    assert_eq!(
+        again(&plain, &peak, HALF_PAST_TEN),
+        plain,
+        "what has ended is nothing"
+    );
+    // With what people had done with canaries.
+    let aborted = act(&peak, None, &Verb::Abort, EIGHT).unwrap();
+    let back = again(&aborted, &bypass, EIGHT);
+    assert_eq!(shown(&back, EIGHT), ["bypass"]);
+    assert_eq!(told(&back, None, EIGHT), told(&aborted, None, EIGHT));
+    let none = Desired::of(r#"{"services":{}}"#.into());
+    assert_eq!(
+        again(&none, &peak, EIGHT),
+        none,
+        "of a service that is not there nothing is said"
+    );
 }
 
 #[test]

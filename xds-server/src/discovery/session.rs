@@ -107,6 +107,8 @@ pub struct Session {
     /// Number of the stream among all of this server.
     stream: u64,
     view: Arc<View>,
+    /// Of the view, among all that were published.
+    update: u64,
     tracks: Vec<(ResourceType, Box<Track>)>,
     phase: Phase,
     others: Others,
@@ -127,6 +129,7 @@ impl Session {
             variant,
             stream,
             view,
+            update: 0,
             tracks: Vec::new(),
             phase: Phase::Settled,
             others: Others::default(),
@@ -162,6 +165,12 @@ impl Session {
         }
         self.advance(false, out);
         Ok(answer)
+    }
+
+    /// Notes the number of the view that is there, or comes next: whoever reads a rejection then knows which view it is
+    /// of.
+    pub fn number(&mut self, update: u64) {
+        self.update = update;
     }
 
     /// Takes a new view; puts what must be sent now into `out`. Further responses follow as the client
@@ -327,7 +336,7 @@ impl Session {
         let memo = Arc::clone(&self.memo);
         let collection = self.offered(kind);
         let removals = self.removals(kind, removals);
-        let nonce = self.nonces + 1;
+        let (update, nonce) = (self.update, self.nonces + 1);
         let Some(track) = self.track_mut(kind) else {
             return;
         };
@@ -337,7 +346,7 @@ impl Session {
         let told = memo.told(&track.status.position, &collection, removals);
         if let Some(payload) = &told.payload {
             let before = Arc::clone(&track.status.position);
-            track.sent(nonce, payload, &before);
+            track.sent((update, nonce), payload, &before);
         }
         let is_moved = !Arc::ptr_eq(&track.status.position, &told.to);
         track.moved(told.to);

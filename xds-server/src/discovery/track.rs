@@ -13,6 +13,8 @@ use crate::resource::{Collection, Instead, ResourceType};
 pub struct Nack {
     /// Version of the response.
     pub version: Arc<str>,
+    /// Number of the view that the response told.
+    pub update: u64,
     /// The client's words.
     pub message: String,
 }
@@ -104,6 +106,8 @@ pub(super) struct Track {
     pub(super) status: Status,
     /// Of the newest response.
     pub(super) nonce: u64,
+    /// Of the view that it told.
+    update: u64,
     /// Of the newest request's names.
     pub(super) fingerprint: u128,
     /// The newest response was rejected.
@@ -136,6 +140,7 @@ impl Track {
                 before: None,
             },
             nonce: 0,
+            update: 0,
             fingerprint: 0,
             rejected: false,
             done: None,
@@ -161,8 +166,13 @@ impl Track {
     }
 
     /// A response went out, to a client that stood at `before`.
-    pub(super) fn sent(&mut self, nonce: u64, payload: &Arc<Payload>, before: &Arc<Position>) {
-        self.nonce = nonce;
+    pub(super) fn sent(
+        &mut self,
+        (update, nonce): (u64, u64),
+        payload: &Arc<Payload>,
+        before: &Arc<Position>,
+    ) {
+        (self.update, self.nonce) = (update, nonce);
         self.status.sent = Arc::clone(&payload.version);
         self.status.waiting = true;
         self.rejected = false;
@@ -198,7 +208,11 @@ impl Track {
                     self.refusals.rejected(&payload, &before, &message);
                     self.refusals_changed();
                 }
-                self.status.nack = Some(Nack { version, message });
+                self.status.nack = Some(Nack {
+                    version,
+                    update: self.update,
+                    message,
+                });
                 Answer::Nack
             }
         }

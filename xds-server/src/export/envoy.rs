@@ -53,7 +53,9 @@ pub fn config_map(
     spec: &EnvoySpec,
 ) -> Result<Manifest, Vec<Problem>> {
     let name = format!("{}-envoy", spec.name);
-    let path = format!("services.{}", spec.name);
+    let is_gateway = mesh.gateways.contains_key(&spec.name);
+    let kind = if is_gateway { "gateways" } else { "services" };
+    let path = format!("{kind}.{}", spec.name);
     let names = [name.clone(), name_of(&spec.name)];
     let mut problems: Vec<Problem> = names
         .iter()
@@ -77,8 +79,7 @@ pub fn config_map(
         put(ROOTS, &roots);
     }
     let object = format!("ConfigMap {name}");
-    let fix = "say in the mesh file what it calls (services.NAME.uses), or give it its configuration by xDS (mumbai-mesh bootstrap)";
-    problems.extend(too_large(&object, &data, fix));
+    problems.extend(too_large(&object, &data, less(is_gateway)));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -112,6 +113,14 @@ pub fn config_map(
         lines.push(&secret);
     }
     Ok(Manifest::new("configmap.yaml", vec![map]).saying(&lines))
+}
+
+/// What to do about too much of it.
+fn less(is_gateway: bool) -> &'static str {
+    if is_gateway {
+        return "give it its configuration by xDS (mumbai-mesh bootstrap), or make this of a mesh file with fewer services";
+    }
+    "say in the mesh file what it calls (services.NAME.uses), or give it its configuration by xDS (mumbai-mesh bootstrap)"
 }
 
 /// Bootstrap and policy, and whether it needs certificates.

@@ -16,7 +16,7 @@ use policy::reader::Problem;
 pub use envoy::{EnvoySpec, config_map};
 pub use istio::{GatewaySelectors, IstioSpec, Label, istio};
 pub use kubernetes::{ControllerSpec, EtcdSpec, StoreSpec, kubernetes};
-pub use names::{Namespace, is_dns_label};
+pub use names::{Namespace, is_dns_label, is_image};
 pub use secret::{SecretSpec, secret};
 pub use yaml::{Manifest, UnwritableError, is_ours};
 

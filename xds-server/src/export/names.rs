@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::problem;
 
 /// All keys and values of a ConfigMap together; of a Secret too.
-pub(super) const DATA_BYTES_MAX: usize = 1024 * 1024;
+const DATA_BYTES_MAX: usize = 1024 * 1024;
 const LABEL_BYTES_MAX: usize = 63;
 
 /// A namespace: a DNS label.
@@ -48,6 +48,52 @@ pub fn is_dns_label(name: &str) -> bool {
         && name.bytes().all(legal)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`, as Kubernetes takes it for an image.
+pub fn is_image(text: &str) -> bool {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (text, None),
+    };
+    let is_digest = |digest: &str| {
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (name, tag) = match rest.get(last..).and_then(|end| end.find(':')) {
+        Some(colon) => rest.split_at(last + colon),
+        None => (rest, ":latest"),
+    };
+    let tag = tag.strip_prefix(':').unwrap_or_default();
+    let is_tag = (1..=128).contains(&tag.len())
+        && !tag.starts_with(['.', '-'])
+        && tag
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let path = match name.split_once('/') {
+        Some((host, path)) if host == "localhost" || host.contains(['.', ':']) => {
+            is_host(host).then_some(path)
+        }
+        _ => Some(name),
+    };
+    let is_part = |part: &str| {
+        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let legal =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        ends(part.as_bytes().first()) && ends(part.as_bytes().last()) && part.bytes().all(legal)
+    };
+    digest.is_none_or(is_digest)
+        && is_tag
+        && name.len() <= 255
+        && path.is_some_and(|path| path.split('/').all(is_part))
+}
+
+/// Of a registry, with its port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "443"));
+    let is_part = |part: &str| is_dns_label(&part.to_ascii_lowercase());
+    host.split('.').all(is_part) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// What a label's value may be; it may be empty too, which says nothing here.
@@ -113,6 +159,13 @@ pub(super) fn too_large(object: &str, data: &Map<String, Value>, fix: &str) -> O
     ))
 }
 
+/// The same of an object that is one field of the mesh file, as `what` such as `a VirtualService`.
+pub(super) fn makes_too_much(path: &str, what: &str, bytes: usize, fix: &str) -> Option<Problem> {
+    let message =
+        format!("make {what} of {bytes} bytes: Kubernetes takes {DATA_BYTES_MAX} (1 MiB) at most");
+    (bytes > DATA_BYTES_MAX).then(|| problem(path, message, fix))
+}
+
 /// Labels that every object of ours carries, besides its own `name`.
 pub(super) fn labels(name: &str, component: &str) -> Value {
     serde_json::json!({
@@ -137,6 +190,44 @@ mod tests {
         );
         assert!(no_object_name("x", "7-eleven").is_none());
         assert!(no_object_name("x", &format!("{}-mtls-certs", "a".repeat(60))).is_some());
+    }
+
+    #[test]
+    fn names_of_images() {
+        let digest = format!("a@sha256:{}", "0f".repeat(32));
+        for legal in [
+            "mumbai-mesh:0.1.0",
+            "a",
+            "library/a_b.c",
+            "registry.example/mumbai/mesh",
+            "localhost:5000/mesh:V1_rc.2-x",
+            "10.0.0.1:5000/mesh",
+            &digest,
+        ] {
+            assert!(is_image(legal), "{legal}");
+        }
+        for wrong in [
+            "",
+            "x y",
+            " x",
+            "x\n",
+            "X",
+            "a:",
+            "a:b c",
+            "a:-b",
+            "/a",
+            "a/",
+            "a//b",
+            "a:1:2",
+            "a::1",
+            "a@sha256:12",
+            "http://a/b",
+            "REGISTRY/mesh",
+            "registry.example:0/mesh",
+            "-a",
+        ] {
+            assert!(!is_image(wrong), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod istio;
 mod kubernetes;
+mod limits;
 
 use super::*;
 use crate::mesh::{Defaults, Mesh, read};

@@ -8,7 +8,7 @@ const FIRST: &str = "# Written by `mumbai-mesh export`: change the mesh file, an
 /// One file: comments, then one document or several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Its name in the folder.
+    /// Its name in the folder; in one below, where `kubectl apply -f` of the folder does not take it along.
     pub name: &'static str,
     /// What a reader should know, line by line.
     pub comment: Vec<String>,

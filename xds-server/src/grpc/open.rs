@@ -70,11 +70,13 @@ impl Open {
                 Some(peers.join(&node, place.number, kind, update.number))
             }
         };
+        let mut session = Session::new(memo, variant, place.number, update.view);
+        session.number(update.number);
         Self {
             reader,
             peer,
             update: update.number,
-            session: Session::new(memo, variant, place.number, update.view),
+            session,
             status,
             since: update.since,
             converging: Vec::new(),
@@ -137,6 +139,7 @@ impl Open {
             let others = peer.others(update.number, &update.view);
             self.session.expect(others);
         }
+        self.session.number(update.number);
         self.session.on_view(update.view, responses);
         self.report();
         if let Some(peer) = &self.peer {

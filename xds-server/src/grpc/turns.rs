@@ -174,3 +174,104 @@ impl Wake for Flag {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, task::Poll, time::Duration};
+
+    use tokio::{sync::mpsc, time::timeout};
+
+    use super::*;
+
+    /// What streams say and what is written of it, as in HTTP/2: saying wakes the connection.
+    #[derive(Default)]
+    struct Lines {
+        said: AtomicUsize,
+        written: AtomicUsize,
+        connection: AtomicWaker,
+    }
+
+    impl Lines {
+        fn say(&self) {
+            self.said.fetch_add(1, Ordering::SeqCst);
+            self.connection.wake();
+        }
+
+        /// Done when so many lines are written.
+        async fn write(self: Arc<Self>, all: usize) {
+            poll_fn(|context| {
+                self.connection.register(context.waker());
+                let said = self.said.load(Ordering::SeqCst);
+                self.written.store(said, Ordering::SeqCst);
+                match said == all {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+        }
+    }
+
+    #[test]
+    fn what_a_stream_says_is_written_in_the_same_turn() {
+        let lines = Arc::<Lines>::default();
+        let begun = Begun::default();
+        for _ in 0..3 {
+            let lines = Arc::clone(&lines);
+            begun.execute(async move {
+                lines.say();
+                std::future::pending().await
+            });
+        }
+        let mut task = pin!(run(Arc::clone(&lines).write(4), begun));
+        let mut once = Context::from_waker(Waker::noop());
+        assert!(task.as_mut().poll(&mut once).is_pending());
+        assert_eq!(lines.written.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn streams_that_never_rest_leave_others_their_turn() {
+        let begun = Begun::default();
+        begun.execute(poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        let mut task = pin!(run(std::future::pending::<()>(), begun));
+        let mut once = Context::from_waker(Waker::noop());
+        assert!(task.as_mut().poll(&mut once).is_pending());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn nothing_that_comes_from_elsewhere_is_missed() {
+        const STREAMS: usize = 8;
+        const LINES: usize = 2_000;
+        let lines = Arc::<Lines>::default();
+        let begun = Begun::default();
+        let mut senders = Vec::new();
+        for _ in 0..STREAMS {
+            let (sender, mut receiver) = mpsc::channel(1);
+            senders.push(sender);
+            let lines = Arc::clone(&lines);
+            begun.execute(async move {
+                while receiver.recv().await.is_some() {
+                    lines.say();
+                }
+            });
+        }
+        let task = tokio::spawn(run(Arc::clone(&lines).write(STREAMS * LINES), begun));
+        for sender in senders {
+            tokio::spawn(async move {
+                for _ in 0..LINES {
+                    let _ = sender.send(()).await;
+                }
+            });
+        }
+        let done = timeout(Duration::from_secs(60), task).await;
+        let written = lines.written.load(Ordering::SeqCst);
+        assert!(
+            done.is_ok(),
+            "{written} of {} were written",
+            STREAMS * LINES
+        );
+    }
+}

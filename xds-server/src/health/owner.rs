@@ -10,7 +10,6 @@ use policy::{
     time::{CivilZone, MonoTime, Now, WallTime},
     units::ServiceName,
 };
-use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -22,8 +21,8 @@ use super::{
     view::{self, Service, Wanted},
 };
 use crate::{
-    catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics, page::Page,
-    resource::NodeKey,
+    callers::Breakers, catalog::Revision, clock, compile::Unhealthy, mesh::Mesh, metrics::Metrics,
+    page::Page, resource::NodeKey,
 };
 
 /// How often it is looked for words that are too old.
@@ -105,7 +104,7 @@ impl Health {
         wanted: &Wanted,
         zone: &CivilZone,
         now: WallTime,
-        breaker: impl Fn(&ServiceName) -> Option<Value>,
+        breaker: impl Fn(&ServiceName) -> Option<Breakers>,
     ) -> Page<Service> {
         let with = |services: &mut dyn FnMut(&State) -> _| {
             // Locked anew for each few: nobody who reports waits for a whole page.

@@ -7,10 +7,10 @@ use policy::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{State, known::Known};
 use crate::{
+    callers::Breakers,
     mesh::{
         Endpoint, HealthCheck, HealthCheckKind, Mesh, Protocol, Service as MeshService, Standing,
     },
@@ -62,7 +62,7 @@ pub struct Service {
     overridden: Option<Override>,
     health_check: Option<Check>,
     /// Those of callers without a proxy, as this server keeps them; none where no such caller asked.
-    breaker: Option<Value>,
+    breaker: Option<Breakers>,
     endpoints: Vec<Instance>,
     /// What somebody should look at.
     alarm: Option<String>,
@@ -150,7 +150,7 @@ pub(super) fn page(
     zone: &CivilZone,
     now: WallTime,
     with: impl Fn(&mut dyn FnMut(&State) -> Vec<Instance>) -> Vec<Instance>,
-    breaker: impl Fn(&ServiceName) -> Option<Value>,
+    breaker: impl Fn(&ServiceName) -> Option<Breakers>,
 ) -> Page<Service> {
     let services = mesh.services.iter();
     let services = services.filter(|(name, _)| wanted.wants(name));

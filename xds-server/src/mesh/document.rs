@@ -22,6 +22,13 @@ use super::{
 /// The field that names further files.
 pub(super) const INCLUDE: &str = "include";
 
+/// A file larger than this is refused, and so are all files of a mesh together, wherever they come from.
+pub const FILES_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same in words.
+pub const FILES_TOO_LARGE: &str = "the files of a mesh hold more than 16 MiB";
+/// Files of one mesh.
+pub const FILES_MAX: usize = 1_000;
+
 /// One file of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshFile {

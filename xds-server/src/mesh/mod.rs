@@ -18,7 +18,9 @@ mod tests;
 
 pub use attempts::{WorstCase, worst_case_attempts};
 pub use check::{Labels, versions_without_endpoints};
-pub use document::{Document, MeshFile, include_problem, includes};
+pub use document::{
+    Document, FILES_BYTES_MAX, FILES_MAX, FILES_TOO_LARGE, MeshFile, include_problem, includes,
+};
 pub use entrance::{Entrance, Fate};
 pub use model::{
     CertificateDays, ChangeFreeze, ClientOptions, Endpoint, Forward, Frozen, FrozenFiles, Gateway,

@@ -11,7 +11,7 @@ use crate::mesh::Mesh;
 
 /// The changes that a freeze keeps out.
 pub fn kept_out(before: &Mesh, after: &Mesh, now: WallTime) -> Vec<Told> {
-    let mut told = words(before, after);
+    let mut told = words(before, after, now);
     told.retain(|one| !passes(one, before, after, now));
     told
 }
@@ -78,6 +78,23 @@ services:
         let now = WallTime::from_unix_millis(1_795_000_000_000);
         let kept = kept_out(&before, &after, now);
         kept.into_iter().map(|told| told.path).collect()
+    }
+
+    #[test]
+    fn an_override_that_has_ended_keeps_nothing_out() {
+        let now = WallTime::from_unix_millis(1_795_000_000_000);
+        let of = |text: &str| read(text, &Defaults::default()).unwrap();
+        let after = of(&MESH.replace("weight: 10", "weight: 5"));
+        let with = |until: &str| {
+            let said = format!("sidecar: false\n    override: {{kind: observe, until: {until}}}");
+            of(&MESH.replace("sidecar: false", &said))
+        };
+        assert!(kept_out(&with("2026-11-18T11:00:00Z"), &after, now).is_empty());
+        let acts = kept_out(&with("2026-11-18T23:00:00Z"), &after, now);
+        assert_eq!(
+            acts.iter().map(|told| &*told.path).collect::<Vec<_>>(),
+            ["services.orders.override"]
+        );
     }
 
     #[test]

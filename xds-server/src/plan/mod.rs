@@ -12,7 +12,7 @@ mod tests;
 mod tree;
 mod words;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use policy::time::WallTime;
 use schemars::JsonSchema;
@@ -56,13 +56,18 @@ pub fn plan(
     redactor: &Redactor,
     fleet: Option<&Fleet<'_>>,
 ) -> Plan {
+    let [before, after] = [before, after].map(|mesh| match mesh.as_of(now) {
+        Cow::Borrowed(_) => Arc::clone(mesh),
+        Cow::Owned(mesh) => Arc::new(mesh),
+    });
+    let (before, after) = (&before, &after);
     let mut warnings = effects::effects(before, after, now);
     if let Some(fleet) = fleet {
         warnings.extend(effects::left_alone(before, after, &fleet.nodes));
     }
     Plan {
         revision: None,
-        mesh: words(before, after),
+        mesh: words(before, after, now),
         warnings,
         groups: groups::groups(before, after, encoder, redactor, fleet),
     }

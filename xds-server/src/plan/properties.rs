@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policy::{
     reader::{Problems, Reader},
-    time::parse_instant,
+    time::{WallTime, parse_instant},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ fn no_field_of_the_mesh_file_changes_untold() {
             let Some(after) = read_tree(&edited).filter(|after| *after != before) else {
                 continue;
             };
-            let words = words::words(&before, &after);
+            let words = words::words(&before, &after, WallTime::from_unix_millis(0));
             let by_path = words.iter().all(|one| !one.path.is_empty());
             assert!(!words.is_empty() && by_path, "{pointer}: {words:#?}");
             told += 1;

@@ -59,6 +59,46 @@ fn of_edit(from: &str, to: &str) -> Plan {
     planned(MESH, &MESH.replace(from, to), "2026-11-24T12:00+05:30")
 }
 
+const NOON: &str = "2026-11-24T12:00+05:30";
+
+#[test]
+fn an_override_is_told_until_its_time_and_is_nothing_afterwards() {
+    let with = |kind: &str, until: &str| {
+        let said = format!("    override: {{kind: {kind}, until: {until}}}\n    timeout: 2s\n");
+        MESH.replace("    timeout: 2s\n", &said)
+    };
+    let told = |before: &str, after: &str| {
+        let plan = planned(before, after, NOON);
+        assert_eq!(
+            plan.mesh.is_empty(),
+            plan.groups.is_empty(),
+            "{before} {after}"
+        );
+        let told = plan.mesh.into_iter().map(|told| told.sentence);
+        told.collect::<Vec<_>>()
+    };
+    let (ended, acts) = (
+        with("peak", "2026-11-24T06:30Z"),
+        with("bypass", "2026-11-24T07:00Z"),
+    );
+    let begins = ["order-service: override bypass until 2026-11-24T12:30:00+05:30"];
+    assert_eq!(told(&ended, &acts), begins, "the old one is nothing");
+    assert_eq!(told(MESH, &acts), begins);
+    assert_eq!(
+        told(&acts, MESH),
+        ["order-service: override bypass ends before its time (2026-11-24T12:30:00+05:30)"]
+    );
+    assert!(told(&ended, MESH).is_empty());
+    assert!(told(MESH, &ended).is_empty());
+    assert_eq!(
+        told(&acts, &with("peak", "2026-11-24T13:00+05:30")),
+        [
+            "order-service: override bypass -> peak",
+            "order-service: override peak until 2026-11-24T13:00:00+05:30 instead of 2026-11-24T12:30:00+05:30"
+        ]
+    );
+}
+
 fn sentences(plan: &Plan) -> Vec<&str> {
     plan.mesh
         .iter()
@@ -120,6 +160,16 @@ fn each_change_is_told_in_words() {
             "    canary: {version: v2, weight: 5}\n",
             "",
             "order-service: canary v2 ends; all users go to stable",
+        ),
+        (
+            "services:\n",
+            "freeze: {during: [peak]}\nservices:\n",
+            "freeze: changes are refused during peak",
+        ),
+        (
+            "{version: v2, weight: 5}",
+            "{version: v2, weight: 5, resumed: 1}",
+            "order-service: canary v2 is resumed: those whom its breaker sent to stable come back to it",
         ),
         (
             "services:\n",

@@ -1,6 +1,7 @@
 //! What differs between two meshes, in words: one sentence for every difference of their trees, whatever
 //! it is. What people speak of most has sentences of its own.
 
+use policy::time::{CivilZone, WallTime, parse_instant};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -29,9 +30,10 @@ pub struct Told {
     pub after: Value,
 }
 
-/// Every change from one mesh to another; none exactly if they are equal.
-pub fn words(before: &Mesh, after: &Mesh) -> Vec<Told> {
-    let [old, new] = [tree(before), tree(after)];
+/// Every change from one mesh to another, as they are now; none exactly if they are equal then.
+pub fn words(before: &Mesh, after: &Mesh, now: WallTime) -> Vec<Told> {
+    let (before, after) = (before.as_of(now), after.as_of(now));
+    let [old, new] = [tree(&before), tree(&after)];
     let found = differences(&old, &new, Lists::ByElement(&identity));
     if found.is_empty() && before != after {
         let sentence = "conditions that must all hold are written in another order";
@@ -46,6 +48,7 @@ pub fn words(before: &Mesh, after: &Mesh) -> Vec<Told> {
     let whole = Whole {
         before: &old,
         after: &new,
+        zone: after.timetable.zone(),
     };
     found.into_iter().map(|one| whole.told(one)).collect()
 }
@@ -54,10 +57,16 @@ pub fn words(before: &Mesh, after: &Mesh) -> Vec<Told> {
 struct Whole<'v> {
     before: &'v Value,
     after: &'v Value,
+    /// In which people are told instants.
+    zone: &'v CivilZone,
 }
 
 impl Whole<'_> {
-    fn told(&self, one: Difference) -> Told {
+    fn told(&self, mut one: Difference) -> Told {
+        if let ["services", _, "override" | "canary", ..] = one.path.names().as_slice() {
+            self.localize(&mut one.before);
+            self.localize(&mut one.after);
+        }
         let sentence = self.sentence(&one).unwrap_or_else(|| general(&one));
         let names = one.path.names().into_iter().map(str::to_string);
         Told {
@@ -66,6 +75,19 @@ impl Whole<'_> {
             sentence,
             before: one.before,
             after: one.after,
+        }
+    }
+
+    /// Instants with the offset of the mesh's zone: when an override ends, when a ramp begins.
+    fn localize(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Ok(at) = parse_instant(text) {
+                    *text = self.zone.rfc3339(at);
+                }
+            }
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.localize(field)),
+            _ => {}
         }
     }
 
@@ -81,6 +103,7 @@ impl Whole<'_> {
                 Some(format!("{service}: endpoint {id}: {change}"))
             }
             ["services", service, "canary", rest @ ..] => self.canary(one, service, rest),
+            ["services", service, "override", rest @ ..] => self.overridden(one, service, rest),
             ["gateways", gateway, "routes", route, rest @ ..] if !route.is_empty() => {
                 Some(routed(one, gateway, route, rest))
             }
@@ -88,6 +111,7 @@ impl Whole<'_> {
             [list @ ("festivals" | "holidays"), name, rest @ ..] if !name.is_empty() => {
                 Some(day(one, list, name, rest))
             }
+            ["freeze", "during", _] => Some(frozen(one)),
             ["mesh", "trust_domain"] => Some(format!(
                 "trust domain {}: every Envoy gets a certificate of another identity, and Envoys whose \
                  bootstrap has the old one are no longer served by TLS",
@@ -144,6 +168,36 @@ impl Whole<'_> {
             (["version"], ..) => {
                 format!("{service}: canary {was} -> {is}, another version for its users")
             }
+            (["resumed"], from, to) if from.as_u64() < to.as_u64() => format!(
+                "{service}: canary {is} is resumed: those whom its breaker sent to stable come back to it"
+            ),
+            (["resumed"], ..) => {
+                format!("{service}: canary {is} is as it was before it was resumed")
+            }
+            _ => return None,
+        })
+    }
+
+    fn overridden(&self, one: &Difference, service: &str, rest: &[&str]) -> Option<String> {
+        let after = &self.after["services"][service]["override"];
+        let kind = |said: &Value| said["kind"].as_str().unwrap_or_default().to_string();
+        let until = |said: &Value| said["until"].as_str().unwrap_or_default().to_string();
+        Some(match (rest, &one.before, &one.after) {
+            ([], was, Value::Null) => format!(
+                "{service}: override {} ends before its time ({})",
+                kind(was),
+                until(was)
+            ),
+            ([], _, is) => format!("{service}: override {} until {}", kind(is), until(is)),
+            (["kind"], was, is) => {
+                format!("{service}: override {} -> {}", shown(was), shown(is))
+            }
+            (["until"], was, is) => format!(
+                "{service}: override {} until {} instead of {}",
+                kind(after),
+                shown(is),
+                shown(was)
+            ),
             _ => return None,
         })
     }
@@ -206,6 +260,21 @@ fn routed(one: &Difference, gateway: &str, route: &str, rest: &[&str]) -> String
             format!("{gateway}: route {route} now leads to {to}")
         }
         _ => format!("{gateway}: route {route}: {}", part(one, rest.len())),
+    }
+}
+
+fn frozen(one: &Difference) -> String {
+    match (&one.before, &one.after) {
+        (Value::Null, new) => format!("freeze: changes are refused during {}", shown(new)),
+        (old, Value::Null) => format!(
+            "freeze: changes are no longer refused during {}",
+            shown(old)
+        ),
+        (old, new) => format!(
+            "freeze: changes are refused during {} instead of {}",
+            shown(new),
+            shown(old)
+        ),
     }
 }
 

@@ -139,6 +139,12 @@ impl Talk {
         self.note(responses);
     }
 
+    /// A view that was published with this number.
+    pub(crate) fn see_as(&mut self, update: u64, view: &Arc<View>) {
+        self.session.number(update);
+        self.see(view);
+    }
+
     /// Answers the newest response, if there is one.
     pub(crate) fn answer(&mut self, kind: ResourceType, error: Option<&str>) {
         let Some((Some(response), names)) = self.newest.get(&kind).cloned() else {

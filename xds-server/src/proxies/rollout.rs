@@ -1,18 +1,22 @@
 //! Whether connected nodes have what they are to be sent now, and what they rejected since a moment.
 
-use std::collections::HashSet;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     discovery::Has,
     fleet::{StreamStatus, TypeStatus},
-    resource::{Collection, ResourceType, View},
+    resource::{Collection, NodeKey, ResourceType, View},
 };
 
 /// A rejection, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejection {
     /// `node.id`.
     pub node: String,
@@ -20,7 +24,7 @@ pub struct Rejection {
     pub cluster: String,
     /// `CDS`, ….
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What it rejected, by name; none where its words tell nothing of that.
     pub resources: Vec<String>,
     /// The node's words.
@@ -34,7 +38,7 @@ pub enum Standing {
     Done,
     /// It has not answered for all of it.
     Pending,
-    /// It rejected something that it had not rejected before.
+    /// It rejected what it was sent because of the change or later, and had not rejected before.
     Rejected(Vec<Rejection>),
 }
 
@@ -51,6 +55,21 @@ impl Rejected {
         let of = |stream: &'s StreamStatus| {
             let types = stream.types().into_iter();
             types.flat_map(|(kind, status)| keys(stream, kind, &status))
+        };
+        Self(streams.into_iter().flat_map(of).collect())
+    }
+
+    /// By these streams, of views that were published before this one.
+    pub fn earlier_than<'s>(
+        update: u64,
+        streams: impl IntoIterator<Item = &'s StreamStatus>,
+    ) -> Self {
+        let is_earlier =
+            |status: &TypeStatus| status.nack.as_ref().is_some_and(|one| one.update < update);
+        let of = |stream: &'s StreamStatus| {
+            let types = stream.types().into_iter();
+            let earlier = types.filter(|(_, status)| is_earlier(status));
+            earlier.flat_map(|(kind, status)| keys(stream, kind, &status))
         };
         Self(streams.into_iter().flat_map(of).collect())
     }
@@ -74,19 +93,31 @@ fn keys(stream: &StreamStatus, kind: ResourceType, status: &TypeStatus) -> Vec<K
     }
 }
 
-/// Where a stream stands; `before` is what was rejected already.
-pub fn standing(stream: &StreamStatus, view: &View, before: &Rejected) -> Standing {
+/// What a change is to blame for.
+#[derive(Debug, Clone, Copy)]
+pub struct Blame<'b> {
+    /// Rejections of views that were published with it or after it: number of the first.
+    pub since: u64,
+    /// Not what was rejected already, which a client that comes back is sent once more.
+    pub before: &'b Rejected,
+}
+
+/// Where a stream stands with a change.
+pub fn standing(stream: &StreamStatus, view: &View, blame: Blame<'_>) -> Standing {
     let mut rejections = Vec::new();
     let mut is_pending = false;
     for (kind, status) in stream.types() {
+        // The newest rejection stays noted until something newer is accepted.
+        let nack = status.nack.as_ref();
+        let nack = nack.filter(|nack| nack.update >= blame.since);
         let new = keys(stream, kind, &status);
-        let mut new = new.into_iter().filter(|key| !before.0.contains(key));
-        if let (Some(nack), Some(first)) = (&status.nack, new.next()) {
+        let mut new = new.into_iter().filter(|key| !blame.before.0.contains(key));
+        if let (Some(nack), Some(first)) = (nack, new.next()) {
             let names = [first].into_iter().chain(new).map(|key| key.3);
             rejections.push(Rejection {
                 node: stream.node.id.clone(),
                 cluster: stream.node.cluster.clone(),
-                kind: kind.api(),
+                kind: kind.api().into(),
                 resources: names.filter(|name| !name.is_empty()).collect(),
                 message: nack.message.clone(),
             });
@@ -98,6 +129,62 @@ pub fn standing(stream: &StreamStatus, view: &View, before: &Rejected) -> Standi
         (true, true) => Standing::Pending,
         (true, false) => Standing::Done,
     }
+}
+
+/// One look at all nodes.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Who is connected.
+    pub nodes: HashSet<String>,
+    /// Of those: who has not answered, in order.
+    pub pending: Vec<String>,
+    /// What they rejected.
+    pub rejections: Vec<Rejection>,
+    /// Streams that have all of it.
+    pub done: HashSet<u64>,
+}
+
+/// Looks where all streams stand with a change; those that were `done` at an earlier look are so still. `views` is what
+/// each node is to be sent now.
+pub fn look(
+    streams: &[Arc<StreamStatus>],
+    views: &[(NodeKey, Arc<View>)],
+    blame: Blame<'_>,
+    done: HashSet<u64>,
+) -> Look {
+    let mut found = Look {
+        done,
+        ..Look::default()
+    };
+    let mut views_of: HashMap<(&str, &str), Vec<&View>> = HashMap::new();
+    for (node, view) in views {
+        let node = (&*node.id, &*node.cluster);
+        views_of.entry(node).or_default().push(view);
+    }
+    for stream in streams {
+        let node = &stream.node;
+        found.nodes.insert(node.id.clone());
+        if found.done.contains(&stream.number) {
+            continue;
+        }
+        let views = views_of.get(&(&*node.id, &*node.cluster));
+        let views = views.into_iter().flatten();
+        let mut standings = views.map(|view| standing(stream, view, blame));
+        // A stream that has not asked for anything is to be sent nothing.
+        let first = standings.next().unwrap_or(Standing::Done);
+        let best = standings.fold(first, |best, other| match best {
+            Standing::Pending => other,
+            best => best,
+        });
+        match best {
+            Standing::Done => _ = found.done.insert(stream.number),
+            Standing::Pending => found.pending.push(node.id.clone()),
+            Standing::Rejected(more) => found.rejections.extend(more),
+        }
+    }
+    found.pending.sort_unstable();
+    found.pending.dedup();
+    found
 }
 
 /// Whether the node has answered for all that it wants of a type, as it is now.
@@ -132,8 +219,6 @@ fn has_all(kind: ResourceType, status: &TypeStatus, wanted: &Collection) -> bool
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         discovery::Variant,
@@ -159,23 +244,39 @@ mod tests {
         [delta, sotw]
     }
 
+    fn blame(before: &Rejected) -> Blame<'_> {
+        Blame { since: 0, before }
+    }
+
     #[test]
     fn a_node_is_done_when_it_has_accepted_what_there_is_now() {
         let first = view(&[("a", "1"), ("b", "1")]);
         let second = view(&[("a", "2"), ("c", "1")]);
         let none = Rejected::default();
         for mut talk in talks(&first) {
-            assert_eq!(standing(&talk.status, &first, &none), Standing::Pending);
+            assert_eq!(
+                standing(&talk.status, &first, blame(&none)),
+                Standing::Pending
+            );
             talk.answer(CDS, None);
-            assert_eq!(standing(&talk.status, &first, &none), Standing::Done);
+            assert_eq!(standing(&talk.status, &first, blame(&none)), Standing::Done);
             // It has not even seen it.
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Pending
+            );
             talk.see(&second);
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Pending);
-            while standing(&talk.status, &second, &none) == Standing::Pending {
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Pending
+            );
+            while standing(&talk.status, &second, blame(&none)) == Standing::Pending {
                 talk.answer(CDS, None);
             }
-            assert_eq!(standing(&talk.status, &second, &none), Standing::Done);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&none)),
+                Standing::Done
+            );
         }
     }
 
@@ -187,17 +288,49 @@ mod tests {
             talk.answer(CDS, None);
             talk.see(&second);
             talk.answer(CDS, Some("b: no such thing"));
-            let Standing::Rejected(told) = standing(&talk.status, &second, &Rejected::default())
-            else {
+            let none = Rejected::default();
+            let Standing::Rejected(told) = standing(&talk.status, &second, blame(&none)) else {
                 panic!("it was rejected");
             };
             assert_eq!(told[0].resources, ["b"]);
             assert_eq!(
-                (told[0].kind, &*told[0].message),
+                (&*told[0].kind, &*told[0].message),
                 ("CDS", "b: no such thing")
             );
             let before = Rejected::by([&*talk.status]);
-            assert_eq!(standing(&talk.status, &second, &before), Standing::Done);
+            assert_eq!(
+                standing(&talk.status, &second, blame(&before)),
+                Standing::Done
+            );
+        }
+    }
+
+    #[test]
+    fn a_rejection_counts_against_the_change_that_was_sent_and_none_after_it() {
+        let bad = view(&[("a", "1"), ("b", "bad")]);
+        let mended = view(&[("a", "1"), ("b", "2")]);
+        let worse = view(&[("a", "1"), ("b", "worse")]);
+        for mut talk in talks(&view(&[("a", "1"), ("b", "1")])) {
+            talk.answer(CDS, None);
+            talk.see_as(1, &bad);
+            talk.answer(CDS, Some("b: no such thing"));
+            let before = Rejected::by([&*talk.status]);
+            let since = |since| Blame {
+                since,
+                before: &before,
+            };
+            // What was rejected is no more, and the answer to what came in its place is not here yet.
+            talk.see_as(2, &mended);
+            assert_eq!(standing(&talk.status, &mended, since(2)), Standing::Pending);
+            while standing(&talk.status, &mended, since(2)) == Standing::Pending {
+                talk.answer(CDS, None);
+            }
+            assert_eq!(standing(&talk.status, &mended, since(2)), Standing::Done);
+            talk.see_as(3, &worse);
+            talk.answer(CDS, Some("b: no such thing"));
+            let told = standing(&talk.status, &worse, since(3));
+            assert!(matches!(told, Standing::Rejected(_)), "{told:?}");
+            assert_eq!(standing(&talk.status, &worse, since(4)), Standing::Done);
         }
     }
 }

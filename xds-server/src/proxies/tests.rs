@@ -65,6 +65,7 @@ fn a_type_is_what_became_of_its_newest_response() {
     let rejected = TypeStatus {
         nack: Some(Nack {
             version: "v2".into(),
+            update: 0,
             message: "no".into(),
             at: sent(),
         }),

@@ -22,4 +22,5 @@ pub use ask::{Ask, Believed};
 pub use instance::{Instance, InstanceId, Phase};
 pub use merge::LeftOut;
 pub use state::{Beat, State};
+pub use tell::{Alarm, Became, InstancesBecame, Vanished};
 pub use wish::{Done, Refused, Wish};

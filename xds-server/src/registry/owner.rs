@@ -1,5 +1,6 @@
 //! Owner of the instances that registered, and of the mesh with them: what everybody else is told is in force.
 
+mod beat;
 mod follow;
 mod keep;
 
@@ -11,17 +12,18 @@ use std::{
 use policy::time::Now;
 use prometheus::IntCounter;
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
 use super::{
-    Ask, Beat, Done, Refused, State, Wish,
+    Ask, Done, Refused, State, Wish,
     ask::made,
     merge,
     state::Becomes,
+    tell::{Alarm, InstancesBecame, vanished},
     view::{self, Shown, Wanted},
     wish::Batch,
 };
@@ -37,6 +39,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Wishes that go into one revision.
 const TOGETHER_MAX: usize = 1_000;
+/// What became of instances and was not told yet to who listens slowly.
+const UNTOLD_MAX: usize = 256;
 /// Wishes that wait; who comes then waits to be taken in.
 const WAITING_MAX: usize = 10_000;
 
@@ -63,8 +67,13 @@ pub struct Registry {
     /// One writes at a time.
     writer: Mutex<Writer>,
     merged: watch::Sender<Arc<Revision>>,
+    /// What becomes of instances; none where that is not known in particular.
+    became: broadcast::Sender<Option<Arc<InstancesBecame>>>,
+    alarm: watch::Sender<Arc<Alarm>>,
     wishes: mpsc::Sender<Asked>,
     heartbeats: IntCounter,
+    /// For heartbeats of strangers.
+    looks: Semaphore,
     /// Something is due at once.
     due: Notify,
     began: Instant,
@@ -98,10 +107,16 @@ impl Registry {
             mesh: Arc::new(merge::over(&base.mesh, state.services().iter(), None)),
             ..Revision::clone(&base)
         });
+        let alarm = state.services().iter().filter_map(|(name, instances)| {
+            let vanished = vanished(instances)?;
+            Some((name.clone(), vanished))
+        });
         let (wishes, inbox) = mpsc::channel(WAITING_MAX);
         let registry = Self {
             store,
             merged: watch::Sender::new(Arc::clone(&merged)),
+            became: broadcast::Sender::new(UNTOLD_MAX),
+            alarm: watch::Sender::new(Arc::new(alarm.collect())),
             inner: Mutex::new(Inner {
                 state,
                 base,
@@ -110,6 +125,7 @@ impl Registry {
             writer: Mutex::default(),
             wishes,
             heartbeats,
+            looks: Semaphore::new(beat::LOOKS_MAX),
             due: Notify::new(),
             began,
         };
@@ -119,6 +135,16 @@ impl Registry {
     /// The mesh with all instances, of the file's revision.
     pub fn revisions(&self) -> watch::Receiver<Arc<Revision>> {
         self.merged.subscribe()
+    }
+
+    /// What becomes of instances from now on; none where that is not known in particular.
+    pub fn became(&self) -> broadcast::Receiver<Option<Arc<InstancesBecame>>> {
+        self.became.subscribe()
+    }
+
+    /// Who vanished.
+    pub fn alarm(&self) -> watch::Receiver<Arc<Alarm>> {
+        self.alarm.subscribe()
     }
 
     /// Another mesh with all instances, as it would be served.
@@ -159,16 +185,6 @@ impl Registry {
     /// When the store cannot be read.
     pub fn history(&self, before: u64, limit: usize) -> Result<Vec<(u64, About)>, StoreError> {
         self.store.history(Log::Instances, before, limit)
-    }
-
-    /// A heartbeat: a look into memory, and nothing more.
-    pub fn beat(&self, service: &str, id: &str) -> Beat {
-        self.heartbeats.inc();
-        let beat = self.inner().state.beat(service, id, self.now());
-        if beat == Beat::Returns {
-            self.due.notify_one();
-        }
-        beat
     }
 
     /// Instances as people look at them.
@@ -343,7 +359,7 @@ impl Registry {
         });
         let known: Vec<Becomes> = known.collect();
         let others = inner.state.become_all(known, self.now());
-        self.merge(&mut inner, &others);
+        self.changed(&mut inner, &others);
     }
 
     /// Who registers is there.

@@ -11,12 +11,13 @@ use std::{
 
 use policy::reader::Problem;
 
-use crate::mesh::{Document, MeshFile, MeshProblem, Place, include_problem, includes};
+use crate::mesh::{
+    Document, FILES_BYTES_MAX, FILES_MAX, FILES_TOO_LARGE, MeshFile, MeshProblem, Place,
+    include_problem, includes,
+};
 
 /// A file larger than this is refused unread, and so are all files together.
-const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Files of one mesh.
-const FILES_MAX: usize = 1_000;
+const BYTES_MAX: u64 = FILES_BYTES_MAX as u64;
 /// What a folder's files of the mesh are called.
 const ENDINGS: [&str; 2] = [".yaml", ".yml"];
 
@@ -61,8 +62,6 @@ struct Look<'l> {
     chain: Vec<(Identity, String)>,
     bytes: u64,
 }
-
-const TOO_LARGE: &str = "the files of a mesh hold more than 16 MiB";
 
 /// Why a file cannot be had.
 enum Failure {
@@ -205,7 +204,7 @@ impl Look<'_> {
                     let hint = "remove one of these includes";
                     self.loaded.cycles.push(problem(&message, hint));
                 }
-                Err(Failure::TooLarge) => problems.push(problem(TOO_LARGE, "include less")),
+                Err(Failure::TooLarge) => problems.push(problem(FILES_TOO_LARGE, "include less")),
                 Err(Failure::NotText(place)) => problems.push(not_text(place)),
             }
         }
@@ -255,7 +254,7 @@ impl Look<'_> {
         };
         let problem = match failure {
             Failure::Unreadable(message) | Failure::Cycle(message) => of_file(message, hint),
-            Failure::TooLarge => of_file(TOO_LARGE.into(), None),
+            Failure::TooLarge => of_file(FILES_TOO_LARGE.into(), None),
             Failure::NotText(place) => not_text(place),
         };
         self.loaded.problems.push(problem);

@@ -303,16 +303,29 @@ pub const MODULES: &[ModuleRule] = &[
         why: PURE,
     },
     ModuleRule {
+        module: "xds-server/src/replicas/owner",
+        may_use: Some(&["clock", "fleet", "proxies", "publish", "replicas", "store"]),
+        never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
+        why: "what servers tell each other is owned here and told to those who ask; no door is known here",
+    },
+    ModuleRule {
+        module: "xds-server/src/replicas",
+        may_use: Some(&["proxies", "store"]),
+        never: WORLD,
+        why: PURE,
+    },
+    ModuleRule {
         module: "xds-server/src/health/owner",
         may_use: Some(&[
-            "catalog", "clock", "compile", "health", "mesh", "metrics", "page", "resource",
+            "callers", "catalog", "clock", "compile", "health", "mesh", "metrics", "page",
+            "resource",
         ]),
         never: &["tonic", "axum", "hyper", "hyper_util", "ureq", "std::fs"],
         why: "what is known of endpoints is owned here and told to those who ask; no door is known here",
     },
     ModuleRule {
         module: "xds-server/src/health",
-        may_use: Some(&["compile", "mesh", "page", "resource"]),
+        may_use: Some(&["callers", "compile", "mesh", "page", "resource"]),
         never: WORLD,
         why: PURE,
     },

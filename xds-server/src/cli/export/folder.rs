@@ -28,7 +28,9 @@ pub(super) fn replace(folder: &Path, files: &[Manifest]) -> anyhow::Result<Vec<P
     fs::create_dir_all(folder)?;
     // Whatever may fail (a full disk) fails before anything is replaced.
     let staged = texts.into_iter().map(|(path, text, mode)| {
-        let written = stage(folder, &text, mode).with_context(|| path.display().to_string());
+        let beside = path.parent().unwrap_or(folder);
+        fs::create_dir_all(beside).with_context(|| beside.display().to_string())?;
+        let written = stage(beside, &text, mode).with_context(|| path.display().to_string());
         Ok((written?, path))
     });
     let staged: Vec<(NamedTempFile, PathBuf)> = staged.collect::<anyhow::Result<_>>()?;

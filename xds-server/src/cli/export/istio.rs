@@ -26,7 +26,7 @@ pub(super) struct Istio {
     /// The mesh file, or a folder of them.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Namespace whose sidecars get the filter; may be given several times.
+    /// Namespace whose sidecars get the filter; may be given several times. In Istio's own it holds for all.
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     namespace: Vec<Namespace>,
     /// Only the pods with this label, in those namespaces; may be given several times.
@@ -43,7 +43,7 @@ pub(super) struct Istio {
     #[arg(long, value_name = "[NAME:]KEY=VALUE", value_parser = selector)]
     gateway_selector: Vec<(Option<String>, Label)>,
     /// Where proxies get the filter: file://, http://, https:// or oci://. As a file it is mounted by the
-    /// annotations of workload-annotations.yaml.
+    /// annotations of workload-annotations.yaml; into gateways by gateway-mount.yaml.
     #[arg(long, value_name = "URL", default_value_t = format!("file://{}", paths::FILTER), value_parser = url)]
     url: String,
     /// SHA-256 of the module; of an image, the digest of its manifest [default: that of --filter].
@@ -85,6 +85,17 @@ fn sha256(text: &str) -> Result<String, String> {
     }
 }
 
+/// Without those that were given before.
+fn once<T: PartialEq>(given: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for one in given {
+        if !kept.contains(&one) {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
 impl Istio {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mesh = mesh(&self.config)?;
@@ -96,13 +107,14 @@ impl Istio {
                 None => gateways.any = Some(label),
             }
         }
-        let Some(first) = self.namespace.first().cloned() else {
+        let namespaces = once(self.namespace);
+        let Some(first) = namespaces.first().cloned() else {
             return Err(UsageError("--namespace: at least one".into()).into());
         };
         let spec = IstioSpec {
             service_namespace: self.service_namespace.unwrap_or(first),
-            namespaces: self.namespace,
-            workloads: self.workload,
+            namespaces,
+            workloads: once(self.workload),
             istio_namespace: self.istio_namespace,
             gateways,
             url: self.url,

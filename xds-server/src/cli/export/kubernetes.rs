@@ -7,7 +7,9 @@ use clap::Args;
 use super::Destination;
 use crate::{
     cli::{UsageError, bootstrap::mesh},
-    export::{ControllerSpec, DEFAULT_NAMESPACE, EtcdSpec, Namespace, StoreSpec, kubernetes},
+    export::{
+        ControllerSpec, DEFAULT_NAMESPACE, EtcdSpec, Namespace, StoreSpec, is_image, kubernetes,
+    },
     mesh::{Mesh, read},
     source::Loader,
     store::Address,
@@ -18,7 +20,7 @@ const EXAMPLE: &str = include_str!("../../export/kubernetes/example.yaml");
 const EXAMPLE_NAME: &str = "mesh.yaml";
 
 /// Manifests of the server in Kubernetes: namespace, account, mesh file, Deployment, Service, scaling, network
-/// policies, an etcd for what replicas share, and an example of a sidecar.
+/// policies, an etcd for what replicas share, and with --out an example of a sidecar, which nobody applies.
 ///
 /// Without --store there are 2 to 20 replicas and an etcd of three members; with --store embedded, one replica
 /// with a volume of its own. The folder kubernetes/ of the project is this command without --config.
@@ -34,7 +36,7 @@ pub(super) struct Kubernetes {
     #[arg(long, value_name = "NAMESPACE", env = "ISTIO_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
     namespace: Namespace,
     /// The server's image, as your registry names it.
-    #[arg(long, value_name = "IMAGE", default_value = concat!("mumbai-mesh:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "IMAGE", default_value = concat!("mumbai-mesh:", env!("CARGO_PKG_VERSION")), value_parser = image)]
     image: String,
     /// `embedded`, or an etcd that is there, as for `serve --store` [default: an etcd that is exported too].
     #[arg(long, value_name = "URL")]
@@ -47,6 +49,13 @@ pub(super) struct Kubernetes {
     sidecar_namespace: Namespace,
     #[command(flatten)]
     destination: Destination,
+}
+
+fn image(text: &str) -> Result<String, String> {
+    if is_image(text) {
+        return Ok(text.into());
+    }
+    Err("no image: [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as registry.example/mumbai-mesh:0.1.0".into())
 }
 
 impl Kubernetes {

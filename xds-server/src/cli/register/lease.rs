@@ -19,6 +19,10 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Between two attempts to register.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Between two lines that say that it is not healthy yet.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Of an answer to a health check so much is read: an application whose answer is left unread sees a reset.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// An answer to a health check.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(1);
 
@@ -49,18 +53,40 @@ impl Probe {
         })
     }
 
-    fn is_healthy(&self) -> bool {
+    /// Asks once.
+    ///
+    /// # Errors
+    /// What came instead of a good answer.
+    fn ask(&self) -> Result<(), String> {
         match &self.url {
             Some((agent, url)) => {
                 let answered = agent.get(url).call();
-                answered.is_ok_and(|answer| answer.status().is_success())
+                let mut answer = answered.map_err(|error| format!("{url}: {error}"))?;
+                // What it says does not matter.
+                let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+                let _ = body.read_to_vec();
+                match answer.status() {
+                    status if status.is_success() => Ok(()),
+                    status => Err(format!("{url} answers {status}")),
+                }
             }
             None => {
-                let addresses = (self.host.as_str(), self.port).to_socket_addrs();
-                addresses.is_ok_and(|mut addresses| {
-                    let connects = |address| TcpStream::connect_timeout(&address, HEALTHY_WITHIN);
-                    addresses.any(|address| connects(address).is_ok())
-                })
+                let (host, port) = (self.host.as_str(), self.port);
+                let failed = |error: &dyn std::fmt::Display| {
+                    Err(format!("{}: {error}", text::address(host, port)))
+                };
+                let addresses = match (host, port).to_socket_addrs() {
+                    Ok(addresses) => addresses,
+                    Err(error) => return failed(&error),
+                };
+                let mut last = failed(&"no address");
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, HEALTHY_WITHIN) {
+                        Ok(_) => return Ok(()),
+                        Err(error) => last = failed(&error),
+                    }
+                }
+                last
             }
         }
     }
@@ -125,6 +151,21 @@ struct Keeper {
     stand: Stand,
     /// What was said last of a trouble that goes on: once is enough.
     said: String,
+    patience: Patience,
+}
+
+/// When it was said last that it is not healthy yet; at first, when it began.
+struct Patience(Instant);
+
+impl Patience {
+    /// Whether it is time to say it again.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let is_over = now.saturating_duration_since(self.0) >= SAY_EVERY;
+        if is_over {
+            self.0 = now;
+        }
+        is_over
+    }
 }
 
 impl Keeper {
@@ -133,6 +174,7 @@ impl Keeper {
             lease,
             stand: Stand::Unregistered,
             said: String::new(),
+            patience: Patience(Instant::now()),
         }
     }
 
@@ -159,12 +201,20 @@ impl Keeper {
 
     /// Does what is due; when to look again.
     fn look(&mut self) -> Duration {
-        if !self.lease.probe.is_healthy() {
+        if let Err(why) = self.lease.probe.ask() {
             if self.stand == Stand::Registered {
                 self.say("is not healthy: no heartbeat is sent".into());
             }
             return match self.stand {
-                Stand::Unregistered => LOOK_EVERY,
+                Stand::Unregistered => {
+                    if self.patience.is_over(Instant::now()) {
+                        let name = &self.lease.name;
+                        eprintln!(
+                            "mumbai-mesh: {name} is not healthy, so it is not registered: {why}"
+                        );
+                    }
+                    LOOK_EVERY
+                }
                 _ => self.lease.every.min(AGAIN_AFTER),
             };
         }
@@ -252,6 +302,81 @@ impl Keeper {
         if what != self.said {
             eprintln!("mumbai-mesh: {} {what}", self.lease.name);
             self.said = what;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers once; what it reads after its answer.
+    fn answers(
+        head: &'static str,
+        bytes: usize,
+    ) -> (u16, thread::JoinHandle<std::io::Result<usize>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked)?;
+            write!(
+                stream,
+                "HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n"
+            )?;
+            stream.write_all(&vec![b'x'; bytes])?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            stream.read(&mut asked)
+        });
+        (port, answering)
+    }
+
+    #[test]
+    fn who_waits_says_so_every_ten_seconds() {
+        let began = Instant::now();
+        let mut patience = Patience(began);
+        let said: Vec<u64> = (0..=31)
+            .filter(|second| patience.is_over(began + Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(said, [10, 20, 30]);
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end_and_what_it_says_is_told() {
+        let (port, answering) = answers("503 Service Unavailable", 300_000);
+        let probe = Probe::new("127.0.0.1", port, Some("/health")).unwrap();
+        let why = probe.ask().unwrap_err();
+        assert_eq!(
+            why,
+            format!("http://127.0.0.1:{port}/health answers 503 Service Unavailable")
+        );
+        assert_eq!(
+            answering.join().unwrap().unwrap(),
+            0,
+            "the application saw a reset"
+        );
+        let (port, answering) = answers("200 OK", 10);
+        assert_eq!(
+            Probe::new("127.0.0.1", port, Some("/")).unwrap().ask(),
+            Ok(())
+        );
+        assert_eq!(answering.join().unwrap().unwrap(), 0);
+        // Nobody listens there any more.
+        for path in [None, Some("/health")] {
+            let why = Probe::new("127.0.0.1", port, path)
+                .unwrap()
+                .ask()
+                .unwrap_err();
+            assert!(
+                why.contains(&format!("127.0.0.1:{port}")) && why.contains("refused"),
+                "{why}"
+            );
         }
     }
 }

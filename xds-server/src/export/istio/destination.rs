@@ -43,6 +43,10 @@ fn traffic_policy(service: &Service) -> Map<String, Value> {
             connection_pool(&service.thresholds),
         );
     }
+    if !service.placement.zone_aware {
+        let anywhere = json!({"localityLbSetting": {"enabled": false}});
+        policy.insert("loadBalancer".into(), anywhere);
+    }
     if let Some(outlier) = &service.outlier_detection {
         let panic = service.placement.panic_threshold;
         policy.insert("outlierDetection".into(), outlier_detection(outlier, panic));

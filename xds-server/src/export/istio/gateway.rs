@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::{
+    reader::Problem,
     traffic_class::{PathMatch, RequestMatch},
     units::ServiceName,
 };
@@ -12,15 +13,24 @@ use super::{
     IstioSpec, Target,
     routes::{Call, header, to_service, virtual_service, with_timeout},
 };
-use crate::mesh::{Gateway, HostPattern, Mesh, Redirect, Route, RouteAction};
+use crate::{
+    export::names::makes_too_much,
+    mesh::{Gateway, HostPattern, Mesh, Redirect, Route, RouteAction},
+};
 
+const FIX: &str = "have several gateways with fewer routes, each for hosts of its own; a canary and retries double a route each";
+
+/// The VirtualService of a gateway.
+///
+/// # Errors
+/// More of it than Kubernetes takes.
 pub(super) fn routes(
     mesh: &Mesh,
     name: &ServiceName,
     gateway: &Gateway,
     targets: &BTreeMap<&ServiceName, Target>,
     spec: &IstioSpec,
-) -> Value {
+) -> Result<Value, Problem> {
     let hosts: Vec<String> = gateway.hosts.iter().map(ToString::to_string).collect();
     let mut http = vec![json!({
         "name": "/health",
@@ -35,7 +45,12 @@ pub(super) fn routes(
     );
     let bound = format!("{}/{name}", spec.istio_namespace);
     let body = json!({"hosts": hosts, "gateways": [bound], "http": http});
-    virtual_service(name, &spec.istio_namespace, &body)
+    let made = virtual_service(name, &spec.istio_namespace, &body);
+    let path = format!("gateways.{name}.routes");
+    match makes_too_much(&path, "a VirtualService", made.to_string().len(), FIX) {
+        Some(problem) => Err(problem),
+        None => Ok(made),
+    }
 }
 
 fn of_route(mesh: &Mesh, route: &Route, targets: &BTreeMap<&ServiceName, Target>) -> Vec<Value> {

@@ -60,17 +60,46 @@ pub(super) fn annotations(mesh: &Mesh, spec: &IstioSpec) -> Manifest {
         let config = json!({"tracing": {"sampling": tracing.sampling.percent()}});
         annotations["proxy.istio.io/config"] = json!(config.to_string());
     }
-    if spec.url.starts_with("file:") {
-        let volume = json!([{"name": VOLUME, "configMap": {"name": VOLUME}}]);
-        let mount = json!([{"name": VOLUME, "mountPath": FOLDER, "readOnly": true}]);
-        annotations["sidecar.istio.io/userVolume"] = json!(volume.to_string());
-        annotations["sidecar.istio.io/userVolumeMount"] = json!(mount.to_string());
+    if spec.is_file() {
+        let [volumes, mounts] = mounted();
+        annotations["sidecar.istio.io/userVolume"] = json!(volumes.to_string());
+        annotations["sidecar.istio.io/userVolumeMount"] = json!(mounts.to_string());
     }
     let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
     let mut manifest = Manifest::new("workload-annotations.yaml", vec![patch])
         .saying(&["For `kubectl patch deployment NAME --patch-file workload-annotations.yaml`."]);
     manifest.is_applied = false;
     manifest
+}
+
+/// The filter's volume, and where it is mounted.
+fn mounted() -> [Value; 2] {
+    [
+        json!([{"name": VOLUME, "configMap": {"name": VOLUME}}]),
+        json!([{"name": VOLUME, "mountPath": FOLDER, "readOnly": true}]),
+    ]
+}
+
+/// Istio makes pods of gateways from another template, which heeds no annotation of volumes: their Deployments
+/// must have it.
+pub(super) fn gateway_mount(mesh: &Mesh, spec: &IstioSpec) -> Option<Manifest> {
+    if mesh.gateways.is_empty() || !spec.is_file() {
+        return None;
+    }
+    let [volumes, mounts] = mounted();
+    let container = json!({"name": "istio-proxy", "volumeMounts": mounts});
+    let pod = json!({"containers": [container], "volumes": volumes});
+    let namespace = &spec.istio_namespace;
+    let lines = [
+        "For the Deployment of each gateway, to which no annotation gives volumes:".into(),
+        format!("  kubectl -n {namespace} create configmap {VOLUME} --from-file=mumbai_mesh.wasm"),
+        format!("  kubectl -n {namespace} patch deployment NAME --patch-file gateway-mount.yaml"),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let patch = json!({"spec": {"template": {"spec": pod}}});
+    let mut manifest = Manifest::new("gateway-mount.yaml", vec![patch]).saying(&lines);
+    manifest.is_applied = false;
+    Some(manifest)
 }
 
 /// Without paths and queries: they carry data of accounts.

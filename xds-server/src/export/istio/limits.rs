@@ -11,7 +11,7 @@ use policy::{
 use super::IstioSpec;
 use crate::{
     export::problem,
-    mesh::{Host, Mesh, Proxies, Service, Thresholds},
+    mesh::{Endpoint, Host, Mesh, MutualTls, Protocol, Proxies, Service, Thresholds},
 };
 
 /// `OutlierDetection.max_ejection_time` where nobody says it.
@@ -41,13 +41,63 @@ pub(super) fn refused(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
             ));
         }
     }
+    if let Some(gateway) = mesh.gateways.keys().next()
+        && spec.workloads.is_empty()
+        && is_of_root(spec)
+    {
+        found.push(problem(
+            "--namespace",
+            format!(
+                "{} is Istio's root namespace: a WasmPlugin without selector holds for the whole mesh there, and each request through {gateway} would pass two filters",
+                spec.istio_namespace
+            ),
+            "name the namespaces of the applications, or select their pods: --workload KEY=VALUE",
+        ));
+    }
     found
+}
+
+/// Whether something is for the namespace whose resources hold for all others.
+fn is_of_root(spec: &IstioSpec) -> bool {
+    spec.namespaces.contains(&spec.istio_namespace)
+}
+
+/// Which proxies get the filter, and which do not.
+fn of_proxies(mesh: &Mesh, spec: &IstioSpec, found: &mut Vec<Problem>) {
+    if is_of_root(spec) {
+        let whose = match spec.workloads.is_empty() {
+            true => "for every proxy of the mesh, gateways too",
+            false => "for pods with its labels in every namespace",
+        };
+        found.push(problem(
+            "--namespace",
+            format!(
+                "{} is Istio's root namespace: what is there holds {whose}",
+                spec.istio_namespace
+            ),
+            "name the namespaces of the applications, unless that is meant",
+        ));
+    }
+    if spec.is_file() && !mesh.gateways.is_empty() {
+        let names: Vec<&str> = mesh.gateways.keys().map(ServiceName::as_str).collect();
+        found.push(problem(
+            "--url",
+            format!(
+                "{} is a file, and no annotation mounts files into gateways of Istio: until it is there, every request through {} passes without limit, breaker and canary (FAIL_OPEN)",
+                spec.url,
+                names.join(", ")
+            ),
+            "--url oci://… or https://…, or mount it by gateway-mount.yaml of --out",
+        ));
+    }
 }
 
 /// What is not done, and what stands in its place.
 pub(super) fn warnings(mesh: &Mesh, spec: &IstioSpec) -> Vec<Problem> {
     let mut found = Vec::new();
+    of_proxies(mesh, spec, &mut found);
     for (name, service) in &mesh.services {
+        of_pods(&format!("services.{name}"), service, &mut found);
         of_service(&format!("services.{name}"), service, &mut found);
         of_fleet(
             &format!("services.{name}"),
@@ -109,6 +159,45 @@ fn of_fleet(path: &str, limit: Option<&Limit>, found: &mut Vec<Problem>) {
             format!("{path}.limit.scope"),
             "is not divided: nobody counts the proxies of Istio, and each has all of the limit",
             "divide it by the number of proxies yourself",
+        ));
+    }
+}
+
+/// What Istio goes by in the place of these fields stands in other resources.
+fn of_pods(path: &str, service: &Service, found: &mut Vec<Problem>) {
+    let mode = match service.mtls {
+        MutualTls::Permissive => Some("PERMISSIVE"),
+        MutualTls::Off if service.sidecar => Some("DISABLE"),
+        MutualTls::Off | MutualTls::Strict => None,
+    };
+    if let Some(mode) = mode {
+        found.push(problem(
+            format!("{path}.mtls"),
+            "is not exported: in Istio a PeerAuthentication says who must show a certificate",
+            &format!("write one for its pods, with mtls.mode {mode}"),
+        ));
+    }
+    if service.protocol == Protocol::Http2 {
+        found.push(problem(
+            format!("{path}.protocol"),
+            "is not exported: Istio goes by the port of the Service",
+            "give that port appProtocol: grpc or http2, or a name such as grpc-api",
+        ));
+    }
+    let first = service.endpoints.first().map(|endpoint| endpoint.weight);
+    let other = |endpoint: &Endpoint| Some(endpoint.weight) != first;
+    if let Some(number) = service.endpoints.iter().position(other) {
+        found.push(problem(
+            format!("{path}.endpoints[{number}].weight"),
+            "is not exported: endpoints are pods in Istio, and all have the same weight",
+            "run more of those pods that shall serve more",
+        ));
+    }
+    if service.uses.is_some() {
+        found.push(problem(
+            format!("{path}.uses"),
+            "is not exported: sidecars of Istio know all services",
+            "write a Sidecar (networking.istio.io) for its pods, with egress.hosts",
         ));
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::mesh::{Mesh, Service};
 
-/// What is exported.
+/// What is exported. Nothing is in a list twice.
 #[derive(Debug, Clone)]
 pub struct IstioSpec {
     /// Whose sidecars get the filter; at least one.
@@ -72,6 +72,13 @@ impl FromStr for Label {
 impl fmt::Display for Label {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}={}", self.key, self.value)
+    }
+}
+
+impl IstioSpec {
+    /// Whether the filter is a file of each proxy.
+    fn is_file(&self) -> bool {
+        self.url.starts_with("file:")
     }
 }
 
@@ -124,13 +131,18 @@ pub fn istio(mesh: &Mesh, spec: &IstioSpec) -> Result<Export, Vec<Problem>> {
     let destinations = services()
         .filter_map(|(name, service, target)| destination::rule(name, service, target, spec));
     let destinations: Vec<Value> = destinations.collect();
-    let routes = services()
-        .filter_map(|(name, service, target)| routes::of_service(name, service, target, spec));
-    let edges = mesh
-        .gateways
-        .iter()
-        .map(|(name, edge)| gateway::routes(mesh, name, edge, &targets, spec));
-    let routes: Vec<Value> = routes.chain(edges).collect();
+    let mut routes: Vec<Value> = services()
+        .map(|(name, service, target)| routes::of_service(name, service, target, spec))
+        .collect();
+    for (name, edge) in &mesh.gateways {
+        match gateway::routes(mesh, name, edge, &targets, spec) {
+            Ok(made) => routes.push(made),
+            Err(found) => problems.push(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let mut files = vec![plugin::manifest(plugins, spec)];
     if !destinations.is_empty() {
         files.push(Manifest::new("destination-rules.yaml", destinations));
@@ -138,11 +150,14 @@ pub fn istio(mesh: &Mesh, spec: &IstioSpec) -> Result<Export, Vec<Problem>> {
     if !routes.is_empty() {
         files.push(Manifest::new("virtual-services.yaml", routes).saying(&[
             "The filter decides and writes x-mumbai-version; these routes obey. Weights here would decide a second time.",
+            "No destination has a `port`: of a Service with one port it is that one, and sidecars keep the port that was",
+            "called. Write it into a gateway's routes to a Service with several.",
         ]));
     }
     files.extend(installation::telemetry(mesh, spec));
     files.push(installation::installation(mesh, spec));
     files.push(installation::annotations(mesh, spec));
+    files.extend(installation::gateway_mount(mesh, spec));
     Ok(Export {
         files,
         warnings: limits::warnings(mesh, spec),

@@ -9,16 +9,13 @@ use crate::{
     mesh::{Retries, Service},
 };
 
-/// As sidecars call it. None where Istio needs no word of it.
+/// As sidecars call it. One for each service: where Istio is told nothing, it tries failed requests again.
 pub(super) fn of_service(
     name: &ServiceName,
     service: &Service,
     target: &Target,
     spec: &IstioSpec,
-) -> Option<Value> {
-    if target.split.is_none() && service.timeout.is_none() && service.retries.is_none() {
-        return None;
-    }
+) -> Value {
     let call = Call {
         name: name.to_string(),
         method: None,
@@ -26,7 +23,7 @@ pub(super) fn of_service(
         retries: service.retries.as_ref(),
     };
     let body = json!({"hosts": [target.host], "http": to_service(&call, &Map::new(), target)});
-    Some(virtual_service(name, &spec.service_namespace, &body))
+    virtual_service(name, &spec.service_namespace, &body)
 }
 
 pub(super) fn virtual_service(
@@ -120,12 +117,18 @@ fn route(
     for (field, value) in &call.action {
         route[field] = value.clone();
     }
-    if let Some(retries) = call.retries {
-        let mut policy = json!({"attempts": retries.attempts, "retryOn": methods.retry_on()});
-        if let (Methods::Idempotent, Some(timeout)) = (methods, retries.per_try_timeout) {
-            policy["perTryTimeout"] = duration(timeout);
-        }
-        route["retries"] = policy;
-    }
+    route["retries"] = tries(call.retries, methods);
     route
+}
+
+/// Istio's own default is two more tries, of any method, where nothing is said.
+fn tries(retries: Option<&Retries>, methods: Methods) -> Value {
+    let Some(retries) = retries else {
+        return json!({"attempts": 0});
+    };
+    let mut policy = json!({"attempts": retries.attempts, "retryOn": methods.retry_on()});
+    if let (Methods::Idempotent, Some(timeout)) = (methods, retries.per_try_timeout) {
+        policy["perTryTimeout"] = duration(timeout);
+    }
+    policy
 }

@@ -81,13 +81,19 @@ pub(super) fn example(
     });
     let node_id = &endpoint.id;
     let lines = [
-        format!("An example: {name} behind its sidecar. Its image is yours to name. The sidecar's certificate is a Secret:"),
+        format!("An example: {name} behind its sidecar, to be copied from; `kubectl apply -f` of the folder above leaves it out."),
+        "Its image is yours to name. The sidecar's certificate is a Secret:".into(),
         format!("  kubectl -n {} exec deploy/{CONTROLLER} -- mumbai-mesh export secret {name} --node-id {node_id} \\", spec.namespace),
         format!("    --namespace {namespace} --state-dir {} --config {} | kubectl apply -f -", paths::STATE, config_path(spec)),
+        format!("A certificate is good at the xDS server for one node.id, and both pods have this one: they are one node, {node_id}, in"),
+        "`proxy status`, for health, and where a limit (scope: fleet) is divided. For a node of each pod: an endpoint with an id, a".into(),
+        "Secret and a Deployment for each.".into(),
         "Its application calls others at http://127.0.0.1:15001, by the name of the service in `host`.".into(),
     ];
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let manifest = Manifest::new("sidecar-example.yaml", vec![config, deployment, reached]);
+    let mut manifest = Manifest::new("examples/sidecar.yaml", vec![config, deployment, reached]);
+    // Whoever applies the server has a service of that name already.
+    manifest.is_applied = false;
     Ok(Some(manifest.saying(&lines)))
 }
 

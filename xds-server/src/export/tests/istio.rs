@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn spec() -> IstioSpec {
+pub(super) fn spec() -> IstioSpec {
     IstioSpec {
         namespaces: vec![namespace("shop"), namespace("bank")],
         workloads: Vec::new(),
@@ -69,7 +69,7 @@ fn schemas() -> Vec<(String, String, jsonschema::Validator)> {
 }
 
 /// All documents for `kubectl` of an export, as they are read back from YAML, each held against its schema.
-fn validated(export: &Export) -> Vec<Value> {
+pub(super) fn validated(export: &Export) -> Vec<Value> {
     let schemas = schemas();
     let mut all = Vec::new();
     for file in export.files.iter().filter(|file| file.is_applied) {
@@ -91,7 +91,7 @@ fn validated(export: &Export) -> Vec<Value> {
     all
 }
 
-fn of_kind<'d>(documents: &'d [Value], kind: &str) -> Vec<&'d Value> {
+pub(super) fn of_kind<'d>(documents: &'d [Value], kind: &str) -> Vec<&'d Value> {
     documents
         .iter()
         .filter(|document| document["kind"] == kind)
@@ -118,7 +118,7 @@ fn istios_schemas_take_all_of_it_strictly() {
             "Telemetry"
         ]
         .map(count),
-        [3, 1, 2, 2]
+        [3, 1, 3, 2]
     );
     let by_workload = IstioSpec {
         workloads: vec!["app=checkout".parse().unwrap(), "tier=Web".parse().unwrap()],
@@ -137,8 +137,8 @@ fn istios_schemas_take_all_of_it_strictly() {
     assert_eq!(
         names,
         [
-            "mumbai-mesh-checkout",
-            "mumbai-mesh-web",
+            "mumbai-mesh-app-checkout",
+            "mumbai-mesh-tier-web",
             "mumbai-mesh-edge"
         ]
     );
@@ -228,10 +228,75 @@ fn versions_are_subsets_and_routes_obey_the_filters_header() {
     assert_eq!(http[0]["timeout"], "2s");
 }
 
+/// Istio would try two more times, POST as well, where a route says nothing.
+#[test]
+fn nothing_is_tried_again_that_the_mesh_file_does_not_have_tried() {
+    let text = FULL.replace(
+        "retries: {attempts: 2, per_try_timeout: 800ms, budget_percent: 20}",
+        "",
+    );
+    for (text, tried) in [(FULL, 2), (text.as_str(), 0)] {
+        let documents = validated(&istio(&mesh(text), &spec()).unwrap());
+        let mut tries = Vec::new();
+        for service in of_kind(&documents, "VirtualService") {
+            for route in service["spec"]["http"].as_array().unwrap() {
+                let Some(forward) = route.get("route") else {
+                    continue;
+                };
+                let host = forward[0]["destination"]["host"].as_str().unwrap();
+                let of_orders = host.starts_with("order-service.");
+                let expected = if of_orders { tried } else { 0 };
+                assert_eq!(route["retries"]["attempts"], expected, "{route:#}");
+                tries.push(of_orders);
+            }
+        }
+        assert!(tries.contains(&true) && tries.contains(&false), "{tries:?}");
+    }
+}
+
+#[test]
+fn zones_are_no_matter_where_the_mesh_file_says_so() {
+    let text = "services: {a: {zone_aware: false}, b: {}}";
+    let documents = validated(&istio(&mesh(text), &spec()).unwrap());
+    let rules = of_kind(&documents, "DestinationRule");
+    assert_eq!(rules.len(), 1);
+    let policy = &rules[0]["spec"]["trafficPolicy"];
+    assert_eq!(
+        policy["loadBalancer"]["localityLbSetting"]["enabled"],
+        false
+    );
+}
+
+/// A Deployment must have volumes by itself where Istio heeds no annotation of them.
+#[test]
+fn a_gateways_deployment_is_given_the_file() {
+    let mount = |spec: &IstioSpec, text: &str| {
+        let files = istio(&mesh(text), spec).unwrap().files;
+        files
+            .into_iter()
+            .find(|file| file.name == "gateway-mount.yaml")
+    };
+    let patch = mount(&spec(), FULL).unwrap();
+    let pod = &patch.documents[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["name"], "istio-proxy");
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"][0]["mountPath"],
+        "/etc/mumbai-mesh/filter"
+    );
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], "mumbai-mesh-filter");
+    assert!(!patch.is_applied);
+    let image = IstioSpec {
+        url: "oci://registry.example/mumbai-mesh:1".into(),
+        ..spec()
+    };
+    assert!(mount(&image, FULL).is_none());
+    assert!(mount(&spec(), "services: {a: {}}").is_none());
+}
+
 #[test]
 fn a_gateways_routes_mean_what_the_mesh_file_says() {
     let documents = validated(&istio(&mesh(FULL), &spec()).unwrap());
-    let edge = of_kind(&documents, "VirtualService")[1];
+    let edge = of_kind(&documents, "VirtualService")[2];
     assert_eq!(edge["spec"]["gateways"], json!(["istio-system/edge"]));
     let http = edge["spec"]["http"].as_array().unwrap();
     let named =
@@ -265,101 +330,5 @@ fn a_gateways_routes_mean_what_the_mesh_file_says() {
     assert_eq!(
         named("/*")[0]["match"][0]["authority"]["regex"],
         "(api\\.example\\.com|.+\\.bank\\.example)(:[0-9]+)?"
-    );
-}
-
-#[test]
-fn what_istio_cannot_do_is_told_with_the_field_and_what_to_do() {
-    let warned: Vec<String> = istio(&mesh(FULL), &spec())
-        .unwrap()
-        .warnings
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    for start in [
-        "services.order-service.health_check: ",
-        "services.order-service.failover: ",
-        "services.order-service.circuit_breaker: ",
-        "gateways.edge.listen: ",
-        "peak_hours.west.zone: ",
-    ] {
-        let told: Vec<&String> = warned
-            .iter()
-            .filter(|told| told.starts_with(start))
-            .collect();
-        assert!(
-            told.len() == 1 && told[0].ends_with(')'),
-            "{start} {warned:#?}"
-        );
-    }
-    assert_eq!(warned.len(), 5, "{warned:#?}");
-}
-
-#[test]
-fn an_ejection_that_istio_cannot_bound_is_told() {
-    let warned = |said: &str| -> Vec<String> {
-        let text = format!(
-            "services: {{a: {{sidecar: false, endpoints: [{{host: 10.0.0.1, port: 1}}], outlier_detection: {{{said}}}}}}}"
-        );
-        let export = istio(&mesh(&text), &spec()).unwrap();
-        export.warnings.iter().map(ToString::to_string).collect()
-    };
-    for as_istio in ["", "max_ejection_time: 300s", "base_ejection_time: 400s"] {
-        assert_eq!(warned(as_istio), [""; 0], "{as_istio}");
-    }
-    let told = warned("max_ejection_time: 600s");
-    let path = "services.a.outlier_detection.max_ejection_time: ";
-    assert!(told.len() == 1 && told[0].starts_with(path), "{told:?}");
-}
-
-#[test]
-fn what_would_be_wrong_is_refused_with_the_field_and_the_fix() {
-    let refused = |text: &str, spec: &IstioSpec| -> Vec<String> {
-        let problems = istio(&mesh(text), spec).unwrap_err();
-        problems.iter().map(ToString::to_string).collect()
-    };
-    let told = refused(
-        "services:\n  7-eleven: {}\n  a: {canary: {version: v2, weight: 1}}\n  b: {endpoints: [{host: 10.0.0.1, port: 1, version: v1}, {host: 10.0.0.2, port: 1, version: v3}, {host: 10.0.0.3, port: 1, version: v2}], canary: {version: v2, weight: 1}}",
-        &spec(),
-    );
-    assert_eq!(told.len(), 3, "{told:#?}");
-    assert!(
-        told[0].starts_with("services.7-eleven: ") && told[0].contains("rename it"),
-        "{told:#?}"
-    );
-    assert!(
-        told[1].starts_with("services.a.stable_version: must be given"),
-        "{told:#?}"
-    );
-    assert!(
-        told[2].starts_with("services.b.stable_version: "),
-        "{told:#?}"
-    );
-    let gateways = "services: {a: {}}\ngateways:\n  x: {listen: 0.0.0.0:1, routes: [{match: {path_prefix: /}, service: a}]}\n  y: {listen: 0.0.0.0:2, routes: [{match: {path_prefix: /}, service: a}]}";
-    let told = refused(gateways, &spec());
-    assert!(
-        told.len() == 1
-            && told[0].starts_with("gateways.y: ")
-            && told[0].contains("--gateway-selector"),
-        "{told:#?}"
-    );
-    let mut apart = spec();
-    apart
-        .gateways
-        .named
-        .insert("y".into(), "istio=other".parse().unwrap());
-    assert!(istio(&mesh(gateways), &apart).is_ok());
-    apart
-        .gateways
-        .named
-        .insert("z".into(), "istio=none".parse().unwrap());
-    assert!(refused(gateways, &apart)[0].contains("known: x, y"));
-    let many: String = (0..9_000)
-        .map(|number| format!("  service-{number:04}: {{}}\n"))
-        .collect();
-    let told = refused(&format!("services:\n{many}"), &spec());
-    assert!(
-        told[0].starts_with("services: ") && told[0].contains("1 MiB"),
-        "{told:#?}"
     );
 }

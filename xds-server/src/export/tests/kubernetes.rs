@@ -67,6 +67,29 @@ fn an_envoys_configuration_that_kubernetes_would_not_take_is_refused_with_the_fi
     assert!(told.contains("1 MiB") && told.contains("uses"), "{told}");
 }
 
+#[test]
+fn a_gateway_is_not_told_to_say_what_it_calls() {
+    let many: String = (0..4_000)
+        .map(|number| format!("  service-{number:04}: {{}}\n"))
+        .collect();
+    let mesh = mesh(&format!(
+        "services:\n{many}gateways: {{edge: {{listen: 0.0.0.0:1, routes: [{{match: {{path_prefix: /}}, service: service-0000}}]}}}}"
+    ));
+    let member = Member::find(&mesh, "edge").unwrap();
+    let spec = EnvoySpec {
+        name: policy::units::ServiceName::new("edge").unwrap(),
+        node_id: "edge".into(),
+        zone: None,
+        namespace: namespace("shop"),
+        admin_port: 9901,
+    };
+    let told = config_map(&mesh, &member, &spec).unwrap_err()[0].to_string();
+    assert!(
+        told.contains("1 MiB") && told.contains("bootstrap") && !told.contains("uses"),
+        "{told}"
+    );
+}
+
 fn controller(store: StoreSpec) -> ControllerSpec {
     ControllerSpec {
         namespace: namespace("istio-system"),

@@ -8,10 +8,11 @@ mod proxies;
 mod service;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use policy::{
     limit::FleetSize,
+    time::WallTime,
     timetable::Timetable,
     traffic_class::TrafficClass,
     units::ServiceName,
@@ -83,6 +84,20 @@ impl Mesh {
             services: Members::new(),
             gateways: BTreeMap::new(),
         }
+    }
+
+    /// The same as people look at it now: an override that has ended is nothing.
+    pub fn as_of(&self, now: WallTime) -> Cow<'_, Self> {
+        let has_ended = |service: &Service| service.overridden.is_some_and(|said| !said.acts(now));
+        let mut mesh = Cow::Borrowed(self);
+        for (name, service) in self.services.iter().filter(|(_, one)| has_ended(one)) {
+            let without = Service {
+                overridden: None,
+                ..service.clone()
+            };
+            mesh.to_mut().services.put(name.clone(), Arc::new(without));
+        }
+        mesh
     }
 
     /// What the filter must know to call every service; `clients` are those of the listener that it

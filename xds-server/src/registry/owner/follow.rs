@@ -1,6 +1,6 @@
 //! The mesh with all instances follows the mesh of the file and the log of instances.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use policy::units::ServiceName;
 use tokio::sync::watch;
@@ -9,7 +9,10 @@ use super::{Inner, Registry};
 use crate::{
     catalog::Revision,
     mesh::Mesh,
-    registry::{merge, tell::tell},
+    registry::{
+        merge,
+        tell::{Alarm, tell, vanished},
+    },
     store::{Log, Since, StoreError},
 };
 
@@ -46,26 +49,46 @@ impl Registry {
         match feed.since(inner.state.revision()) {
             Since::Entries(entries) => {
                 for entry in entries {
-                    tell(&inner.state, &entry.changes);
+                    let told = tell(&inner.state, entry.revision, &entry.changes);
                     let others = inner.state.apply(entry.revision, &entry.changes, now);
-                    self.merge(&mut inner, &others);
+                    self.changed(&mut inner, &others);
+                    for one in told {
+                        // Nobody may listen.
+                        let _ = self.became.send(Some(Arc::new(one)));
+                    }
                 }
             }
             Since::Unknown => {
                 let kept = self.store.load(Log::Instances)?;
                 let others = inner.state.load(&kept, now);
-                self.merge(&mut inner, &others);
+                self.changed(&mut inner, &others);
+                let _ = self.became.send(None);
             }
         }
         Ok(())
     }
 
+    /// These services have other instances than before.
+    pub(super) fn changed(&self, inner: &mut Inner, others: &BTreeSet<ServiceName>) {
+        self.alarm.send_if_modified(|alarm| {
+            let mut next = Alarm::clone(alarm);
+            for name in others {
+                match vanished(inner.state.instances(name)) {
+                    Some(vanished) => _ = next.insert(name.clone(), vanished),
+                    None => _ = next.remove(name),
+                }
+            }
+            let is_other = **alarm != next;
+            if is_other {
+                *alarm = Arc::new(next);
+            }
+            is_other
+        });
+        self.merge(inner, others);
+    }
+
     /// Makes these services anew, where that makes a difference.
-    pub(super) fn merge<'n>(
-        &self,
-        inner: &mut Inner,
-        others: impl IntoIterator<Item = &'n ServiceName>,
-    ) {
+    fn merge<'n>(&self, inner: &mut Inner, others: impl IntoIterator<Item = &'n ServiceName>) {
         let mut mesh: Option<Mesh> = None;
         for name in others {
             let Some(base) = inner.base.mesh.services.get(name) else {

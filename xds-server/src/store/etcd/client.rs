@@ -1,10 +1,13 @@
 //! Calls of an etcd: whichever member answers, with the token that it wants.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     error::Error,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -58,6 +61,9 @@ pub struct Client {
     token: Mutex<Option<MetadataValue<Ascii>>>,
     /// As errors name it.
     place: String,
+    is_plaintext: bool,
+    /// Somebody did once.
+    has_answered: AtomicBool,
 }
 
 impl Client {
@@ -95,6 +101,8 @@ impl Client {
             user,
             token: Mutex::default(),
             place,
+            is_plaintext: tls.is_none(),
+            has_answered: AtomicBool::new(false),
         })
     }
 
@@ -158,7 +166,9 @@ impl Client {
         };
         let answered = tokio::time::timeout(ATTEMPT_MAX, calling).await;
         let answered = answered.map_err(|_| Status::deadline_exceeded("no answer within 2 s"))?;
-        Ok(answered?.into_inner())
+        let answer = answered?.into_inner();
+        self.has_answered.store(true, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// With the token, where one is wanted.
@@ -295,16 +305,29 @@ impl Client {
 
     fn error(&self, status: &Status, may_be_done: bool) -> StoreError {
         let place = self.place.clone();
-        let why = match unconnected(status) {
-            Some(unconnected) => unconnected.to_string(),
-            None => format!("{:?}: {}", status.code(), status.message()),
-        };
+        let why = self.words(status);
         match status.message().contains("database space exceeded") {
             // That there is no space is said of the newest attempt alone.
             _ if may_be_done => StoreError::Uncertain { place, why },
             true => StoreError::Full { place, why },
             false => StoreError::Broken { place, why },
         }
+    }
+
+    /// Why nobody answered, or what was answered, in words: a transport's own say nothing.
+    pub fn words(&self, status: &Status) -> String {
+        if let Some(unconnected) = unconnected(status) {
+            return unconnected.to_string();
+        }
+        let Some(cause) = root_cause(status) else {
+            return format!("{:?}: {}", status.code(), status.message());
+        };
+        let is_new = self.is_plaintext && !self.has_answered.load(Ordering::Relaxed);
+        let hint = match is_new {
+            true => "; if it serves TLS, name whom to trust with --store-ca",
+            false => "",
+        };
+        format!("the connection ended: {cause}{hint}")
     }
 
     /// As errors name it.
@@ -335,6 +358,15 @@ fn is_passing(status: &Status) -> bool {
 /// Whether it was certainly not carried out.
 fn is_unsent(status: &Status) -> bool {
     unconnected(status).is_some()
+}
+
+/// What a transport says last, of its own accord; none of an answer.
+fn root_cause(status: &Status) -> Option<String> {
+    let mut cause: &dyn Error = status.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }
 
 fn unconnected(status: &Status) -> Option<&Unconnected> {

@@ -199,7 +199,7 @@ impl Shared {
             Ok(events) => events,
             Err(status) => {
                 self.client.next_member();
-                return Err(self.client.broken(status.to_string()));
+                return Err(self.client.broken(self.client.words(&status)));
             }
         };
         loop {
@@ -216,7 +216,7 @@ impl Shared {
                 Ok(None) => return Ok(()),
                 Err(status) => {
                     self.client.next_member();
-                    return Err(self.client.broken(status.to_string()));
+                    return Err(self.client.broken(self.client.words(&status)));
                 }
             }
         }
