@@ -326,3 +326,31 @@ fn a_token_is_good_from_its_making_to_its_end_and_its_revocation_while_the_serve
     closed.wait_for_status(&last, 200)?;
     Ok(())
 }
+
+#[test]
+fn tokens_that_are_copied_to_another_server_hold_there_too() -> Result<()> {
+    let [one, other] = [Closed::start(&[])?, Closed::start(&[])?];
+    let token = one.token("ci", "viewer", &[])?;
+    one.wait_for_status(&token, 200)?;
+    let refused = other.wait_for_status(&token, 401)?;
+    let detail = refused.json()?["detail"].to_string();
+    for word in ["another server", "tokens.json", "token create"] {
+        ensure!(detail.contains(word), "{word}: {detail}");
+    }
+    let copied = || -> Result<()> {
+        let file = |closed: &Closed| closed.server.state_dir().join("tokens.json");
+        let mut install = Command::new("install");
+        let done = install
+            .args(["-m", "0600"])
+            .args([file(&one), file(&other)])
+            .status()?;
+        ensure!(done.success());
+        Ok(())
+    };
+    copied()?;
+    other.wait_for_status(&token, 200)?;
+    said(&["token", "revoke", "ci", "--state-dir", one.state_dir()])?;
+    copied()?;
+    other.wait_for_status(&token, 401)?;
+    Ok(())
+}

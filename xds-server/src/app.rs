@@ -41,7 +41,7 @@ use crate::{
     replicas::owner::Replicas,
     settings::{Settings, XdsTls},
     source::{self, ConfigMetrics},
-    store::StoreMetrics,
+    store::{self, StoreMetrics},
 };
 
 /// Thousands of Envoys may reconnect in one second; a short backlog would make each wait for a
@@ -267,7 +267,8 @@ impl Bound {
             let (instances, base) = (Arc::clone(&self.state.instances), catalog.revisions());
             instances.run(self.wishes, base)
         };
-        let following_store = async { tokio::join!(catalog.follow(), raw.follow()) };
+        let trying = store::keep_trying(Arc::clone(&self.state.store));
+        let following_store = async { tokio::join!(catalog.follow(), raw.follow(), trying) };
         let sources = publish::Sources {
             revisions: self.state.revisions.clone(),
             unhealthy: self.state.health.unhealthy(),

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, thread};
 
 use anyhow::{Context, Result, ensure};
 use harness::{certificate::Authority, etcd::Etcd as RealEtcd, wait::wait_for};
-use mumbai_mesh_server::store::{Access, Etcd, Log, Store, StoreError, TlsFiles, move_into};
+use mumbai_mesh_server::store::{Access, Etcd, Log, Store, StoreError, TlsFiles};
 use serde_json::json;
 
 use super::{append, contract::access, draft, since};
@@ -352,36 +352,5 @@ fn by_tls_both_sides_show_certificates() -> Result<()> {
             "{who}"
         );
     }
-    Ok(())
-}
-
-#[test]
-fn what_a_server_kept_alone_moves_into_an_etcd_that_holds_nothing_yet() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let etcd = RealEtcd::start(dir.path())?;
-    let alone = mumbai_mesh_server::store::Embedded::open(dir.path())?;
-    append(&alone, Log::Mesh, &[("mesh", Some("{\"first\": 1}"))])?;
-    append(&alone, Log::Mesh, &[("mesh", Some("{\"second\": 2}"))])?;
-    let large = "x".repeat(3_000_000);
-    append(
-        &alone,
-        Log::Resources,
-        &[("a", Some("1")), ("b", Some(&large))],
-    )?;
-    let shared = Etcd::open(&access(&etcd.store("moved"))?)?;
-    ensure!(move_into(&alone, &shared)?);
-    for log in Log::ALL {
-        ensure!(shared.load(log)?.values == alone.load(log)?.values);
-    }
-    append(&shared, Log::Resources, &[("a", Some("2"))])?;
-    ensure!(!move_into(&alone, &shared)?, "it holds something");
-    ensure!(
-        shared
-            .load(Log::Resources)?
-            .values
-            .get("a")
-            .map(|value| &**value)
-            == Some("2")
-    );
     Ok(())
 }

@@ -196,3 +196,39 @@ fn a_full_disk_refuses_every_route_that_writes_and_nothing_else() -> Result<()> 
     }
     Ok(())
 }
+
+#[test]
+fn with_space_again_the_store_serves_before_anybody_writes() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options {
+        no_config: true,
+        ..Options::default()
+    };
+    let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &options)?;
+    let mut client = Client::new(server.api);
+    let serves = |server: &Server, wanted: &str| {
+        let mut client = Client::new(server.api);
+        wait_for(&format!("mumbai_mesh_store_serves {wanted}"), BOUND, || {
+            let page = client.get("/metrics", &[]);
+            let page = page.map_err(|error| format!("{error:#}"))?;
+            let text = String::from_utf8_lossy(&page.body).into_owned();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("mumbai_mesh_store_serves"));
+            match line.and_then(|line| line.split(' ').nth(1)) {
+                Some(value) if value == wanted => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+    };
+    serves(&server, "1")?;
+    server.process().limit_files(Some(4096))?;
+    let answer = client.request("POST", "/api/v1/apply", &[], MESH.as_bytes())?;
+    ensure!(answer.status == 507, "{}", answer.status);
+    serves(&server, "0")?;
+    server.process().limit_files(None)?;
+    serves(&server, "1")?;
+    let revision = server.api_get("/api/v1/revisions")?;
+    ensure!(revision["current"]["revision"] == 0, "{revision}");
+    Ok(())
+}

@@ -2,12 +2,15 @@
 
 mod backup;
 mod contract;
+mod damaged;
 mod etcd;
 mod full_disk;
 mod history;
 mod killed;
 mod kills;
+mod lost;
 mod model;
+mod moved;
 mod replica;
 mod replicas;
 

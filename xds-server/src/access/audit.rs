@@ -5,13 +5,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use serde::Serialize;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 const NAME: &str = "audit.log";
 /// A file that is larger is put aside.
@@ -93,7 +93,11 @@ impl AuditLog {
 
     fn append(&self, held: &mut Option<File>, text: &str) -> io::Result<()> {
         let mut file = match held.take() {
-            Some(file) => file,
+            Some(file) if self.is_there(&file)? => file,
+            Some(_) => {
+                warn!(path = %self.path.display(), "the audit log was moved or removed, and goes on in a new file");
+                self.open()?
+            }
             None => self.open()?,
         };
         if file.metadata()?.len() >= self.bytes_max {
@@ -105,6 +109,16 @@ impl AuditLog {
         file.sync_data()?;
         *held = Some(file);
         Ok(())
+    }
+
+    /// Whether the file is still the one of this name: who rotates logs moves them away.
+    fn is_there(&self, file: &File) -> io::Result<bool> {
+        let there = match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            found => found?,
+        };
+        let held = file.metadata()?;
+        Ok((there.dev(), there.ino()) == (held.dev(), held.ino()))
     }
 
     /// At its end; a line that a crash broke off is ended first.
@@ -211,6 +225,26 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn a_file_that_is_moved_or_removed_gets_no_more_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join(NAME), dir.path().join("moved"));
+        let log = AuditLog::of(dir.path());
+        log.write(&line(1));
+        fs::rename(&path, &moved).unwrap();
+        log.write(&line(2));
+        log.write(&line(3));
+        assert_eq!((numbers(&moved), numbers(&path)), (vec![1], vec![2, 3]));
+        fs::remove_file(&path).unwrap();
+        log.write(&line(4));
+        assert_eq!(numbers(&path), [4]);
+        // Another one is in its place already.
+        fs::rename(&path, &moved).unwrap();
+        fs::write(&path, "").unwrap();
+        log.write(&line(5));
+        assert_eq!((numbers(&moved), numbers(&path)), (vec![4], vec![5]));
     }
 
     #[test]

@@ -60,7 +60,10 @@ pub enum Refusal {
     #[error("the authorization header must be `Bearer TOKEN`")]
     NotBearer,
     /// A token that nobody made, or that was revoked.
-    #[error("this token is not known: it was revoked, or is of another server")]
+    #[error(
+        "this token is not known here: it was revoked, or made for another server. Each has the tokens of its own state \
+         dir: make one there (`mumbai-mesh token create`), or copy the other server's tokens.json into it"
+    )]
     Unknown,
     /// A token that was worth something once.
     #[error("the token {name} expired at {at}: make a new one with `mumbai-mesh token create`")]

@@ -179,6 +179,7 @@ pub(super) fn unkept(error: &StoreError) -> Response {
         StoreError::Moved { .. }
         | StoreError::InUse(_)
         | StoreError::Damaged { .. }
+        | StoreError::Lost { .. }
         | StoreError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nothing was applied: "),
     };
     problem(status, &format!("{what}{error}"))

@@ -39,6 +39,9 @@ pub(super) fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     }
     // For the certificate authority's folder.
     private_file::make_folder(state_dir).with_context(of_dir)?;
+    if let Some(lost) = Embedded::lost_before_it_moved(state_dir) {
+        return Err(anyhow::Error::new(lost).context(of_dir()));
+    }
     let etcd = Etcd::open(access).context("--store")?;
     if Embedded::is_there(state_dir) {
         let alone = Embedded::open(state_dir).with_context(of_dir)?;

@@ -96,14 +96,26 @@ impl Archive {
                 revisions,
             });
         }
-        let archive = Self {
+        Ok((Self::made(logs, made_at), lost))
+    }
+
+    /// What could be read of a store, by log, the oldest revision first.
+    pub fn of_remains(logs: Vec<(Log, Vec<Entry>)>, made_at: WallTime) -> Self {
+        let log = |(log, entries): (Log, Vec<Entry>)| KeptLog {
+            log: log.name().into(),
+            revisions: entries.into_iter().map(kept).collect(),
+        };
+        Self::made(logs.into_iter().map(log).collect(), made_at)
+    }
+
+    fn made(logs: Vec<KeptLog>, made_at: WallTime) -> Self {
+        Self {
             form: FORM.into(),
             made_at: made_at.unix_millis(),
             logs,
             authority: None,
             tokens: None,
-        };
-        Ok((archive, lost))
+        }
     }
 
     /// Together with what is not in the store.

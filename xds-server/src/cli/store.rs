@@ -18,7 +18,7 @@ use crate::{
     archive::{Archive, Lost},
     catalog::{self, Kept},
     clock, private_file, settings,
-    store::{Embedded, Integrity, Log},
+    store::{Embedded, Integrity, Log, StoreError},
 };
 
 /// The store of a state dir, while no server uses it: look whether it is whole, take out what is in it.
@@ -50,6 +50,10 @@ struct Verify {
 
 /// Write all that can be read of it as one JSON text. It is not sealed and may hold private keys of raw resources; the
 /// certificate authority is not in it (it is the folder ca/ of the state dir).
+///
+/// Of a damaged store it is what can be read, with a line on stderr for all that is left out.
+///
+/// Exit codes: 0 all of it is written, 65 something cannot be read.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  mumbai-mesh store export --state-dir /var/lib/mumbai-mesh --out store.json\n  mumbai-mesh store import store.json --state-dir ./new"
@@ -93,14 +97,22 @@ impl StateDir {
         format!("--state-dir {}", self.state_dir.display())
     }
 
-    /// The store that is there.
-    fn open(&self) -> anyhow::Result<Embedded> {
-        if !Embedded::is_there(&self.state_dir) {
-            let said = format!("{} holds no store", self.state_dir.display());
-            return Err(BadData(said).into());
+    /// Refuses a folder that has none.
+    fn check(&self) -> Result<(), BadData> {
+        match Embedded::lost(&self.state_dir) {
+            Some(lost) => Err(BadData(lost.to_string())),
+            None if Embedded::is_there(&self.state_dir) => Ok(()),
+            None => Err(BadData(format!(
+                "{} holds no store",
+                self.state_dir.display()
+            ))),
         }
-        let opened = Embedded::open(&self.state_dir);
-        opened.map_err(|error| BadData(error.to_string()).into())
+    }
+
+    /// The store that is there.
+    fn open(&self) -> Result<Embedded, BadData> {
+        self.check()?;
+        Embedded::open(&self.state_dir).map_err(|error| BadData(error.to_string()))
     }
 }
 
@@ -184,11 +196,9 @@ fn table(dir: &str, found: &Value, problems: &[String]) -> String {
 
 impl Export {
     fn run(self) -> anyhow::Result<()> {
-        let store = self.kept.open()?;
-        let read = Archive::of(&store, clock::now());
-        let (archive, lost) = read.map_err(|error| BadData(error.to_string()))?;
+        let (archive, lost) = self.read()?;
         for one in &lost {
-            eprintln!("left out: {}", told(one));
+            eprintln!("left out: {one}");
         }
         let text = archive.to_text();
         match &self.out {
@@ -196,7 +206,32 @@ impl Export {
             Some(out) => private_file::replace(out, text.as_bytes())
                 .with_context(|| format!("--out {}", out.display()))?,
         }
-        Ok(())
+        match lost.is_empty() {
+            true => Ok(()),
+            false => Err(BadData(format!(
+                "{}: not all of it could be read; what could be is written",
+                self.kept.state_dir.display()
+            ))
+            .into()),
+        }
+    }
+
+    /// All of it, or of a damaged one what can be read; and what cannot.
+    fn read(&self) -> Result<(Archive, Vec<String>), BadData> {
+        let bad = |error: StoreError| BadData(error.to_string());
+        self.kept.check()?;
+        let store = match Embedded::open(&self.kept.state_dir) {
+            Ok(store) => store,
+            Err(damaged @ StoreError::Damaged { .. }) => {
+                let remains = Embedded::remains(&self.kept.state_dir).map_err(bad)?;
+                eprintln!("{damaged}");
+                let archive = Archive::of_remains(remains.logs, clock::now());
+                return Ok((archive, remains.lost));
+            }
+            Err(error) => return Err(bad(error)),
+        };
+        let (archive, lost) = Archive::of(&store, clock::now()).map_err(bad)?;
+        Ok((archive, lost.iter().map(told).collect()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a store does not do what it is asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store does not do what it is asked. Nothing was written, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,24 @@ pub enum StoreError {
         /// In its own words.
         why: String,
     },
+    /// There was one, and there is none.
+    #[error(
+        "{} is {}, and the folder was in use ({seen} is there): with an empty mesh Envoys would lose all that they have. \
+         {} the file back, or bring a backup back into an empty --state-dir (`mumbai-mesh restore`). To begin anew on \
+         purpose move the folder away (mv {} {}.old); with its ca/ and tokens.json in the new one, Envoys and tokens stay \
+         known",
+        file.display(), if *is_empty { "empty" } else { "gone" },
+        if seen.ends_with(".moved") { "What it held moved into an etcd: start with the --store of that one. Else put" } else { "Put" },
+        folder(file), folder(file)
+    )]
+    Lost {
+        /// Where it was.
+        file: PathBuf,
+        /// A file without a byte, or no file.
+        is_empty: bool,
+        /// The file that tells that it was.
+        seen: &'static str,
+    },
     /// It cannot be read or written.
     #[error("{place} does not serve: {why}")]
     Broken {
@@ -54,4 +72,8 @@ pub enum StoreError {
     /// More than it takes at once.
     #[error("{0}")]
     TooLarge(String),
+}
+
+fn folder(file: &Path) -> std::path::Display<'_> {
+    file.parent().unwrap_or(file).display()
 }

@@ -5,11 +5,13 @@
 //! nothing is written. Who follows is told by a [`Feed`] that there is more, and gets it in order. Nobody
 //! applies what they wrote: they apply what comes back, so one server and several are the same path.
 
+mod again;
 mod embedded;
 mod error;
 mod etcd;
 mod feed;
 mod metrics;
+mod quiet;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -18,7 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use embedded::{Embedded, Integrity};
+pub use again::keep_trying;
+pub use embedded::{Embedded, Integrity, Remains};
 pub use error::StoreError;
 pub use etcd::{Access, Address, AddressError, Etcd, Member, TlsFiles};
 pub use feed::{Feed, Since};
@@ -131,6 +134,13 @@ pub struct Change {
     pub value: Option<Arc<str>>,
 }
 
+impl Change {
+    /// About how many bytes it holds.
+    fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
 /// A key of several words, whatever they hold.
 pub fn key(words: &[&str]) -> Arc<str> {
     serde_json::Value::from(words).to_string().into()
@@ -167,10 +177,7 @@ pub struct Entry {
 impl Entry {
     /// About how many bytes it holds.
     fn size(&self) -> usize {
-        let change = |Change { key, value }: &Change| {
-            key.len() + value.as_ref().map_or(0, |value| value.len())
-        };
-        self.changes.iter().map(change).sum()
+        self.changes.iter().map(Change::size).sum()
     }
 }
 
@@ -285,6 +292,9 @@ pub trait Store: Send + Sync + 'static {
     /// Why it does not serve at the moment, as far as that is known. Waits for nothing.
     fn problem(&self) -> Option<String>;
 
+    /// Tries again what failed last, as far as nobody else does: a store that serves again has no problem then.
+    fn try_again(&self) {}
+
     /// A secret and its version; none where there is none of this name. It is in no log and no feed.
     ///
     /// # Errors
@@ -311,19 +321,42 @@ pub trait Store: Send + Sync + 'static {
     fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 }
 
-/// Moves what one store holds into another one that holds nothing yet. False when that holds something.
+/// Moves what one store holds into another one that holds nothing yet, kept revisions with their numbers. Whoever is
+/// ended meanwhile does it again: a log that is there already as it is here has moved. False when the other one holds
+/// something else.
 ///
 /// # Errors
 /// Of either.
 pub fn move_into(from: &dyn Store, to: &dyn Store) -> Result<bool, StoreError> {
-    if Log::ALL.iter().any(|log| to.feed(*log).revision() > 0) {
+    let mut missing = Vec::new();
+    for log in Log::ALL {
+        if to.feed(log).revision() == 0 {
+            missing.push(log);
+        } else if to.load(log)? != from.load(log)? {
+            return Ok(false);
+        }
+    }
+    if missing.is_empty() {
         return Ok(false);
     }
-    for log in Log::ALL {
-        let entry = from.load(log)?.into_entry();
-        to.seed(log, entry.into_iter().collect())?;
+    for log in missing {
+        to.seed(log, all_kept(from, log)?)?;
     }
     Ok(true)
+}
+
+/// The kept revisions of a log of wholes, of another one what holds at the newest. The oldest first.
+fn all_kept(store: &dyn Store, log: Log) -> Result<Vec<Entry>, StoreError> {
+    let mut entries = Vec::new();
+    let newest = store.load(log)?;
+    if log.is_of_wholes() {
+        for revision in newest.revision.saturating_sub(KEPT - 1).max(1)..newest.revision {
+            let state = store.kept(log, revision)?;
+            entries.extend(state.and_then(State::into_entry));
+        }
+    }
+    entries.extend(newest.into_entry());
+    Ok(entries)
 }
 
 /// [`About`] as it is kept.

@@ -3,26 +3,28 @@
 //! anew with the next call, and until then everybody goes on with what they have.
 
 mod earlier;
+mod look;
+mod place;
+mod remains;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{About, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
-use crate::private_file;
+use self::place::FILE;
+pub use self::remains::Remains;
+use super::{About, Change, Draft, Entry, Feed, Log, Secret, State, Store, StoreError};
 
-const FILE: &str = "mumbai-mesh.redb";
 /// What it holds is in memory already; the default is 1 GiB.
 const CACHE_BYTES: usize = 1024 * 1024;
 
@@ -35,6 +37,12 @@ pub enum Integrity {
     Mended,
 }
 
+struct Problem {
+    told: String,
+    /// How many the largest of the writes had that failed since one was done.
+    bytes: usize,
+}
+
 /// One file that this process alone has open.
 pub struct Embedded {
     path: PathBuf,
@@ -42,31 +50,30 @@ pub struct Embedded {
     database: Mutex<Option<Database>>,
     feeds: [Feed; Log::ALL.len()],
     /// Of the newest call, if it failed.
-    problem: Mutex<Option<String>>,
+    problem: Mutex<Option<Problem>>,
     /// Who holds a lease, and until when. The file is this process's alone, and so are they.
     leases: Mutex<BTreeMap<String, (String, Instant)>>,
 }
 
 impl Embedded {
-    /// Opens the file in a folder, or makes both. What an earlier version kept there is taken in. Only its
-    /// owner may read it.
+    /// Opens the file in a folder, or makes both, once all of it was read. What an earlier version kept there is taken
+    /// in. Only its owner may read it.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another server runs there; a disk that refuses.
+    /// [`StoreError::InUse`] when another server runs there; [`StoreError::Lost`] when there was one; [`StoreError::Damaged`]
+    /// when it is not what was written, and then it stays as it is; a disk that refuses.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(FILE);
-        private_file::make_folder(folder)
-            .map_err(|error| broken(folder, &redb::Error::Io(error)))?;
-        let made = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        made.map_err(|error| broken(&path, &redb::Error::Io(error)))?;
+        let path = place::made(folder)?;
+        if look::through(&path)? == Integrity::Mended {
+            warn!(
+                path = %path.display(),
+                "the newest write was not whole on disk, as a power cut leaves it, and is taken back; where there was none \
+                 the disk lost it: compare `mumbai-mesh history` with what you know, and look at the disk"
+            );
+        }
         let database = open(&path)?;
         let newest = earlier::take_in(&database, folder).map_err(|error| broken(&path, &error))?;
+        place::note_made(folder);
         Ok(Self {
             path,
             database: Mutex::new(Some(database)),
@@ -76,26 +83,41 @@ impl Embedded {
         })
     }
 
-    /// Reads all of a folder's file, page by page.
+    /// Reads all of a folder's file, page by page, and changes nothing.
     ///
     /// # Errors
-    /// As of [`open`](Self::open); [`StoreError::Damaged`] when it is not what was written.
+    /// As of [`open`](Self::open).
     pub fn verify(folder: &Path) -> Result<Integrity, StoreError> {
-        let path = folder.join(FILE);
-        if !path.exists() {
-            return Ok(Integrity::Whole);
+        if let Some(lost) = place::lost(folder) {
+            return Err(lost);
         }
-        let mut database = open(&path)?;
-        let is_whole = database.check_integrity();
-        match is_whole.map_err(|error| broken(&path, &error.into()))? {
-            true => Ok(Integrity::Whole),
-            false => Ok(Integrity::Mended),
+        match place::is_there(folder) {
+            true => look::through(&folder.join(FILE)),
+            false => Ok(Integrity::Whole),
         }
+    }
+
+    /// What can be read of a folder's file that is damaged.
+    ///
+    /// # Errors
+    /// When another server runs there; when it cannot be read at all.
+    pub fn remains(folder: &Path) -> Result<Remains, StoreError> {
+        remains::of(&folder.join(FILE))
     }
 
     /// Whether a folder has one, of this version or an earlier one.
     pub fn is_there(folder: &Path) -> bool {
-        folder.join(FILE).exists() || earlier::is_there(folder)
+        place::is_there(folder) || earlier::is_there(folder)
+    }
+
+    /// Why nobody begins anew in a folder that had a store and has none.
+    pub fn lost(folder: &Path) -> Option<StoreError> {
+        place::lost(folder)
+    }
+
+    /// The same of one that is to move into an etcd, or did.
+    pub fn lost_before_it_moved(folder: &Path) -> Option<StoreError> {
+        place::lost_before_it_moved(folder)
     }
 
     /// Renames the file of a folder: it is not used any more.
@@ -103,7 +125,7 @@ impl Embedded {
     /// # Errors
     /// When it cannot be renamed.
     pub fn set_aside(folder: &Path) -> io::Result<()> {
-        fs::rename(folder.join(FILE), folder.join(format!("{FILE}.moved")))
+        place::set_aside(folder)
     }
 
     /// Something that is read.
@@ -147,9 +169,10 @@ impl Embedded {
     fn opened_to_write<'d>(
         &self,
         held: &'d mut Option<Database>,
+        bytes: usize,
     ) -> Result<&'d Database, StoreError> {
         let opened = self.opened(held);
-        opened.inspect_err(|error| self.note(Some(error)))
+        opened.inspect_err(|error| self.note(Some(error), bytes))
     }
 
     /// What became of a write. After an I/O error the database refuses everything, and its pages in memory are
@@ -158,18 +181,27 @@ impl Embedded {
         &self,
         held: &mut Option<Database>,
         written: Result<(), redb::Error>,
+        bytes: usize,
     ) -> Result<(), StoreError> {
         let written = written.map_err(|error| broken(&self.path, &error));
         if written.is_err() {
             *held = None;
         }
-        self.note(written.as_ref().err());
+        self.note(written.as_ref().err(), bytes);
         written
     }
 
-    fn note(&self, problem: Option<&StoreError>) {
-        let mut noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        *noted = problem.map(ToString::to_string);
+    fn note(&self, problem: Option<&StoreError>, bytes: usize) {
+        let mut noted = self.noted();
+        let before = noted.as_ref().map_or(0, |problem| problem.bytes);
+        *noted = problem.map(|error| Problem {
+            told: error.to_string(),
+            bytes: bytes.max(before),
+        });
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Option<Problem>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Database>> {
@@ -180,7 +212,8 @@ impl Embedded {
 impl Store for Embedded {
     fn append(&self, log: Log, after: u64, draft: Draft) -> Result<u64, StoreError> {
         let mut held = self.lock();
-        let database = self.opened_to_write(&mut held)?;
+        let bytes = draft.changes.iter().map(Change::size).sum();
+        let database = self.opened_to_write(&mut held, bytes)?;
         let newest = self.feed(log).revision();
         if newest != after {
             return Err(StoreError::Moved { newest });
@@ -191,14 +224,15 @@ impl Store for Embedded {
             changes: draft.changes,
         };
         let written = tables::write(database, log, &entry);
-        self.written(&mut held, written)?;
+        self.written(&mut held, written, bytes)?;
         self.feed(log).push(Arc::new(entry));
         Ok(after + 1)
     }
 
     fn seed(&self, log: Log, entries: Vec<Entry>) -> Result<(), StoreError> {
         let mut held = self.lock();
-        let database = self.opened_to_write(&mut held)?;
+        let bytes = entries.iter().map(Entry::size).sum();
+        let database = self.opened_to_write(&mut held, bytes)?;
         let newest = self.feed(log).revision();
         if newest != 0 {
             return Err(StoreError::Moved { newest });
@@ -207,7 +241,7 @@ impl Store for Embedded {
             return Ok(());
         };
         let written = tables::write_all(database, log, &entries);
-        self.written(&mut held, written)?;
+        self.written(&mut held, written, bytes)?;
         self.feed(log).jump(last);
         Ok(())
     }
@@ -248,8 +282,21 @@ impl Store for Embedded {
     }
 
     fn problem(&self) -> Option<String> {
-        let noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.clone()
+        self.noted().as_ref().map(|problem| problem.told.clone())
+    }
+
+    fn try_again(&self) {
+        let Some(bytes) = self.noted().as_ref().map(|problem| problem.bytes) else {
+            return;
+        };
+        let mut held = self.lock();
+        let Ok(database) = self.opened_to_write(&mut held, bytes) else {
+            return;
+        };
+        let tried = tables::try_room(database, bytes);
+        if self.written(&mut held, tried, bytes).is_ok() {
+            info!("the store serves again");
+        }
     }
 
     fn secret(&self, name: &str) -> Result<Option<Secret>, StoreError> {
@@ -262,9 +309,9 @@ impl Store for Embedded {
             return Err(StoreError::Moved { newest });
         }
         let mut held = self.lock();
-        let database = self.opened_to_write(&mut held)?;
+        let database = self.opened_to_write(&mut held, bytes.len())?;
         let written = tables::keep_secret(database, name, after + 1, bytes);
-        self.written(&mut held, written)?;
+        self.written(&mut held, written, bytes.len())?;
         Ok(after + 1)
     }
 
@@ -289,13 +336,15 @@ impl Store for Embedded {
 }
 
 fn open(path: &Path) -> Result<Database, StoreError> {
-    Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
-            other => broken(path, &other.into()),
-        })
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    opened.map_err(|error| unopened(path, error))
+}
+
+fn unopened(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+        other => broken(path, &other.into()),
+    }
 }
 
 fn broken(path: &Path, error: &redb::Error) -> StoreError {

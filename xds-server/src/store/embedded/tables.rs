@@ -20,6 +20,9 @@ pub(super) const VALUES: TableDefinition<'_, (&str, &str), &str> = TableDefiniti
 pub(super) const WHOLES: TableDefinition<'_, (&str, u64, &str), &str> =
     TableDefinition::new("wholes");
 
+/// What is written to see whether there is room for it.
+const ROOM: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("room");
+
 /// Of each log.
 pub(super) fn newest(database: &Database) -> Result<[u64; Log::ALL.len()], redb::Error> {
     let transaction = database.begin_read()?;
@@ -146,6 +149,20 @@ pub(super) fn keep_secret(
     transaction
         .open_table(SECRETS)?
         .insert(name, (version, bytes))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Writes as many bytes as a revision had that was refused, and takes them away again: what was in their place is free
+/// within the file then.
+pub(super) fn try_room(database: &Database, bytes: usize) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction
+        .open_table(ROOM)?
+        .insert("room", &*vec![0; bytes])?;
+    transaction.commit()?;
+    let transaction = database.begin_write()?;
+    transaction.delete_table(ROOM)?;
     transaction.commit()?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is of the file alone; what every store promises is in the contract that runs on all of them.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use policy::time::WallTime;
 
