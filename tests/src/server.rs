@@ -35,6 +35,20 @@ pub struct Options<'c> {
     pub arguments: &'c [&'c str],
 }
 
+impl Options<'_> {
+    /// Without a file: the store says what is served.
+    pub const NO_CONFIG: Self = Self {
+        clock: None,
+        xds_port: 0,
+        api_port: 0,
+        config: None,
+        no_config: true,
+        resources: None,
+        log: None,
+        arguments: &[],
+    };
+}
+
 /// A server that serves.
 #[derive(Debug)]
 pub struct Server {

@@ -17,16 +17,6 @@ use serde_json::{Value, json};
 use crate::command::run;
 
 const PAGE_BYTES: usize = 4096;
-const OPTIONS: Options<'_> = Options {
-    clock: None,
-    xds_port: 0,
-    api_port: 0,
-    config: None,
-    no_config: true,
-    resources: None,
-    log: None,
-    arguments: &[],
-};
 /// Of the pages that may be damaged without harm, how many are tried with a server.
 const SERVED: usize = 2;
 
@@ -49,7 +39,8 @@ impl Store {
     /// Of a server that was killed.
     fn make() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &OPTIONS)?;
+        let mut server =
+            Server::start(&Artifacts::from_env()?, dir.path(), "", &Options::NO_CONFIG)?;
         for number in 0..20 {
             let set: Vec<Value> = (0..20)
                 .map(|name| set_of(Kind::Cluster, &format!("c{name}"), &number.to_string()))
@@ -79,7 +70,12 @@ impl Store {
     }
 
     fn start(&self) -> Result<Server> {
-        Server::start(&Artifacts::from_env()?, self.dir.path(), "", &OPTIONS)
+        Server::start(
+            &Artifacts::from_env()?,
+            self.dir.path(),
+            "",
+            &Options::NO_CONFIG,
+        )
     }
 
     /// Each page that holds something, overwritten.

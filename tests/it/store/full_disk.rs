@@ -156,11 +156,7 @@ fn a_full_disk_refuses_every_route_that_writes_and_nothing_else() -> Result<()> 
         );
     }
     let dir = tempfile::tempdir()?;
-    let options = Options {
-        no_config: true,
-        ..Options::default()
-    };
-    let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &options)?;
+    let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &Options::NO_CONFIG)?;
     let mut client = Client::new(server.api);
     prepared(&mut client)?;
     wait_vanished(&server)?;
@@ -200,11 +196,7 @@ fn a_full_disk_refuses_every_route_that_writes_and_nothing_else() -> Result<()> 
 #[test]
 fn with_space_again_the_store_serves_before_anybody_writes() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let options = Options {
-        no_config: true,
-        ..Options::default()
-    };
-    let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &options)?;
+    let mut server = Server::start(&Artifacts::from_env()?, dir.path(), "", &Options::NO_CONFIG)?;
     let mut client = Client::new(server.api);
     let serves = |server: &Server, wanted: &str| {
         let mut client = Client::new(server.api);

@@ -10,19 +10,8 @@ use harness::{
 
 use crate::command::run;
 
-const ALONE: Options<'_> = Options {
-    clock: None,
-    xds_port: 0,
-    api_port: 0,
-    config: None,
-    no_config: true,
-    resources: None,
-    log: None,
-    arguments: &[],
-};
-
 fn start(dir: &Path) -> Result<Server> {
-    Server::start(&Artifacts::from_env()?, dir, "", &ALONE)
+    Server::start(&Artifacts::from_env()?, dir, "", &Options::NO_CONFIG)
 }
 
 /// What a server says that does not start.
