@@ -207,7 +207,8 @@ fn an_etcd_that_may_not_grow_refuses_a_change_and_says_so() -> Result<()> {
         }
     };
     ensure!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    // One that was in doubt may have been written after we looked; one that was refused was not.
+    // One that was in doubt may have been written after we looked; one that was refused was not. (An etcd says that it is
+    // full of the write as well with which it passes its limit, and keeps that one: the store knows.)
     let revision = store.load(Log::Resources)?.revision;
     ensure!(
         (accepted..=accepted + in_doubt).contains(&revision),

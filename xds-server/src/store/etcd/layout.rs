@@ -85,6 +85,14 @@ pub struct KeptRevision {
     pub chunks: usize,
 }
 
+impl KeptRevision {
+    /// Whether what is kept, if anything, is by the writer of this id.
+    pub fn is_of(kept: Option<&[u8]>, id: &str) -> bool {
+        let kept = kept.and_then(|kept| serde_json::from_slice::<Self>(kept).ok());
+        kept.is_some_and(|kept| kept.id == id)
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
 fn is_zero(number: &usize) -> bool {
     *number == 0

@@ -64,8 +64,9 @@ fn get(key: Vec<u8>) -> RequestOp {
     Request::Range(range).into()
 }
 
-fn value_of(response: Option<Response>) -> Option<Vec<u8>> {
-    match response {
+/// The revision that came before a transaction's.
+fn came_first(mut answer: TxnResponse) -> Option<Vec<u8>> {
+    match answer.responses.pop()?.response {
         Some(Response::Range(mut range)) => Some(range.kvs.pop()?.value),
         _ => None,
     }
@@ -178,8 +179,19 @@ impl EtcdLog {
             success,
             failure: vec![get(self.keys.newest()), get(self.keys.revision(revision))],
         };
-        let answer: TxnResponse = self.client.call("/etcdserverpb.KV/Txn", &request).await?;
-        if !answer.succeeded && !self.is_ours(&answer, &id) {
+        let answered: Result<TxnResponse, _> =
+            self.client.call("/etcdserverpb.KV/Txn", &request).await;
+        let is_written = match answered {
+            Ok(answer) => {
+                answer.succeeded || KeptRevision::is_of(came_first(answer).as_deref(), &id)
+            }
+            Err(full @ StoreError::Full { .. }) => match self.is_there(revision, &id).await? {
+                true => true,
+                false => return Err(full),
+            },
+            Err(error) => return Err(error),
+        };
+        if !is_written {
             self.look().await?;
             let newest = self.feed.revision();
             return Err(StoreError::Moved { newest });
@@ -242,15 +254,16 @@ impl EtcdLog {
         }
     }
 
-    /// Whether what came first is what an earlier attempt wrote, whose answer was lost.
-    fn is_ours(&self, answer: &TxnResponse, id: &str) -> bool {
-        let there = answer
-            .responses
-            .last()
-            .and_then(|last| last.response.clone());
-        let there = value_of(there);
-        let kept = there.and_then(|there| serde_json::from_slice::<KeptRevision>(&there).ok());
-        kept.is_some_and(|kept| kept.id == id)
+    /// Whether a revision is the writer's of this id, although the etcd said that it is full: it says so of the
+    /// transaction as well with which it passes its limit, and carries that one out.
+    async fn is_there(&self, revision: u64, id: &str) -> Result<bool, StoreError> {
+        let found = self.client.get(self.keys.revision(revision), 0).await;
+        let (found, _) = found.map_err(|error| StoreError::Uncertain {
+            place: self.client.place().into(),
+            why: error.to_string(),
+        })?;
+        let kept = found.as_ref().map(|found| &*found.value);
+        Ok(KeptRevision::is_of(kept, id))
     }
 
     /// A revision; none when it is not kept.

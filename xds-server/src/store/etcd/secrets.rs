@@ -68,16 +68,20 @@ impl Secrets {
             success: vec![Request::Put(put).into()],
             failure: Vec::new(),
         };
-        let answer: TxnResponse = self.client.call(TXN, &request).await?;
-        if answer.succeeded {
-            return Ok(after + 1);
-        }
+        let answered: Result<TxnResponse, _> = self.client.call(TXN, &request).await;
+        let full = match answered {
+            Ok(answer) if answer.succeeded => return Ok(after + 1),
+            Ok(_) => None,
+            // So it says of the write as well with which it passes its limit, and carries that one out.
+            Err(full @ StoreError::Full { .. }) => Some(full),
+            Err(error) => return Err(error),
+        };
         // Perhaps by an attempt whose answer was lost.
         match self.secret(name).await? {
             Some(there) if there.version == after + 1 && *there.bytes == bytes => Ok(after + 1),
-            there => Err(StoreError::Moved {
+            there => Err(full.unwrap_or(StoreError::Moved {
                 newest: there.map_or(0, |there| there.version),
-            }),
+            })),
         }
     }
 
