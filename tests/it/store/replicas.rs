@@ -260,8 +260,13 @@ fn writes_to_all_replicas_at_once_are_all_there_and_counted_once() -> Result<()>
         revisions == (1..=2 * WRITES as u64).collect::<Vec<_>>(),
         "{revisions:?}"
     );
-    let expected = resources(&servers[0])?;
-    ensure!(expected["resources"].as_array().map(Vec::len) == Some(2 * WRITES));
+    let expected = wait_for("all of them", BOUND, || {
+        let shown = resources(&servers[0]).map_err(|error| error.to_string())?;
+        match shown["resources"].as_array().map(Vec::len) {
+            Some(count) if count == 2 * WRITES => Ok(shown),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
     wait_same(&servers[1], &expected)
 }
 
