@@ -64,6 +64,8 @@ pub struct TypeStatus {
     pub acked_at: Option<WallTime>,
     /// Its newest answer, when that was a rejection.
     pub nack: Option<Nack>,
+    /// The newest rejection of this stream, mended since or not.
+    pub last_nack: Option<Arc<Nack>>,
     /// What it rejected, by name, for as long as there is nothing else to send.
     pub refused: Arc<[discovery::Refused]>,
     /// What it is not sent because of what it rejected.
@@ -119,8 +121,9 @@ impl Holding {
 struct Entry {
     status: discovery::Status,
     sent_at: Option<WallTime>,
-    nacked_at: Option<WallTime>,
     acked_at: Option<WallTime>,
+    /// The newest rejection, mended since or not.
+    last_nack: Option<Arc<Nack>>,
 }
 
 /// What happened to one type of a stream.
@@ -232,8 +235,8 @@ impl StreamStatus {
                 let entry = Entry {
                     status: status.clone(),
                     sent_at: None,
-                    nacked_at: None,
                     acked_at: None,
+                    last_nack: None,
                 };
                 &mut types.push_mut((kind, entry)).1
             }
@@ -242,7 +245,15 @@ impl StreamStatus {
         match event {
             Event::Asked => {}
             Event::Sent(_) => entry.sent_at = Some(now),
-            Event::Nacked => entry.nacked_at = Some(now),
+            Event::Nacked => {
+                let nack = status.nack.as_ref().map(|nack| Nack {
+                    version: Arc::clone(&nack.version),
+                    update: nack.update,
+                    message: nack.message.clone(),
+                    at: now,
+                });
+                entry.last_nack = nack.map(Arc::new);
+            }
             Event::Acked => entry.acked_at = Some(now),
         }
     }
@@ -251,7 +262,7 @@ impl StreamStatus {
 impl Entry {
     fn shown(self) -> TypeStatus {
         let status = self.status;
-        let at = self.nacked_at;
+        let at = self.last_nack.as_ref().map(|nack| nack.at);
         TypeStatus {
             sent: status.sent,
             sent_at: self.sent_at,
@@ -263,6 +274,7 @@ impl Entry {
                 message: nack.message,
                 at,
             }),
+            last_nack: self.last_nack,
             refused: status.refused,
             held: status.held,
             wildcard: status.position.is_wildcard(),

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::config::{Asked, Configs, NodeConfig, UnknownNode, config};
 use crate::{
     discovery::Variant,
-    fleet::{NodeInfo, StreamStatus, TypeStatus},
+    fleet::{Nack, NodeInfo, StreamStatus, TypeStatus},
     metrics::Observed,
     page::{Listed, Page, Paged},
     resource::ResourceType,
@@ -161,7 +161,10 @@ struct Type {
     sent_at: Option<String>,
     acked: String,
     acked_at: Option<String>,
+    /// Its newest answer, when that was a rejection.
     nack: Option<Rejection>,
+    /// The newest rejection of this stream, mended since or not.
+    last_nack: Option<Rejection>,
     /// What it rejected and is not sent again, by name.
     rejected: Vec<String>,
     /// What it is not sent because of what it rejected.
@@ -174,7 +177,7 @@ struct Type {
     resources: usize,
 }
 
-/// The newest rejection.
+/// A rejection.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ProxyRejection")]
 struct Rejection {
@@ -260,6 +263,11 @@ fn locality(node: &NodeInfo) -> Locality {
 
 fn told(kind: ResourceType, status: &TypeStatus, zone: &CivilZone) -> Type {
     let time = |at: WallTime| zone.rfc3339(at);
+    let rejection = |nack: &Nack| Rejection {
+        version: nack.version.to_string(),
+        message: nack.message.clone(),
+        at: time(nack.at),
+    };
     Type {
         api: kind.api(),
         type_url: kind.url(),
@@ -268,11 +276,8 @@ fn told(kind: ResourceType, status: &TypeStatus, zone: &CivilZone) -> Type {
         sent_at: status.sent_at.map(time),
         acked: status.acked.to_string(),
         acked_at: status.acked_at.map(time),
-        nack: status.nack.as_ref().map(|nack| Rejection {
-            version: nack.version.to_string(),
-            message: nack.message.clone(),
-            at: time(nack.at),
-        }),
+        nack: status.nack.as_ref().map(rejection),
+        last_nack: status.last_nack.as_deref().map(rejection),
         rejected: {
             let names = status.refused.iter().map(|one| one.name.to_string());
             names.take(SHOWN_MAX).collect()

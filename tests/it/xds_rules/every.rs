@@ -228,7 +228,10 @@ fn a_rejected_first_response_is_mended_by_the_next_version() -> Result<()> {
         stream.nack(&response, "bad");
         node.wait_type(kind, "the rejection", |found| found["state"] == "REJECTED")?;
         node.set(&[(kind, "a", "good")])?;
-        expect("then", stream.take(kind)?.marks(), vec!["a=good".into()])
+        expect("then", stream.take(kind)?.marks(), vec!["a=good".into()])?;
+        node.wait_type(kind, "what was rejected once", |found| {
+            found["nack"].is_null() && found["last_nack"]["message"] == "bad"
+        })
     })
 }
 

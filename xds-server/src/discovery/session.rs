@@ -111,6 +111,8 @@ pub struct Session {
     update: u64,
     tracks: Vec<(ResourceType, Box<Track>)>,
     phase: Phase,
+    /// The furthest phase since a change began, and how often that moved: see [`step`](Self::step).
+    reached: (Phase, u64),
     others: Others,
     /// Told new clusters, whose endpoints the client must have before a route names them.
     warming: Vec<Arc<Payload>>,
@@ -132,6 +134,7 @@ impl Session {
             update: 0,
             tracks: Vec::new(),
             phase: Phase::Settled,
+            reached: (Phase::Settled, 0),
             others: Others::default(),
             warming: Vec::new(),
             new_clusters: Vec::new(),
@@ -180,6 +183,7 @@ impl Session {
             return;
         }
         let before = mem::replace(&mut self.view, view);
+        let is_first = self.phase == Phase::Settled;
         for (kind, track) in &mut self.tracks {
             // What was rejected before holds up only what needs it now.
             track.rejected = false;
@@ -189,7 +193,7 @@ impl Session {
                 .any(|kind| !Arc::ptr_eq(before.collection(*kind), self.view.collection(*kind)));
         }
         self.hold();
-        if self.phase == Phase::Settled {
+        if is_first {
             self.warming.clear();
         }
         self.phase = Phase::Make;
@@ -199,6 +203,8 @@ impl Session {
         if self.all_done() {
             // The common case: endpoints changed, and nothing else waits for them.
             self.phase = Phase::Settled;
+        } else if is_first {
+            self.begin();
         }
         self.advance(false, out);
     }
@@ -212,6 +218,7 @@ impl Session {
         // What was held is told in its order, and then what had to stay because of it goes.
         if self.phase == Phase::Settled && (changed || was_holding != self.others.holding) {
             self.phase = Phase::Make;
+            self.begin();
         }
         self.advance(false, out);
     }
@@ -226,10 +233,16 @@ impl Session {
         mem::take(&mut self.noted)
     }
 
-    /// Whether something waits for the client's answer. The caller then gives it some time, and
-    /// calls [`on_patience_over`](Self::on_patience_over).
+    /// Whether something waits for the client's answer. The caller then gives it some time for each
+    /// [`step`](Self::step), and calls [`on_patience_over`](Self::on_patience_over).
     pub fn is_waiting(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// Another number whenever a change begins, or comes further than it ever was: other changes that come meanwhile
+    /// make nobody wait longer.
+    pub fn step(&self) -> u64 {
+        self.reached.1
     }
 
     /// Clusters that the client was told and did not have, since this was asked last: their endpoints come on other
@@ -249,9 +262,13 @@ impl Session {
         &self.view
     }
 
-    /// Goes on although the client did not answer.
+    /// Goes on although the client did not answer: further than it came already.
     pub fn on_patience_over(&mut self, out: &mut impl Extend<Response>) {
+        let was_in_use = self.phase == Phase::Make && self.reached.0 == Phase::Use;
         self.advance(true, out);
+        if was_in_use && self.phase == Phase::Use {
+            self.advance(true, out);
+        }
     }
 
     /// What the client made of one type.
@@ -295,6 +312,12 @@ impl Session {
         // A rejection said once more asks for nothing, nor does an answer said twice.
         let may_repeat = track.repeatable && !kind.is_full_state();
         let mut repeated = answers_newest && !was_waiting && request.error.is_none() && may_repeat;
+        if let Some(older) = nonce
+            && request.error.is_none()
+            && (track.seen..track.nonce).contains(&older)
+        {
+            track.seen = older;
+        }
         let answer = match answers_newest && was_waiting {
             true => track.answered(request.error),
             false => Answer::None,
@@ -347,6 +370,10 @@ impl Session {
         if let Some(payload) = &told.payload {
             let before = Arc::clone(&track.status.position);
             track.sent((update, nonce), payload, &before);
+            // What others name and the client has already may change as often as it likes: nothing waits for that.
+            if !kind.is_named_by_others() || !payload.new.is_empty() {
+                track.gate = nonce;
+            }
         }
         let is_moved = !Arc::ptr_eq(&track.status.position, &told.to);
         track.moved(told.to);

@@ -106,6 +106,11 @@ pub(super) struct Track {
     pub(super) status: Status,
     /// Of the newest response.
     pub(super) nonce: u64,
+    /// Of the newest response that was accepted, or was the newest of all when it was rejected: what came after it may
+    /// be under way still.
+    pub(super) seen: u64,
+    /// Of the newest response that must be seen before a change under way goes on.
+    pub(super) gate: u64,
     /// Of the view that it told.
     update: u64,
     /// Of the newest request's names.
@@ -140,6 +145,8 @@ impl Track {
                 before: None,
             },
             nonce: 0,
+            seen: 0,
+            gate: 0,
             update: 0,
             fingerprint: 0,
             rejected: false,
@@ -184,6 +191,7 @@ impl Track {
 
     pub(super) fn answered(&mut self, error: Option<String>) -> Answer {
         self.status.waiting = false;
+        self.seen = self.nonce;
         let version = Arc::clone(&self.status.sent);
         let open = self.open.take().zip(self.status.before.take());
         let accepted = |payload: &Payload, one: &Refused| {

@@ -58,6 +58,8 @@ pub(super) struct Stream {
     responses: VecDeque<Response>,
     rest: Option<Bytes>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Of the change under way, for which the deadline is.
+    step: u64,
     /// Until its node is known; then it is woken like for a change.
     stopping: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ended: bool,
@@ -82,6 +84,7 @@ impl Stream {
             responses: VecDeque::new(),
             rest: None,
             deadline: Some(Box::pin(tokio::time::sleep(SILENCE_MAX))),
+            step: 0,
             stopping: Some(stopping),
             ended: false,
         }
@@ -145,15 +148,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Patience begins anew whenever something was sent.
+    /// Patience begins anew with each step of a change, and not with what is sent: who is sent something all the time
+    /// would wait for ever.
     fn set_deadline(&mut self) {
-        let waiting = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.session.is_waiting());
-        if !waiting {
+        let session = self.open.as_ref().map(|open| &open.session);
+        let Some(session) = session.filter(|session| session.is_waiting()) else {
             self.deadline = None;
-        } else if self.deadline.is_none() || !self.responses.is_empty() {
+            return;
+        };
+        let step = session.step();
+        if self.deadline.is_none() || self.step != step {
+            self.step = step;
             self.deadline = Some(Box::pin(tokio::time::sleep(PATIENCE)));
         }
     }

@@ -31,6 +31,7 @@ fn accepted() -> TypeStatus {
         acked: "v1".into(),
         acked_at: None,
         nack: None,
+        last_nack: None,
         refused: Arc::default(),
         held: Arc::default(),
         wildcard: true,

@@ -43,7 +43,7 @@ pub(super) fn overview(proxies: &[Value]) -> String {
         rows.push(row);
     }
     let mut shown = columns(&rows);
-    shown += &rejections(proxies);
+    shown += &rejections(proxies, false);
     shown.push('\n');
     shown += &sum(proxies);
     shown
@@ -72,7 +72,7 @@ pub(super) fn details(proxies: &[Value]) -> String {
         for stream in list(&proxy["streams"]) {
             shown += &stream_details(stream);
         }
-        shown += &rejections(std::slice::from_ref(proxy));
+        shown += &rejections(std::slice::from_ref(proxy), true);
     }
     shown
 }
@@ -120,18 +120,22 @@ fn stream_details(stream: &Value) -> String {
     shown
 }
 
-/// What was rejected and why, the proxy's words indented below; then what is not sent because of it.
-fn rejections(proxies: &[Value]) -> String {
+/// What was rejected and why, the proxy's words indented below; then what is not sent because of it. What is mended is
+/// history, for whoever looks at one proxy.
+fn rejections(proxies: &[Value], with_mended: bool) -> String {
     let mut shown = String::new();
     for proxy in proxies {
         for kind in list(&proxy["streams"]).flat_map(|stream| list(&stream["types"])) {
-            let nack = &kind["nack"];
+            let (nack, since) = match &kind["nack"] {
+                Value::Null if with_mended => (&kind["last_nack"], ", mended since"),
+                nack => (nack, ""),
+            };
             if nack.is_null() {
                 continue;
             }
             let _ = writeln!(
                 shown,
-                "\n{} rejected {} version {} at {}:",
+                "\n{} rejected {} version {} at {}{since}:",
                 text(&proxy["id"]),
                 text(&kind["type"]),
                 text(&nack["version"]),

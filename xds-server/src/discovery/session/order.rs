@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{Name, Payload, Position},
+    super::{Name, Payload, Position, track::Track},
     Endpoints, Phase, Removals, Response, Session,
 };
 use crate::resource::ResourceType;
@@ -56,6 +56,7 @@ impl Session {
             force = false;
             self.warming.clear();
             self.phase = Phase::Use;
+            self.reach(Phase::Use);
             for kind in USED {
                 // A filter goes when the listener that used it has changed: that comes after it here.
                 let removals = match kind {
@@ -65,7 +66,7 @@ impl Session {
                 self.tell(kind, removals, out);
             }
         }
-        let used = self.others.used && self.answered(&ResourceType::IN_ORDER);
+        let used = self.others.used && self.has_seen(&ResourceType::IN_ORDER);
         if self.phase == Phase::Use && (force || used) {
             self.phase = Phase::Break;
         }
@@ -77,20 +78,53 @@ impl Session {
         }
     }
 
-    /// Clusters and what they need are accepted, and new clusters know their endpoints.
+    /// A change is under way from now on. It waits for all that the client was told so far of what others name; of what
+    /// it is told meanwhile, for that alone which it did not have: changes that never end hold nothing up.
+    pub(super) fn begin(&mut self) {
+        for (kind, track) in &mut self.tracks {
+            if kind.is_named_by_others() {
+                track.gate = track.nonce;
+            }
+        }
+        self.reached.0 = Phase::Make;
+        self.reached.1 += 1;
+    }
+
+    fn reach(&mut self, phase: Phase) {
+        if self.reached.0 < phase {
+            self.reached = (phase, self.reached.1 + 1);
+        }
+    }
+
+    /// Clusters and what they need are seen, and new clusters know their endpoints.
     pub(super) fn made(&self) -> bool {
-        if !self.answered(&MADE) {
+        if !self.has_seen(&MADE) {
             return false;
         }
+        let mut warming = self.warming();
         match self.track(ClusterLoadAssignment) {
-            Some(track) => self.warming().all(|name| track.status.position.has(name)),
+            // Endpoints of a new cluster that were rejected are mended soon, or patience ends.
+            Some(track) if track.rejected => warming.next().is_none(),
+            Some(track) => warming.all(|name| track.status.position.has(name)),
             None => self.others.endpoints != Endpoints::Awaited,
         }
     }
 
-    pub(super) fn answered(&self, kinds: &[ResourceType]) -> bool {
+    /// Whether nothing is left unanswered.
+    fn answered(&self, kinds: &[ResourceType]) -> bool {
+        self.all(kinds, |track| !track.status.waiting)
+    }
+
+    /// Whether the client has answered as far as a change under way needs it.
+    fn has_seen(&self, kinds: &[ResourceType]) -> bool {
+        self.all(kinds, |track| track.seen >= track.gate)
+    }
+
+    /// Of what others name, a rejection is an answer: `held` keeps back what needs it, and nothing else. Whoever
+    /// rejects a listener, route or filter goes on using what its older version names.
+    fn all(&self, kinds: &[ResourceType], is_so: impl Fn(&Track) -> bool) -> bool {
         let mut tracks = self.tracks.iter().filter(|(kind, _)| kinds.contains(kind));
-        tracks.all(|(_, track)| !track.status.waiting && !track.rejected)
+        tracks.all(|(kind, track)| is_so(track) && (kind.is_named_by_others() || !track.rejected))
     }
 
     /// Whether nothing is left to tell of this view, removals included.

@@ -1,6 +1,6 @@
 //! Make before break: on one stream, and between the streams of single types.
 
-use super::{Stream, served, told, view, without_and_with_canary};
+use super::{Stream, changes, names_of, served, told, view, without_and_with_canary};
 use crate::{
     discovery::{Endpoints, Others, Variant},
     resource::ResourceType,
@@ -89,6 +89,112 @@ fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
         assert_eq!(told(&stream.lose_patience()), ["rds l@to s and s|v2"]);
         stream.lose_patience();
         assert!(!stream.session.is_waiting());
+    }
+}
+
+/// "Eventual consistency considerations": a new route waits for its cluster, and for nothing else. Endpoints that change
+/// all the time, faster than answers come, keep nobody's routes and removals.
+#[test]
+fn changes_that_never_end_hold_up_neither_routes_nor_removals() {
+    let at = |endpoints: usize, route: &str| {
+        let version = endpoints.to_string();
+        let mut all = vec![
+            (Cluster, "s", "1"),
+            (ClusterLoadAssignment, "s", version.as_str()),
+            (Listener, "l", "1"),
+            (RouteConfiguration, "l", route),
+        ];
+        if route != "to s" {
+            all.push((Cluster, "s|v2", "1"));
+            all.push((ClusterLoadAssignment, "s|v2", "1"));
+        }
+        view(&all)
+    };
+    let names = &["s", "s|v2"];
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut stream = served(variant, &at(0, "to s and s|v2"), names);
+        let mut told_of = Vec::new();
+        let mut unanswered = std::collections::VecDeque::new();
+        let mut now = 0;
+        // Each response is answered when two newer ones of its type are under way.
+        for _ in 0..20 {
+            now += 1;
+            let mut responses = stream.see(&at(now, "to s"));
+            while let Some(response) = responses.pop() {
+                let kind = response.payload.kind;
+                told_of.extend(told(std::slice::from_ref(&response)));
+                unanswered.push_back((kind, response.nonce));
+                if unanswered.len() > 2 {
+                    let (kind, nonce) = unanswered.pop_front().unwrap();
+                    let wanted: &[&str] = match kind {
+                        Cluster | Listener => &[],
+                        ClusterLoadAssignment => names,
+                        _ => &["l"],
+                    };
+                    let interest = match stream.delta {
+                        true => changes(&[], &[], &[]),
+                        false => names_of(wanted, ""),
+                    };
+                    responses.extend(stream.send(kind, &nonce, None, interest));
+                }
+            }
+        }
+        assert!(told_of.contains(&"rds l@to s".to_string()), "{told_of:?}");
+        let removal = if stream.delta { "cds -s|v2" } else { "cds s@1" };
+        assert!(told_of.contains(&removal.to_string()), "{told_of:?}");
+    }
+}
+
+/// The same with a client that answers nothing: its patience is not renewed by what comes meanwhile.
+#[test]
+fn changes_that_never_end_renew_nobodys_patience() {
+    let (without, with) = without_and_with_canary();
+    let mut stream = served(Variant::Delta, &without, &["s"]);
+    stream.see(&with);
+    let step = stream.session.step();
+    let churn = |version: &str| {
+        view(&[
+            (Cluster, "s", version),
+            (ClusterLoadAssignment, "s", "1"),
+            (Cluster, "s|v2", "1"),
+            (ClusterLoadAssignment, "s|v2", "1"),
+            (Listener, "l", "1"),
+            (RouteConfiguration, "l", "to s and s|v2"),
+        ])
+    };
+    stream.see(&churn("2"));
+    stream.see(&churn("3"));
+    assert_eq!(stream.session.step(), step);
+    assert_eq!(told(&stream.lose_patience()), ["rds l@to s and s|v2"]);
+    assert_ne!(stream.session.step(), step);
+    let step = stream.session.step();
+    stream.see(&churn("4"));
+    assert_eq!(stream.session.step(), step);
+    stream.lose_patience();
+    assert!(!stream.session.is_waiting());
+}
+
+/// "NACK": the client goes on with what it has. A rejection in a transaction holds up what needs the rejected cluster,
+/// and nothing else of it.
+#[test]
+fn a_rejection_holds_up_only_what_needs_it() {
+    let (without, _) = without_and_with_canary();
+    for variant in [Variant::StateOfTheWorld, Variant::Delta] {
+        let mut stream = served(variant, &without, &["s"]);
+        let responses = stream.see(&view(&[
+            (Cluster, "s", "1"),
+            (Cluster, "bad", "1"),
+            (ClusterLoadAssignment, "s", "1"),
+            (Listener, "l", "2"),
+            (RouteConfiguration, "l", "to s"),
+        ]));
+        assert_eq!(responses.len(), 1, "{:?}", told(&responses));
+        let rest = stream.answer(Cluster, &[], Some("cluster 'bad': not so"));
+        assert!(
+            told(&rest).contains(&"lds l@2".to_string()),
+            "{:?}",
+            told(&rest)
+        );
     }
 }
 
