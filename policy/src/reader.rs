@@ -1,6 +1,9 @@
 //! Reads a JSON tree field by field and collects *all* problems, each with its path: whoever wrote
 //! the file sees everything at once. Used for the filter's configuration and for the mesh file.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::RefCell,
     fmt::{self, Display},
@@ -33,6 +36,12 @@ impl Display for Problem {
         }
     }
 }
+
+/// What is wrong with a field that is written with nothing behind it, where that does not mean that it is absent.
+pub const NO_VALUE: &str = "has no value";
+/// What to do about it.
+pub const NO_VALUE_HINT: &str =
+    "is the file cut off? Write a value, {} or [] for an empty one, or leave it out";
 
 /// How many problems are told; a file with more has one cause, not a hundred.
 const PROBLEMS_MAX: usize = 100;
@@ -246,10 +255,10 @@ impl<'v> Reader<'v> {
 
     /// Reports that something else stands here.
     fn expected<T>(&self, what: &str) -> Option<T> {
-        self.problem(
-            format!("must be {what}, not {}", description(self.value)),
-            None,
-        );
+        match self.value {
+            Value::Null => self.problem(NO_VALUE, Some(NO_VALUE_HINT.into())),
+            other => self.problem(format!("must be {what}, not {}", description(other)), None),
+        }
         None
     }
 }
@@ -269,9 +278,19 @@ impl<'v> ObjectReader<'v> {
     pub fn required(&mut self, field: &str) -> Option<Reader<'v>> {
         let found = self.optional(field);
         if found.is_none() {
-            self.problem(field, "must be given", None);
+            self.missing(field, None);
         }
         found
+    }
+
+    /// Reports that a field must be given, where it is not there; or that it has no value, where it is.
+    pub fn missing(&self, field: &str, hint: Option<String>) {
+        if self.fields.contains_key(field) {
+            let hint = hint.unwrap_or_else(|| "it must be given: write its value".into());
+            self.problem(field, NO_VALUE, Some(hint));
+        } else {
+            self.problem(field, "must be given", hint);
+        }
     }
 
     /// A field that may be left out.
@@ -365,91 +384,5 @@ pub fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn problems_of(value: &Value, read: impl FnOnce(Reader<'_>)) -> Vec<String> {
-        let problems = Problems::new();
-        read(Reader::root(value, &problems));
-        problems
-            .into_vec()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
-    #[test]
-    fn all_problems_are_told_with_their_paths() {
-        let value =
-            json!({"canary": {"wieght": 5, "list": ["a", 1], "mode": "observe"}, "port": 0});
-        let found = problems_of(&value, |root| {
-            let mut object = root.object().unwrap();
-            assert_eq!(object.required("port").unwrap().integer(1..=65535), None);
-            let mut canary = object.required("canary").unwrap().object().unwrap();
-            assert!(canary.required("weight").is_none());
-            for element in canary.optional("list").unwrap().array() {
-                let _ = element.string();
-            }
-            canary.not_supported(&["mode", "ramp"]);
-            canary.finish();
-            object.finish();
-        });
-        assert_eq!(
-            found,
-            [
-                "port: must be a whole number from 1 to 65535, not 0",
-                "canary.weight: must be given",
-                "canary.list[1]: must be a text, not the number 1 (put it in quotes: without them YAML takes it for a number)",
-                "canary.mode: not supported yet (leave it out)",
-                "canary.wieght: unknown field \"wieght\" (did you mean \"weight\"?)",
-            ]
-        );
-    }
-
-    #[test]
-    fn doubles_with_whole_values_are_whole_numbers_and_null_is_absent() {
-        let value = json!({"a": 5.0, "b": null, "c": 5.5, "d": 1e300});
-        let found = problems_of(&value, |root| {
-            let mut object = root.object().unwrap();
-            assert_eq!(object.required("a").unwrap().integer(0..=10), Some(5));
-            assert!(object.optional("b").is_none());
-            assert_eq!(object.required("c").unwrap().integer(0..=10), None);
-            assert_eq!(object.required("d").unwrap().integer(0..=10), None);
-            object.finish();
-        });
-        assert_eq!(found.len(), 2, "{found:?}");
-    }
-
-    #[test]
-    fn a_wrong_type_says_what_was_expected_and_what_was_found() {
-        let found = problems_of(&json!([1]), |root| {
-            assert!(root.object().is_none());
-            assert!(root.entries().is_empty());
-        });
-        assert_eq!(
-            found,
-            [
-                "must be an object, not a list",
-                "must be a map of names, not a list"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_hundred_problems_are_enough() {
-        let value = json!(vec![0; 500]);
-        let found = problems_of(&value, |root| {
-            for element in root.array() {
-                let _ = element.string();
-            }
-        });
-        assert_eq!(found.len(), 101);
-        assert_eq!(found.last().unwrap(), "… and more");
     }
 }

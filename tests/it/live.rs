@@ -282,6 +282,48 @@ fn who_is_no_envoy_of_ours_is_told_so() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn wrong_usage_ends_alike_whoever_is_asked() -> Result<()> {
+    let mesh = Mesh::start(|_| {})?;
+    let admin = mesh.gateway.admin_address();
+    let server = format!("http://{}", mesh.server.api);
+    let file = mesh.server.mesh_file().display().to_string();
+    let cases: [(&[&str], &str); 7] = [
+        (&["--gateway", "nope"], "edge"),
+        (&["--service", "nope"], "mumbai-mesh: "),
+        (&["--gateway", "edge", "--at", "tomorrow"], "RFC 3339"),
+        (&["--gateway", "edge", "--method", "GE T"], "is no method"),
+        (
+            &["--gateway", "edge", "--path", "nope"],
+            "must begin with /",
+        ),
+        (&["--gateway", "edge", "-H", "bad"], "must be name:value"),
+        (
+            &["--gateway", "edge", "-H", "x-a:b\r\nc:d"],
+            "none that a client could send",
+        ),
+    ];
+    for (source, value) in [
+        ("--config", file.as_str()),
+        ("--server", server.as_str()),
+        ("--from-proxy", admin.as_str()),
+    ] {
+        for (arguments, words) in cases {
+            let (found, out, errors) = run(&[&[source, value][..], arguments].concat())?;
+            ensure!(
+                found == Some(64) && out.is_empty(),
+                "{source} {arguments:?}: {found:?} {out} {errors}"
+            );
+            ensure!(errors.contains(words), "{source} {arguments:?}: {errors}");
+        }
+    }
+    // A server that is not there is no wrong usage.
+    let nobody = format!("http://127.0.0.1:{}", harness::ports::free_port());
+    let (found, _, errors) = run(&["--server", &nobody, "--gateway", "edge"])?;
+    ensure!(found == Some(1), "{found:?} {errors}");
+    Ok(())
+}
+
 /// No server made it: its routes, its endpoints and the filter stand in its bootstrap.
 #[test]
 fn a_static_envoy_is_asked_like_any_other() -> Result<()> {

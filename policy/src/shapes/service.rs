@@ -208,7 +208,7 @@ pub fn read_canary(reader: Reader<'_>) -> Option<CanarySplit> {
 fn read_weight(canary: &mut ObjectReader<'_>) -> Option<Weight> {
     let (weight, ramp) = (canary.optional("weight"), canary.optional("ramp"));
     if weight.is_none() && ramp.is_none() {
-        canary.problem("weight", "must be given", None);
+        canary.missing("weight", None);
         return None;
     }
     if let (Some(_), Some(ramp)) = (&weight, &ramp) {

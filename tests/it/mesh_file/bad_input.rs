@@ -1,7 +1,7 @@
 //! What strangers and tired people write into mesh files: refused with file, line and column, all at once,
 //! by the command line and by a server that goes on with what it had.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Stage, analyze, write};
 
@@ -78,8 +78,16 @@ fn fields() -> Vec<Case> {
         case("services in Hindi, in Arabic, and with a mark that turns the line",
             "services:\n  भुगतान: {}\n  متجر: {}\n  \"a\\u202Eb\": {}\n",
             &["mesh.yaml:2:3: services.भुगतान: the name \"भुगतान\" is no DNS label",
-              "mesh.yaml:3:3: services.\\u{645}\\u{62a}\\u{62c}\\u{631}: the name",
+              "mesh.yaml:3:3: services.\u{2068}متجر\u{2069}: the name",
               "mesh.yaml:4:3: services.a\\u{202e}b: the name \"a\\u{202e}b\" is no DNS label"]),
+        case("fields without a value, however deep",
+            "services:\n  a:\n    timeout:\n    endpoints:\n      - {host: 10.0.0.1, port: 80, zone: ~}\n      -\n  b:\ngateways:\n  edge:\n    \
+             listen: 127.0.0.1:10000\n    routes:\n",
+            &["mesh.yaml:3:5: services.a.timeout: has no value (is the file cut off?",
+              "mesh.yaml:5:36: services.a.endpoints[0].zone: has no value",
+              "mesh.yaml:6:8: services.a.endpoints[1]: has no value",
+              "mesh.yaml:7:3: services.b: has no value",
+              "mesh.yaml:11:5: gateways.edge.routes: has no value"]),
         case("includes in a circle", "include: [mesh.yaml]\n", &["mesh.yaml:1:11: include[0]: "]),
     ]
 }
@@ -156,6 +164,49 @@ fn a_server_goes_on_with_what_it_had_and_says_where_each_file_is_wrong() -> Resu
     stage.wait_for_revision(2)?;
     ensure!(stage.metric("mumbai_mesh_config_problems")? == 0);
     ensure!(stage.metric("mumbai_mesh_config_last_reload_successful")? == 1);
+    Ok(())
+}
+
+/// The file as it stands for a moment while somebody writes it in place, or after a copy that broke off.
+#[test]
+fn a_file_that_is_cut_off_anywhere_takes_nothing_away() -> Result<()> {
+    let whole = "\
+services:
+  order-service:
+    endpoints:
+      - host: 10.0.0.1
+        port: 80
+    timeout: 2s
+    circuit_breaker:
+      consecutive_failures: 5
+gateways:
+  edge:
+    listen: 127.0.0.1:10000
+    routes:
+      - match:
+          path_prefix: /orders
+        service: order-service
+";
+    let stage = Stage::start("mesh.yaml", &[("mesh.yaml", whole)])?;
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    let ends = |line: &str| line.trim_end().ends_with(':');
+    let cuts = (1..=lines.len()).filter(|&cut| ends(lines[cut - 1]));
+    for cut in cuts {
+        stage.write("mesh.yaml", &lines[..cut].concat())?;
+        let place = format!("mesh.yaml:{cut}:");
+        let told = stage.wait_for_refusal(|told| {
+            let mut told = told.iter();
+            told.any(|one| one.starts_with(&place) && one.ends_with("has no value"))
+        });
+        told.with_context(|| format!("cut after line {cut}"))?;
+        ensure!(stage.revision()? == 1 && stage.has("edge")?);
+    }
+    let url = format!("http://{}", stage.server.api);
+    let history = stage.server.command(&["history", "--server", &url])?;
+    ensure!(
+        history.contains("mesh.yaml:13:9: gateways.edge.routes[0].match: has no value ("),
+        "{history}"
+    );
     Ok(())
 }
 

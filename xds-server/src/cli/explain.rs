@@ -74,6 +74,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        check_lines(&self.headers)?;
         let question = Question {
             service: self.service.clone(),
             gateway: self.gateway.clone(),
@@ -122,8 +123,16 @@ impl Explain {
         if !question.headers.is_empty() {
             query.push(("header", question.headers.join("\n")));
         }
-        let answer = self.credentials.get(server, "/api/v1/explain", &query)?;
-        serde_json::from_slice(&answer).context("the server's answer")
+        let answer = self
+            .credentials
+            .get_answer(server, "/api/v1/explain", &query)?;
+        // All that it finds wrong is the question.
+        let is_usage = answer.status.as_u16() == 400;
+        let body = answer.success(server).map_err(|error| match is_usage {
+            true => anyhow::Error::from(UsageError(error.to_string())),
+            false => error,
+        })?;
+        serde_json::from_slice(&body).context("the server's answer")
     }
 
     /// By what an Envoy says of itself; it is now what its own clock says.
@@ -179,6 +188,17 @@ impl Explain {
             answer["differences"] = json!(differences(&serde_json::to_value(closed)?, &mesh));
         }
         Ok(answer)
+    }
+}
+
+/// The API takes headers as lines: a break within one would make two of it.
+fn check_lines(headers: &[String]) -> Result<(), UsageError> {
+    let mut headers = headers.iter();
+    match headers.find(|header| header.contains(['\r', '\n'])) {
+        Some(header) => Err(UsageError(format!(
+            "header: {header:?} is none that a client could send: it holds a line break"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -303,5 +323,23 @@ fn plain(value: &Value) -> String {
             fields.collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_makes_no_second_header() {
+        let told = |headers: &[&str]| {
+            let headers: Vec<String> = headers.iter().map(ToString::to_string).collect();
+            check_lines(&headers).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(&["a:b", "c:d"]), Ok(()));
+        for wrong in ["a:b\r\nc:d", "a:b\nc:d", "a:b\rc", "a:b\n"] {
+            let refused = told(&["x:y", wrong]).unwrap_err();
+            assert!(refused.contains(&format!("{wrong:?} is none")), "{refused}");
+        }
     }
 }

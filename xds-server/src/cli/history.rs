@@ -2,12 +2,14 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     output::{Output, columns, printable, show},
+    plan::mesh_problem,
     remote::Credentials,
 };
+use crate::mesh::MeshProblem;
 
 /// The revisions of the mesh that a server keeps, the newest first: when, by whom, why.
 ///
@@ -132,14 +134,13 @@ fn table(answer: &Value) -> String {
         let files = files.join(", ");
         text += &format!("\nfiles of --resources wait since {since}, for {because}: {files}\n");
     }
-    for problem in answer["refused"]["problems"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        let told = json!([problem["path"], problem["message"]]);
-        let [path, message] = [0, 1].map(|at: usize| cell(&told[at]));
-        text += &format!("\nrefused since: {path}: {message}\n");
+    let problems = answer["refused"]["problems"].as_array();
+    let problems: Vec<MeshProblem> = problems.into_iter().flatten().map(mesh_problem).collect();
+    if !problems.is_empty() {
+        text += &format!("\nrefused at {}:\n", cell(&answer["refused"]["at"]));
+    }
+    for problem in problems {
+        text += &format!("  {problem}\n");
     }
     text
 }
@@ -155,6 +156,8 @@ fn cell(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -162,7 +165,13 @@ mod tests {
         let answer = json!({
             "current": {"revision": 2},
             "newest": 2,
-            "refused": {"problems": [{"path": "services", "message": "wrong"}]},
+            "refused": {"at": "c", "problems": [
+                {
+                    "place": {"file": "mesh.yaml", "line": 4, "column": 7},
+                    "path": "services.a.wieght", "message": "unknown\u{1b}[2J", "hint": "weight?",
+                },
+                {"place": null, "path": "timezone", "message": "wrong", "hint": null},
+            ]},
             "revisions": [
                 {"revision": 3, "accepted_at": "b", "origin": "api", "author": "\u{1b}[2J", "message": null},
                 {"revision": 2, "accepted_at": "a", "origin": "file", "author": null, "message": "mesh.yaml"},
@@ -176,9 +185,8 @@ mod tests {
             "{shown}"
         );
         assert!(!shown.contains('\u{1b}'), "{shown}");
-        assert!(
-            shown.contains("--after 2") && shown.contains("services: wrong"),
-            "{shown}"
-        );
+        assert!(shown.contains("\nolder ones: --after 2\n"), "{shown}");
+        let refused = "\nrefused at c:\n  mesh.yaml:4:7: services.a.wieght: unknown\\u{1b}[2J (weight?)\n  timezone: wrong\n";
+        assert!(shown.ends_with(refused), "{shown}");
     }
 }

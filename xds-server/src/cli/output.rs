@@ -8,6 +8,8 @@ use std::{
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::mesh::plain;
+
 /// For people, or for programs.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Output {
@@ -42,15 +44,14 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Proxies say what they like of themselves; a terminal must not obey it.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                '\u{fffd}'
-            } else {
-                character
-            }
+    let visible: String = text
+        .chars()
+        .map(|character| match character.is_control() {
+            true => '\u{fffd}',
+            false => character,
         })
-        .collect()
+        .collect();
+    plain(&visible).into_owned()
 }
 
 /// Each column as wide as its widest cell.
@@ -74,4 +75,16 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         shown.push('\n');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_nobody_and_no_line_is_turned() {
+        assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\u{fffd}");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(printable("x متجر"), "x \u{2068}متجر\u{2069}");
+    }
 }

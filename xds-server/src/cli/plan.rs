@@ -133,7 +133,7 @@ fn refused(file: &Path, problems: &[MeshProblem]) -> anyhow::Error {
 }
 
 /// As the API writes it.
-fn mesh_problem(told: &Value) -> MeshProblem {
+pub(super) fn mesh_problem(told: &Value) -> MeshProblem {
     let text = |field: &str| told[field].as_str().map(str::to_string);
     let place = &told["place"];
     let number = |field: &str| usize::try_from(place[field].as_u64()?).ok();

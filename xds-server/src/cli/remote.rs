@@ -71,6 +71,19 @@ impl Credentials {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<Vec<u8>> {
+        self.get_answer(server, path, query)?.success(server)
+    }
+
+    /// The same for who wants to know why the answer says no.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) fn get_answer(
+        &self,
+        server: &str,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Answer> {
         let mut request = self.agent(server, ANSWER_WITHIN)?.get(url(server, path));
         for (name, value) in query {
             request = request.query(*name, value);
@@ -78,7 +91,7 @@ impl Credentials {
         if let Some(shown) = self.shown() {
             request = request.header("authorization", shown);
         }
-        answer(server, request.call())?.success(server)
+        answer(server, request.call())
     }
 
     /// All pages of a list, one after the other.

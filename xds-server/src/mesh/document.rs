@@ -5,9 +5,14 @@ mod nothing;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::OnceCell, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
-use policy::reader::{Problem, Problems, Reader, joined};
+use policy::reader::{NO_VALUE, Problem, Problems, Reader, joined};
 use serde_json::{Map, Value};
 
 use super::{
@@ -86,6 +91,10 @@ impl<'f> Document<'f> {
             }
         }
         document.tree = Value::Object(fields);
+        for problem in nothing::problems(&document.tree) {
+            let placed = document.placed(problem);
+            document.problems.push(placed);
+        }
         document
     }
 
@@ -132,6 +141,14 @@ impl<'f> Document<'f> {
             check(&root, mesh, labels);
         }
         let problems = problems.into_vec();
+        // Whoever reads a field that has no value may know more of it: that there is no such field, say.
+        let told: BTreeSet<&str> = problems
+            .iter()
+            .map(|problem| problem.path.as_str())
+            .collect();
+        found.retain(|MeshProblem { problem, .. }| {
+            problem.message != NO_VALUE || !told.contains(problem.path.as_str())
+        });
         match mesh {
             Some(mesh) if problems.is_empty() && found.is_empty() => return Ok(mesh),
             _ => found.extend(problems.into_iter().map(|problem| self.placed(problem))),

@@ -1,9 +1,10 @@
-//! Top-level fields with nothing behind them. A file that breaks off after `services:` must not empty a
-//! mesh, so what is meant to be empty has to say so.
+//! Fields with nothing behind them. A file that breaks off after `services:` or after a gateway's `routes:` must
+//! not empty them, so what is meant to be empty has to say so.
 
-use policy::reader::Problem;
+use policy::reader::{NO_VALUE, NO_VALUE_HINT, Problem, Problems, Reader, joined};
+use serde_json::Value;
 
-/// Every field of the file, and what is written behind it where there is nothing to say.
+/// Every top-level field of the file, and what is written behind it where there is nothing to say.
 const FIELDS: [(&str, Option<&str>); 12] = [
     ("mesh", Some("{}")),
     ("timezone", None),
@@ -19,7 +20,7 @@ const FIELDS: [(&str, Option<&str>); 12] = [
     ("max_connection_duration", None),
 ];
 
-/// What is wrong with `field:` and no more; `None` where there is no such field anyway.
+/// What is wrong with a top-level `field:` and no more; `None` where there is no such field anyway.
 pub(super) fn problem(field: &str) -> Option<Problem> {
     let (_, empty) = FIELDS.iter().find(|(known, _)| *known == field)?;
     let hint = empty.map_or_else(
@@ -28,9 +29,46 @@ pub(super) fn problem(field: &str) -> Option<Problem> {
     );
     Some(Problem {
         path: field.into(),
-        message: "has no value".into(),
+        message: NO_VALUE.into(),
         hint: Some(hint),
     })
+}
+
+/// What else in the files has no value, however deep: fields, and elements of lists.
+pub(super) fn problems(tree: &Value) -> Vec<Problem> {
+    let problems = Problems::new();
+    tell(tree, "", &Reader::root(tree, &problems));
+    problems.into_vec()
+}
+
+/// Asked before paths are made: almost no file needs any.
+fn holds_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(elements) => elements.iter().any(holds_null),
+        Value::Object(fields) => fields.values().any(holds_null),
+        _ => false,
+    }
+}
+
+fn tell(value: &Value, path: &str, root: &Reader<'_>) {
+    if !holds_null(value) {
+        return;
+    }
+    match value {
+        Value::Null => root.problem_at(path, NO_VALUE, Some(NO_VALUE_HINT.into())),
+        Value::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                tell(element, &format!("{path}[{index}]"), root);
+            }
+        }
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                tell(field, &joined(path, key), root);
+            }
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

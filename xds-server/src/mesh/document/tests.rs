@@ -148,7 +148,7 @@ fn a_field_without_a_value_is_refused_whether_it_is_known_or_not() {
         ),
         (
             "include:\n",
-            "mesh.yaml:1:1: include: must be a list, not nothing (name files, such as include: [calendars/npci-peak.yaml])",
+            "mesh.yaml:1:1: include: has no value (name files, such as include: [calendars/npci-peak.yaml])",
         ),
     ] {
         assert_eq!(told(&[("mesh.yaml", text)]), [expected], "{text:?}");
@@ -167,6 +167,60 @@ fn a_field_without_a_value_is_refused_whether_it_is_known_or_not() {
         "{both:#?}"
     );
     assert!(read(&[("mesh.yaml", "services: {}\nfestivals: []\n")]).is_ok());
+}
+
+#[test]
+fn fields_without_a_value_are_refused_however_deep_and_all_at_once() {
+    let calendar =
+        "holidays:\n  - \"2027-01-26\"\npeak_hours:\n  evening:\n    start: 17\n    end:\n";
+    let mesh = "\
+services:
+  a:
+    timeout:
+    endpoints:
+      - {host: 10.0.0.1, port: 80, zone: ~}
+      -
+    canary: {version: v2, weight: }
+    health_check: {path: /, interval: null}
+    tmeout:
+  b:
+  c: {port: 0, uses: [~]}
+holidays: [2027-08-15, ~]
+gateways:
+  edge:
+    listen: 127.0.0.1:10000
+    routes:
+";
+    let told = told(&[("calendar.yaml", calendar), ("mesh.yaml", mesh)]);
+    let expected = [
+        "calendar.yaml:6:5: peak_hours.evening.end: has no value (it must be given",
+        "mesh.yaml:3:5: services.a.timeout: has no value (is the file cut off? Write a value",
+        "mesh.yaml:5:36: services.a.endpoints[0].zone: has no value",
+        "mesh.yaml:6:8: services.a.endpoints[1]: has no value",
+        "mesh.yaml:7:27: services.a.canary.weight: has no value",
+        "mesh.yaml:8:29: services.a.health_check.interval: has no value",
+        "mesh.yaml:9:5: services.a.tmeout: unknown field \"tmeout\" (did you mean \"timeout\"?)",
+        "mesh.yaml:10:3: services.b: has no value",
+        "mesh.yaml:11:7: services.c.port: must be a whole number",
+        "mesh.yaml:11:23: services.c.uses[0]: has no value",
+        "mesh.yaml:12:24: holidays[2]: has no value",
+        "mesh.yaml:16:5: gateways.edge.routes: has no value",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{expected}: {told}");
+    }
+    // What says that it is empty is.
+    let empty =
+        "services: {a: {endpoints: []}}\ngateways: {edge: {listen: \"127.0.0.1:1\", routes: []}}\n";
+    assert!(read(&[("mesh.yaml", empty)]).is_ok());
+}
+
+#[test]
+fn of_very_many_fields_without_a_value_a_hundred_are_told() {
+    let text = format!("services: {{a: {{uses: [{}]}}}}", "~,".repeat(500));
+    let told = told(&[("mesh.yaml", text.as_str())]);
+    assert!((100..=202).contains(&told.len()), "{}", told.len());
 }
 
 #[test]

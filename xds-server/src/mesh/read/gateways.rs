@@ -216,11 +216,8 @@ fn read_forward(route: &mut ObjectReader<'_>, request: Option<&RequestMatch>) ->
     let service = match route.optional("service") {
         Some(service) => service.parsed(ServiceName::new),
         None => {
-            route.problem(
-                "service",
-                "must be given",
-                Some("name the service that answers, or a redirect".into()),
-            );
+            let hint = "name the service that answers, or a redirect";
+            route.missing("service", Some(hint.into()));
             None
         }
     };

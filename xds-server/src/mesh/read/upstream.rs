@@ -52,11 +52,8 @@ pub(super) fn read_retries(
         );
     }
     if attempts.is_none() && retries.optional("attempts").is_none() {
-        retries.problem(
-            "attempts",
-            "must be given",
-            Some("tries after the first one, from 1 to 10".into()),
-        );
+        let hint = "tries after the first one, from 1 to 10";
+        retries.missing("attempts", Some(hint.into()));
     }
     Some(Retries {
         attempts: attempts?,
