@@ -106,7 +106,8 @@ impl Client {
         })
     }
 
-    /// Asks until somebody answers or time is up. What is asked must do no harm when it is done twice.
+    /// Asks until somebody answers, or time is up and each member was asked. What is asked must do no harm when it is
+    /// done twice.
     ///
     /// # Errors
     /// [`StoreError::Uncertain`] when an attempt may have been carried out.
@@ -117,8 +118,9 @@ impl Client {
     {
         let deadline = Instant::now() + CALL_MAX;
         let mut pause = PAUSE_MIN;
-        let mut may_be_done = false;
+        let (mut may_be_done, mut attempts) = (false, 0);
         loop {
+            attempts += 1;
             let status = match self.attempt(path, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
@@ -133,7 +135,7 @@ impl Client {
                 // This attempt was refused; an earlier one may have been carried out.
                 return Err(self.error(&status, may_be_done));
             }
-            if Instant::now() + pause > deadline {
+            if attempts >= self.channels.len() && Instant::now() + pause > deadline {
                 return Err(self.error(&status, may_be_done));
             }
             sleep(pause).await;
