@@ -262,18 +262,13 @@ impl StreamStatus {
 impl Entry {
     fn shown(self) -> TypeStatus {
         let status = self.status;
-        let at = self.last_nack.as_ref().map(|nack| nack.at);
         TypeStatus {
             sent: status.sent,
             sent_at: self.sent_at,
             acked: status.acked,
             acked_at: self.acked_at,
-            nack: status.nack.zip(at).map(|(nack, at)| Nack {
-                version: nack.version,
-                update: nack.update,
-                message: nack.message,
-                at,
-            }),
+            // The newest one, for as long as it is not mended.
+            nack: status.nack.and(self.last_nack.as_deref().cloned()),
             last_nack: self.last_nack,
             refused: status.refused,
             held: status.held,

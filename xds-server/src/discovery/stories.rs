@@ -106,11 +106,22 @@ impl Stream {
     /// Answers the newest response of a type, wanting what it wanted.
     fn answer(&mut self, kind: ResourceType, names: &[&str], error: Option<&str>) -> Vec<Response> {
         let nonce = self.nonces[&kind].clone();
+        self.answer_to(&nonce, kind, names, error)
+    }
+
+    /// The same, of any response.
+    fn answer_to(
+        &mut self,
+        nonce: &str,
+        kind: ResourceType,
+        names: &[&str],
+        error: Option<&str>,
+    ) -> Vec<Response> {
         let interest = match self.delta {
             true => changes(&[], &[], &[]),
             false => names_of(names, ""),
         };
-        self.send(kind, &nonce, error, interest)
+        self.send(kind, nonce, error, interest)
     }
 
     fn see(&mut self, view: &Arc<View>) -> Vec<Response> {

@@ -1,6 +1,6 @@
 //! Make before break: on one stream, and between the streams of single types.
 
-use super::{Stream, changes, names_of, served, told, view, without_and_with_canary};
+use super::{Stream, served, told, view, without_and_with_canary};
 use crate::{
     discovery::{Endpoints, Others, Variant},
     resource::ResourceType,
@@ -131,11 +131,7 @@ fn changes_that_never_end_hold_up_neither_routes_nor_removals() {
                         ClusterLoadAssignment => names,
                         _ => &["l"],
                     };
-                    let interest = match stream.delta {
-                        true => changes(&[], &[], &[]),
-                        false => names_of(wanted, ""),
-                    };
-                    responses.extend(stream.send(kind, &nonce, None, interest));
+                    responses.extend(stream.answer_to(&nonce, kind, wanted, None));
                 }
             }
         }
