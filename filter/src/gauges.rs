@@ -30,8 +30,9 @@ pub struct Gauge {
 impl Gauges {
     /// An empty list.
     pub fn new() -> Self {
-        let plugin = host::property(PLUGIN_NAME).unwrap_or_default();
-        let plugin = String::from_utf8(plugin).unwrap_or_default();
+        let plugin = host::property(PLUGIN_NAME);
+        let plugin = plugin.and_then(|name| String::from_utf8(name.to_vec()).ok());
+        let plugin = plugin.unwrap_or_default();
         Self {
             key: format!("mumbai_mesh/gauges/v1/{plugin}"),
             names: String::new(),
@@ -55,7 +56,7 @@ impl Gauges {
         hasher.write(self.names.as_bytes());
         self.mark = hasher.finish().to_le_bytes();
         let (mark, _) = host::shared(&self.mark_key());
-        if mark == self.mark {
+        if *mark == self.mark {
             return;
         }
         let (before, cas) = host::shared(&self.key);
@@ -94,7 +95,7 @@ impl Gauges {
             let (names, _) = host::shared(&self.key);
             !lines(&names).any(|name| name == gauge.name.as_bytes())
         };
-        if mark.is_empty() || mark == self.mark || !dropped() {
+        if mark.is_empty() || *mark == self.mark || !dropped() {
             host::record(id, value);
         }
     }

@@ -1,14 +1,16 @@
 //! Every call to Envoy, as a function that cannot panic.
 //!
 //! The ABI is proxy-wasm 0.2.1 (<https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1>).
-//! The `proxy-wasm` crate dispatches Envoy's callbacks; its own host calls panic on a status that
-//! they do not expect, and a panic takes the filter out of a sidecar. So the calls are made here,
-//! bytes in and bytes out, and every status that is not Ok is a value.
+//! The calls of the `proxy-wasm` crate panic on a status that they do not expect, and a panic takes the
+//! filter out of a sidecar. So they are made here, bytes in and bytes out, and every status that is not Ok
+//! is a value.
 #![allow(unsafe_code, reason = "the one place where the host's ABI is called")]
 
 use std::ptr::null_mut;
 
 use policy::time::MonoTime;
+
+use crate::buffer::Bytes;
 
 /// Status of the ABI.
 const OK: u32 = 0;
@@ -98,19 +100,6 @@ unsafe extern "C" {
     fn random_get(buffer: *mut u8, size: usize) -> u32;
 }
 
-/// Takes what the host left in our memory.
-///
-/// # Safety
-/// `data` is null, or came from this module's exported allocator with exactly `size` bytes, and
-/// nobody else frees it. The ABI promises both for the outputs of its calls.
-unsafe fn taken(data: *mut u8, size: usize) -> Vec<u8> {
-    if data.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: the caller's promise; the allocator makes its memory as a boxed slice of bytes.
-    unsafe { Vec::from_raw_parts(data, size, size) }
-}
-
 /// Severity of a line in Envoy's log (logger `wasm`).
 #[derive(Debug, Clone, Copy)]
 pub enum Level {
@@ -159,7 +148,7 @@ pub fn tick_every(milliseconds: u32) {
 }
 
 /// The plugin's configuration; empty when it has none.
-pub fn configuration() -> Vec<u8> {
+pub fn configuration() -> Bytes {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: both outputs are live, and handed over to us when the status is Ok.
     unsafe {
@@ -170,13 +159,13 @@ pub fn configuration() -> Vec<u8> {
             &raw mut data,
             &raw mut size,
         ) {
-            OK => taken(data, size),
-            _ => Vec::new(),
+            OK => Bytes::taken(data, size),
+            _ => Bytes::NONE,
         }
     }
 }
 
-fn header(map: u32, name: &str) -> Option<Vec<u8>> {
+fn header(map: u32, name: &str) -> Option<Bytes> {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: `name` and both outputs are live; the outputs are ours when the status is Ok.
     unsafe {
@@ -187,36 +176,36 @@ fn header(map: u32, name: &str) -> Option<Vec<u8>> {
             &raw mut data,
             &raw mut size,
         ) {
-            OK => Some(taken(data, size)),
+            OK => Some(Bytes::taken(data, size)),
             _ => None,
         }
     }
 }
 
 /// All request headers, in the ABI's form; none when the host refuses.
-pub fn request_headers() -> Option<Vec<u8>> {
+pub fn request_headers() -> Option<Bytes> {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: both outputs are live, and ours when the status is Ok.
     unsafe {
         match proxy_get_header_map_pairs(REQUEST_HEADERS, &raw mut data, &raw mut size) {
-            OK => Some(taken(data, size)),
+            OK => Some(Bytes::taken(data, size)),
             _ => None,
         }
     }
 }
 
 /// A request header's bytes, whatever they are. Several of one name come joined with commas.
-pub fn request_header(name: &str) -> Option<Vec<u8>> {
+pub fn request_header(name: &str) -> Option<Bytes> {
     header(REQUEST_HEADERS, name)
 }
 
 /// A response header's bytes.
-pub fn response_header(name: &str) -> Option<Vec<u8>> {
+pub fn response_header(name: &str) -> Option<Bytes> {
     header(RESPONSE_HEADERS, name)
 }
 
 /// A response trailer's bytes.
-pub fn response_trailer(name: &str) -> Option<Vec<u8>> {
+pub fn response_trailer(name: &str) -> Option<Bytes> {
     header(RESPONSE_TRAILERS, name)
 }
 
@@ -271,12 +260,12 @@ pub fn remove_request_header(name: &str) {
 }
 
 /// An attribute of Envoy, its path joined by zero bytes (`xds\0cluster_name`).
-pub fn property(path: &str) -> Option<Vec<u8>> {
+pub fn property(path: &str) -> Option<Bytes> {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: `path` and both outputs are live; the outputs are ours when the status is Ok.
     unsafe {
         match proxy_get_property(path.as_ptr(), path.len(), &raw mut data, &raw mut size) {
-            OK => Some(taken(data, size)),
+            OK => Some(Bytes::taken(data, size)),
             _ => None,
         }
     }
@@ -284,13 +273,13 @@ pub fn property(path: &str) -> Option<Vec<u8>> {
 
 /// An attribute that is an integer.
 pub fn integer_property(path: &str) -> Option<i64> {
-    let bytes: [u8; 8] = property(path)?.try_into().ok()?;
+    let bytes: [u8; 8] = (*property(path)?).try_into().ok()?;
     Some(i64::from_le_bytes(bytes))
 }
 
 /// What all workers of this Envoy share under a key, and the ticket for [`shared_swap`]. Absent is
 /// no bytes and ticket 0.
-pub fn shared(key: &str) -> (Vec<u8>, u32) {
+pub fn shared(key: &str) -> (Bytes, u32) {
     let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
     // SAFETY: `key` and all outputs are live; the outputs are ours when the status is Ok.
     unsafe {
@@ -301,8 +290,8 @@ pub fn shared(key: &str) -> (Vec<u8>, u32) {
             &raw mut size,
             &raw mut cas,
         ) {
-            OK => (taken(data, size), cas),
-            _ => (Vec::new(), 0),
+            OK => (Bytes::taken(data, size), cas),
+            _ => (Bytes::NONE, 0),
         }
     }
 }

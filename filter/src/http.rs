@@ -1,6 +1,6 @@
 //! One request: decided when its headers arrive, accounted once when it ends.
 
-use std::{rc::Rc, str::FromStr, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use policy::{
     breaker::{Admission, BreakerRules, Completion, RefusalReason, Ticket},
@@ -10,10 +10,6 @@ use policy::{
     outcome::{Outcome, ResponseFacts},
     time::MonoTime,
     timetable::Traffic,
-};
-use proxy_wasm::{
-    traits::{Context, HttpContext},
-    types::Action,
 };
 
 use crate::{
@@ -26,7 +22,18 @@ use crate::{
 const RESPONSE_CODE: &str = "response\0code";
 const RESPONSE_FLAGS: &str = "response\0flags";
 
+/// What Envoy shall do with what it called about.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub enum Action {
+    /// Go on.
+    Continue = 0,
+    /// Go no further.
+    Pause = 1,
+}
+
 /// A request's way through the configuration that was in force when it arrived.
+#[derive(Default)]
 pub struct Request {
     plugin: Option<Rc<Plugin>>,
     account: Option<Account>,
@@ -97,19 +104,17 @@ impl Environment for HostEnvironment<'_> {
 }
 
 impl Request {
-    pub fn new(plugin: Option<Rc<Plugin>>) -> Self {
-        Self {
-            plugin,
-            account: None,
-            response: Response::default(),
-        }
+    /// A request arrives while this configuration is in force.
+    pub fn begin(&mut self, plugin: Option<&Rc<Plugin>>) {
+        self.plugin = plugin.cloned();
     }
-}
 
-impl Context for Request {}
+    /// It ended: as if it had never been.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
 
-impl HttpContext for Request {
-    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+    pub fn on_request_headers(&mut self) -> Action {
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
         };
@@ -144,9 +149,10 @@ impl HttpContext for Request {
 
     /// Upgrades and event streams last as long as they are used: their breaker judges them by how they
     /// began.
-    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+    pub fn on_response_headers(&mut self, end: bool) -> Action {
         let status = host::response_header(":status");
-        self.response.status = status.as_deref().and_then(number);
+        let status = status.as_deref().and_then(number);
+        self.response.status = status.and_then(|status| u16::try_from(status).ok());
         self.response.complete = end;
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
@@ -165,13 +171,13 @@ impl HttpContext for Request {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+    pub fn on_response_body(&mut self, size: usize, end: bool) -> Action {
         self.response.body |= size > 0;
         self.response.complete = end;
         Action::Continue
     }
 
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+    pub fn on_response_trailers(&mut self) -> Action {
         self.response.trailers = true;
         self.response.complete = true;
         Action::Continue
@@ -179,7 +185,7 @@ impl HttpContext for Request {
 
     /// Comes exactly once, however the request ended; also for one that never had headers, which has
     /// no account and counts nowhere.
-    fn on_log(&mut self) {
+    pub fn on_log(&mut self) {
         let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
             return;
         };
@@ -343,6 +349,12 @@ impl Response {
     }
 }
 
-fn number<T: FromStr>(text: &[u8]) -> Option<T> {
-    std::str::from_utf8(text).ok()?.trim().parse().ok()
+/// A status: digits, with blanks around them.
+fn number(text: &[u8]) -> Option<u32> {
+    let (first, rest) = text.trim_ascii().split_first()?;
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
+    let mut digits = rest.iter();
+    digits.try_fold(digit(*first)?, |number, byte| {
+        number.checked_mul(10)?.checked_add(digit(*byte)?)
+    })
 }

@@ -40,7 +40,7 @@ impl Plugin {
         let Now { wall: now, .. } = clock.now();
         if config.zone.is_none() {
             config.zone = host::property(NODE_ZONE)
-                .and_then(|zone| String::from_utf8(zone).ok())
+                .and_then(|zone| String::from_utf8(zone.to_vec()).ok())
                 .and_then(|zone| ZoneName::new(&zone).ok());
         }
         let rules = Rules::new(config);

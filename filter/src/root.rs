@@ -3,14 +3,9 @@
 use std::rc::Rc;
 
 use policy::wire::FilterConfig;
-use proxy_wasm::{
-    traits::{Context, HttpContext, RootContext},
-    types::ContextType,
-};
 
 use crate::{
     host::{self, Level},
-    http::Request,
     plugin::Plugin,
 };
 
@@ -24,26 +19,21 @@ pub struct Root {
 }
 
 impl Root {
-    fn tick(&self) {
+    /// The configuration in force.
+    pub fn plugin(&self) -> Option<&Rc<Plugin>> {
+        self.plugin.as_ref()
+    }
+
+    /// Tells what waits. At its end too.
+    pub fn tick(&self) {
         if let Some(plugin) = &self.plugin {
             plugin.tick();
         }
     }
-}
 
-impl Context for Root {
-    /// Another configuration took this one's place, and its last request has ended: no tick comes any
-    /// more.
-    fn on_done(&mut self) -> bool {
-        self.tick();
-        true
-    }
-}
-
-impl RootContext for Root {
     /// A configuration that is refused leaves the one before in force; Envoy answers its sender with
     /// a NACK.
-    fn on_configure(&mut self, size: usize) -> bool {
+    pub fn on_configure(&mut self, size: usize) -> bool {
         let begun = host::monotonic();
         let bytes = host::configuration();
         // No configuration is a legal one; one that the host does not give is none at all.
@@ -73,17 +63,5 @@ impl RootContext for Root {
         host::log(Level::Debug, &line);
         self.plugin = Some(Rc::new(plugin));
         true
-    }
-
-    fn on_tick(&mut self) {
-        self.tick();
-    }
-
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request::new(self.plugin.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
     }
 }

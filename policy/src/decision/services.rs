@@ -1,6 +1,6 @@
 //! Which service a request is for.
 
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
 
 use super::rules::ServiceId;
 use crate::wire::ServiceConfig;
@@ -8,10 +8,13 @@ use crate::wire::ServiceConfig;
 /// Services by what a request shows of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ServiceIndex {
-    by_name: BTreeMap<Box<[u8]>, u16>,
-    by_cluster: BTreeMap<Box<[u8]>, u16>,
-    by_authority: BTreeMap<Box<[u8]>, u16>,
+    by_name: Index,
+    by_cluster: Index,
+    by_authority: Index,
 }
+
+/// Numbers of services. The keys are the configuration's, so nobody else chooses which of them collide.
+type Index = FxHashMap<Box<[u8]>, u16>;
 
 impl ServiceIndex {
     /// Of services in the order of their numbers.
@@ -46,10 +49,12 @@ impl ServiceIndex {
         cluster: Option<&[u8]>,
         authority: Option<&[u8]>,
     ) -> ServiceId {
-        let known = |map: &BTreeMap<Box<[u8]>, u16>, key: Option<&[u8]>| map.get(key?).copied();
+        let known = |index: &Index, key: Option<&[u8]>| index.get(key?).copied();
         known(&self.by_name, metadata)
             .or_else(|| known(&self.by_cluster, cluster))
             .or_else(|| self.by_istio_cluster(cluster?))
+            // As most clients write it: in lower case, without a port.
+            .or_else(|| known(&self.by_authority, authority))
             .or_else(|| self.by_host(without_port(authority?)))
             .map_or(ServiceId::Other, ServiceId::Known)
     }
@@ -89,8 +94,8 @@ impl ServiceIndex {
 }
 
 /// The first to name something keeps it.
-fn insert(map: &mut BTreeMap<Box<[u8]>, u16>, key: &str, index: u16) {
-    map.entry(key.as_bytes().into()).or_insert(index);
+fn insert(index: &mut Index, key: &str, number: u16) {
+    index.entry(key.as_bytes().into()).or_insert(number);
 }
 
 /// `host:8080` -> `host`, `[::1]:8080` -> `[::1]`.

@@ -104,7 +104,6 @@ impl Vm {
             instance,
             next: ROOT + 1,
         };
-        vm.call::<(), ()>("_initialize", ())?;
         vm.call::<(i32, i32), ()>("proxy_on_context_create", (ROOT, 0))?;
         vm.call::<(i32, i32), i32>("proxy_on_vm_start", (ROOT, 0))?;
         if !vm.configure(configuration.as_bytes())? {
@@ -142,7 +141,7 @@ impl Vm {
     pub fn retire(&mut self) -> Result<()> {
         self.store.data_mut().current = ROOT;
         self.call::<i32, i32>("proxy_on_done", ROOT)?;
-        self.call::<i32, ()>("proxy_on_delete", ROOT)
+        Ok(())
     }
 
     /// A request's headers arrive; gives its number as well.
@@ -198,7 +197,6 @@ impl Vm {
         self.call::<(i32, i32, i32), i32>("proxy_on_response_headers", (context, 0, end))?;
         self.call::<i32, ()>("proxy_on_log", context)?;
         self.call::<i32, i32>("proxy_on_done", context)?;
-        self.call::<i32, ()>("proxy_on_delete", context)?;
         self.store.data_mut().streams.remove(&context);
         Ok(())
     }

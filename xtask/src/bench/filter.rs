@@ -18,7 +18,7 @@ use super::{
 use crate::{artifacts, progress::Progress, run, workspace::Workspace};
 
 const READY: Duration = Duration::from_secs(30);
-/// V8 compiles what is hot anew after some thousand calls; that belongs to no measurement.
+/// The first requests open connections and fill caches; that belongs to no measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What a person may choose.
@@ -26,13 +26,13 @@ const WARM_UP: Duration = Duration::from_secs(2);
 pub struct Options {
     /// How often all Envoys are started afresh: where code and memory lie is luck, and changes a
     /// row's cost by some percent
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     starts: u32,
     /// Rounds of each start; each measures every row once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How long each row is under load in a round
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.4, value_parser = seconds)]
     seconds: f64,
     /// End a row's turn after so many requests, if that is sooner
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]

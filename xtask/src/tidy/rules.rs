@@ -17,6 +17,7 @@ pub const CRATES: &[CrateRule] = &[
         manifest: "policy/Cargo.toml",
         dependencies: Dependencies::Only(&[
             "jiff",
+            "rustc-hash",
             "serde",
             "serde_json",
             "strsim",
@@ -27,16 +28,12 @@ pub const CRATES: &[CrateRule] = &[
     },
     CrateRule {
         manifest: "filter/Cargo.toml",
-        dependencies: Dependencies::Only(&["mumbai-mesh-policy", "proxy-wasm"]),
+        dependencies: Dependencies::Only(&["mumbai-mesh-policy", "rustc-hash"]),
         why: "the filter is host glue around policy and nothing else",
     },
     CrateRule {
         manifest: "xds-server/Cargo.toml",
-        dependencies: Dependencies::Never(&[
-            "mumbai-mesh-filter",
-            "mumbai-mesh-tests",
-            "proxy-wasm",
-        ]),
+        dependencies: Dependencies::Never(&["mumbai-mesh-filter", "mumbai-mesh-tests"]),
         why: "the server shares policy with the filter, not the filter itself",
     },
 ];
