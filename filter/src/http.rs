@@ -118,7 +118,7 @@ impl Request {
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
         };
-        let now = plugin.now();
+        let now = plugin.arrival();
         let headers = RequestHeaders::default();
         let service = plugin.service(&headers);
         plugin.meters.begin(service);
@@ -189,6 +189,7 @@ impl Request {
         let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
             return;
         };
+        plugin.pace.stir();
         let facts = self.response.facts(account.may_be_grpc);
         let now = host::monotonic();
         let time = now.saturating_since(account.since);

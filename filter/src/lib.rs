@@ -2,7 +2,7 @@
 //!
 //! Envoy calls `abi`; `root` holds the configuration in force, `http` walks one request through it, `shared`
 //! keeps the circuit breakers in Envoy's shared data, `meters` its metrics, and `host` makes every call to
-//! Envoy. Those calls are what a request pays for, so `headers`, `clock`, `tally` and `memory` spare them.
+//! Envoy. Those calls are what a request pays for, so `headers`, `clock`, `tally`, `memory` and `pace` spare them.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,6 +21,7 @@ mod host;
 mod http;
 mod memory;
 mod meters;
+mod pace;
 mod plugin;
 mod root;
 mod shared;

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     host::{self, Level},
     meters::Meters,
+    pace::Pace,
     shared::{Cells, Ruled},
 };
 
@@ -28,6 +29,7 @@ pub struct Plugin {
     pub rules: Rules,
     pub meters: Meters,
     pub cells: Cells,
+    pub pace: Pace,
     clock: Clock,
     /// Kept until it ends: most requests find the answer here.
     traffic: RefCell<Traffic>,
@@ -52,6 +54,7 @@ impl Plugin {
             rules,
             meters,
             cells,
+            pace: Pace::default(),
             clock,
             traffic: RefCell::new(traffic),
         };
@@ -71,13 +74,22 @@ impl Plugin {
     }
 
     /// The time now.
-    pub fn now(&self) -> Now {
+    fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// A request arrives: the time. While the VM rested, the wall clock may have been moved.
+    pub fn arrival(&self) -> Now {
+        match self.pace.stir() {
+            true => self.clock.look(),
+            false => self.clock.now(),
+        }
     }
 
     /// What waited for others to know of it is told: successes to the breakers, counts to Envoy.
     /// And both clocks are looked at.
     pub fn tick(&self) {
+        self.pace.tick();
         let now = self.clock.look();
         self.with_traffic(now.wall, |traffic| {
             self.cells.flush(&self.rules, traffic, now.mono);

@@ -9,9 +9,6 @@ use crate::{
     plugin::Plugin,
 };
 
-/// Successes wait at most this long until the other workers know of them, and counts until Envoy does.
-const TICK_MILLISECONDS: u32 = 50;
-
 /// Holds the configuration in force.
 #[derive(Default)]
 pub struct Root {
@@ -54,7 +51,7 @@ impl Root {
             }
         };
         let plugin = Plugin::new(config);
-        host::tick_every(TICK_MILLISECONDS);
+        plugin.pace.begin();
         // Envoy begins each configuration with a root of its own; a host that does not loses nothing.
         self.tick();
         let services = plugin.rules.services().len();

@@ -521,3 +521,42 @@ fn a_request_costs_few_calls_of_the_host() -> Result<()> {
     ensure!(sum <= 16.0, "{sum} calls: {calls:?}");
     Ok(())
 }
+
+#[test]
+fn a_vm_that_serves_nothing_ticks_once_a_second_until_a_request_wakes_it() -> Result<()> {
+    let host = WasmHost::default();
+    host.world(|world| (world.wall, world.mono) = (START_SECONDS * 1_000_000_000, 1));
+    let mut vm = Vm::new(&host, &config().to_string())?;
+    let pace = || host.world(|world| world.tick_milliseconds);
+    for tick in 0..20 {
+        ensure!(pace() == 50, "every {} ms after {tick} ticks", pace());
+        vm.tick()?;
+    }
+    ensure!(pace() == 1_000, "every {} ms", pace());
+
+    // Somebody moves the wall clock into the evening while it rests.
+    host.world(|world| world.wall += 60 * 1_000_000_000);
+    let headers = [(":path", "/pay"), (":authority", "upi")];
+    let headers = headers.map(|(name, value)| (name.to_string(), value.into()));
+    let (first, answer) = vm.request("upi", &headers)?;
+    let Answer::Forwarded(told) = answer else {
+        anyhow::bail!("refused");
+    };
+    let state = told
+        .iter()
+        .find(|(name, _)| name == names::HEADER_TRAFFIC_STATE);
+    ensure!(
+        state.is_some_and(|(_, value)| value == b"peak_hour"),
+        "{told:?}"
+    );
+    ensure!(pace() == 50, "every {} ms", pace());
+
+    // A request that is under way does not keep it awake; its end does.
+    for _ in 0..20 {
+        vm.tick()?;
+    }
+    ensure!(pace() == 1_000, "every {} ms", pace());
+    vm.finish(first, Some(200), 0, None)?;
+    ensure!(pace() == 50, "every {} ms", pace());
+    Ok(())
+}

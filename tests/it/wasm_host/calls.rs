@@ -128,8 +128,10 @@ fn world(linker: &mut Linker<State>) -> Result<()> {
     linker.func_wrap(
         "env",
         "proxy_set_tick_period_milliseconds",
-        |caller: Call<'_>, _period: i32| -> Result<i32> {
+        |caller: Call<'_>, period: i32| -> Result<i32> {
             or_fail!(caller, "tick_period");
+            let host = &caller.data().host;
+            host.world(|world| world.tick_milliseconds = period);
             Ok(OK)
         },
     )?;

@@ -30,6 +30,8 @@ pub struct World {
     pub wall: u64,
     /// Monotonic clock, nanoseconds.
     pub mono: u64,
+    /// How often ticks are asked for.
+    pub tick_milliseconds: i32,
     /// State of the dice.
     pub dice: Dice,
     /// Shared data: value and CAS number.
