@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, cell::OnceCell, slice};
 
-use policy::{decision::Headers, names};
+use policy::{bytes::same, decision::Headers, names, traffic_class};
 
 use crate::{buffer::Bytes, host};
 
@@ -25,6 +25,19 @@ impl RequestHeaders {
         self.fetched.get().and_then(Option::as_ref).is_none_or(of)
     }
 
+    /// The value of one of the headers whose places are kept.
+    fn kept(&self, name: &str, place: impl Fn(&Fetched) -> Place) -> Option<Cow<'_, [u8]>> {
+        match self.all() {
+            Some(all) => all.at(place(all)).map(Cow::Borrowed),
+            None => self.get(name),
+        }
+    }
+
+    /// The value of `:authority`.
+    pub fn authority(&self) -> Option<Cow<'_, [u8]>> {
+        self.kept(AUTHORITY, |all| all.authority)
+    }
+
     /// Whether the client may have sent headers of ours.
     pub fn may_hold_ours(&self) -> bool {
         self.known(|fetched| fetched.holds_ours)
@@ -42,22 +55,22 @@ impl Headers for RequestHeaders {
         let Some(all) = self.all() else {
             return host::request_header(name).map(|value| Cow::Owned(value.to_vec()));
         };
-        let mut found: Option<Cow<'_, [u8]>> = None;
-        for pair in all.pairs().filter(|pair| pair.is(name)) {
-            let value = pair.value();
-            let Some(joined) = &mut found else {
-                found = Some(Cow::Borrowed(value));
-                // A request has one of these, and they come first.
-                if name.starts_with(':') {
-                    break;
-                }
-                continue;
-            };
-            let joined = joined.to_mut();
-            joined.push(b',');
-            joined.extend_from_slice(value);
+        let mut named = all.pairs().filter(|pair| pair.is(name));
+        let mut value = Cow::Borrowed(named.next()?.value());
+        for more in named {
+            let value = value.to_mut();
+            value.push(b',');
+            value.extend_from_slice(more.value());
         }
-        found
+        Some(value)
+    }
+
+    fn path(&self) -> Option<Cow<'_, [u8]>> {
+        self.kept(traffic_class::PATH, |all| all.path)
+    }
+
+    fn method(&self) -> Option<Cow<'_, [u8]>> {
+        self.kept(traffic_class::METHOD, |all| all.method)
     }
 }
 
@@ -73,9 +86,17 @@ struct Fetched {
     bytes: Bytes,
     /// Where the names and values begin.
     texts_at: usize,
+    authority: Place,
+    path: Place,
+    method: Place,
     holds_ours: bool,
     is_grpc: bool,
 }
+
+const AUTHORITY: &str = ":authority";
+
+/// Where a value lies, and its size. None where there is no such header.
+type Place = Option<(usize, usize)>;
 
 /// Of the count, and of each size.
 const SIZE_BYTES: usize = 4;
@@ -90,24 +111,41 @@ impl Fetched {
         let mut all = Self {
             bytes,
             texts_at,
+            authority: None,
+            path: None,
+            method: None,
             holds_ours: false,
             is_grpc: false,
         };
         // Added as wider numbers: no sum overflows, and what fits once fits whenever it is added again.
         let (mut end, length) = (texts_at as u64, all.bytes.len() as u64);
         let (mut holds_ours, mut is_grpc_call) = (false, false);
+        let (mut authority, mut path, mut method) = (None, None, None);
         all.bytes.get(..texts_at)?;
         for pair in all.pairs() {
             end += pair.name_size as u64 + pair.value_size as u64 + 2;
             if end > length {
                 return None;
             }
+            // No client can send one of these three twice.
+            match pair.name_size {
+                5 if pair.is(traffic_class::PATH) => path = Some(pair.value_place()),
+                7 if pair.is(traffic_class::METHOD) => method = Some(pair.value_place()),
+                10 if pair.is(AUTHORITY) => authority = Some(pair.value_place()),
+                _ => {}
+            }
             holds_ours |= pair.begins_with(names::HEADER_PREFIX);
             is_grpc_call |= pair.is("content-type") && is_grpc(pair.value());
         }
+        (all.authority, all.path, all.method) = (authority, path, method);
         all.holds_ours = holds_ours;
         all.is_grpc = is_grpc_call;
         Some(all)
+    }
+
+    fn at(&self, place: Place) -> Option<&[u8]> {
+        let (at, size) = place?;
+        self.bytes.get(at..at + size)
     }
 
     #[inline]
@@ -174,36 +212,18 @@ impl<'b> Pair<'b> {
     }
 
     #[inline]
+    fn value_place(&self) -> (usize, usize) {
+        (self.at + self.name_size + 1, self.value_size)
+    }
+
+    #[inline]
     fn value(&self) -> &'b [u8] {
-        self.text(self.at + self.name_size + 1, self.value_size)
+        let (at, size) = self.value_place();
+        self.text(at, size)
     }
 
     #[inline]
     fn text(&self, at: usize, size: usize) -> &'b [u8] {
         self.bytes.get(at..at + size).unwrap_or_default()
     }
-}
-
-/// Whether two texts of one size are equal, several bytes at a time: in wasm `memcmp` takes them one by one.
-/// The words at the end may be looked at twice.
-#[inline]
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let words = one.first_chunk().zip(other.first_chunk());
-    if let Some((first, other_first)) = words {
-        let last = one.last_chunk().zip(other.last_chunk());
-        return number(first) == number(other_first)
-            && last.is_none_or(|(last, other)| number(last) == number(other))
-            && (one.len() <= 16 || one == other);
-    }
-    let (half, other_half) = (one.first_chunk::<4>(), other.first_chunk::<4>());
-    let (end, other_end) = (one.last_chunk::<4>(), other.last_chunk::<4>());
-    match half {
-        Some(_) => half == other_half && end == other_end,
-        None => one.iter().eq(other),
-    }
-}
-
-#[inline]
-fn number(word: &[u8; 8]) -> u64 {
-    u64::from_le_bytes(*word)
 }

@@ -151,8 +151,7 @@ impl Request {
     /// began.
     pub fn on_response_headers(&mut self, end: bool) -> Action {
         let status = host::response_header(":status");
-        let status = status.as_deref().and_then(number);
-        self.response.status = status.and_then(|status| u16::try_from(status).ok());
+        self.response.status = status.as_deref().and_then(status_code);
         self.response.complete = end;
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
@@ -350,7 +349,21 @@ impl Response {
     }
 }
 
-/// A status: digits, with blanks around them.
+/// Three digits, mostly.
+fn status_code(text: &[u8]) -> Option<u16> {
+    if let [
+        hundreds @ b'1'..=b'9',
+        tens @ b'0'..=b'9',
+        ones @ b'0'..=b'9',
+    ] = text
+    {
+        let digit = |byte: &u8| u16::from(byte - b'0');
+        return Some(digit(hundreds) * 100 + digit(tens) * 10 + digit(ones));
+    }
+    u16::try_from(number(text)?).ok()
+}
+
+/// A number: digits, with blanks around them.
 fn number(text: &[u8]) -> Option<u32> {
     let (first, rest) = text.trim_ascii().split_first()?;
     let digit = |byte: u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use policy::{
     breaker::Transition,
-    decision::{CanaryRules, CellRules, Headers, Rules, ServiceId},
+    decision::{CanaryRules, CellRules, Rules, ServiceId},
     names,
     time::{Now, WallTime},
     timetable::Traffic,
@@ -14,6 +14,7 @@ use policy::{
 
 use crate::{
     clock::Clock,
+    headers::RequestHeaders,
     host::{self, Level},
     meters::Meters,
     pace::Pace,
@@ -179,7 +180,7 @@ impl Plugin {
     }
 
     /// The service that the current request is for.
-    pub fn service(&self, headers: &impl Headers) -> ServiceId {
+    pub fn service(&self, headers: &RequestHeaders) -> ServiceId {
         let source = self.rules.service_from();
         if source == ServiceSource::Route
             && let Some(service) = host::property(ROUTE_SERVICE)
@@ -193,7 +194,7 @@ impl Plugin {
                 return known;
             }
         }
-        let authority = headers.get(":authority");
+        let authority = headers.authority();
         self.rules.resolve_service(None, None, authority.as_deref())
     }
 }

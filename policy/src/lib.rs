@@ -12,6 +12,7 @@
 )]
 
 pub mod breaker;
+pub mod bytes;
 pub mod canary;
 pub mod decision;
 pub mod limit;

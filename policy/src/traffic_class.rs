@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    bytes::same,
     canary,
     limit::Limit,
     timetable::{Timetable, Traffic},
@@ -21,6 +22,16 @@ const GRPC: &[u8] = b"application/grpc";
 pub trait Headers {
     /// The value of a header.
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+
+    /// The value of `:path`, which nearly every request is asked for.
+    fn path(&self) -> Option<Cow<'_, [u8]>> {
+        self.get(PATH)
+    }
+
+    /// The value of `:method`.
+    fn method(&self) -> Option<Cow<'_, [u8]>> {
+        self.get(METHOD)
+    }
 }
 
 /// One class of the ordered list: the first that matches a request is its class.
@@ -66,11 +77,12 @@ impl PathMatch {
         let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
         let path = path.get(..end.unwrap_or(path.len())).unwrap_or_default();
         match self {
-            Self::Exact(exact) => path == exact.as_bytes(),
+            Self::Exact(exact) => same(path, exact.as_bytes()),
             Self::Prefix(prefix) if &**prefix == "/" => path.starts_with(b"/"),
             Self::Prefix(prefix) => path
-                .strip_prefix(prefix.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")),
+                .split_at_checked(prefix.len())
+                .filter(|(start, _)| same(start, prefix.as_bytes()))
+                .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(b"/")),
         }
     }
 }
@@ -78,13 +90,12 @@ impl PathMatch {
 impl RequestMatch {
     /// Whether all conditions hold.
     pub fn matches(&self, headers: &dyn Headers) -> bool {
-        let is = |name: &str, value: &str| {
-            let found = headers.get(name);
-            found.is_some_and(|found| *found == *value.as_bytes())
+        let is = |found: Option<Cow<'_, [u8]>>, value: &str| {
+            found.is_some_and(|found| same(&found, value.as_bytes()))
         };
-        let path = |rule: &PathMatch| headers.get(PATH).is_some_and(|path| rule.matches(&path));
+        let path = |rule: &PathMatch| headers.path().is_some_and(|path| rule.matches(&path));
         let grpc = |service: &str| {
-            let path = headers.get(PATH);
+            let path = headers.path();
             let called = path
                 .as_deref()
                 .and_then(|path| path.strip_prefix(b"/")?.strip_prefix(service.as_bytes()))
@@ -96,11 +107,11 @@ impl RequestMatch {
             && self
                 .method
                 .as_deref()
-                .is_none_or(|method| is(METHOD, method))
+                .is_none_or(|method| is(headers.method(), method))
             && self
                 .headers
                 .iter()
-                .all(|(name, value)| is(name.as_str(), value))
+                .all(|(name, value)| is(headers.get(name.as_str()), value))
             && self.grpc_service.as_deref().is_none_or(grpc)
     }
 }
