@@ -128,11 +128,12 @@ impl Fetched {
                 return None;
             }
             // No client can send one of these three twice.
-            match pair.name_size {
-                5 if pair.is(traffic_class::PATH) => path = Some(pair.value_place()),
-                7 if pair.is(traffic_class::METHOD) => method = Some(pair.value_place()),
-                10 if pair.is(AUTHORITY) => authority = Some(pair.value_place()),
-                _ => {}
+            if pair.is(traffic_class::PATH) {
+                path = Some(pair.value_place());
+            } else if pair.is(traffic_class::METHOD) {
+                method = Some(pair.value_place());
+            } else if pair.is(AUTHORITY) {
+                authority = Some(pair.value_place());
             }
             holds_ours |= pair.begins_with(names::HEADER_PREFIX);
             is_grpc_call |= pair.is("content-type") && is_grpc(pair.value());
