@@ -1,7 +1,7 @@
 //! What Envoy calls: the callbacks of proxy-wasm ABI 0.2.1 that this filter has a use for, by the names that
 //! Envoy looks for. It makes no call for the others.
 //!
-//! A request is six of these calls, so what they do to find its context is kept small: mostly a call is
+//! A request is five of these calls, so what they do to find its context is kept small: mostly a call is
 //! about the request that the one before was about. None of them panics, whatever number it is given.
 #![allow(unsafe_code, reason = "the ABI finds its callbacks by name")]
 
@@ -73,13 +73,18 @@ impl Contexts {
             None => self.requests.remove(&id),
         };
         if let Some(mut request) = request {
-            request.clear();
+            request.on_done();
             if self.spare.len() < SPARE_MAX {
                 self.spare.push(request);
             }
-            return;
+        } else {
+            self.end_root(id);
         }
-        // Another configuration took its place, and its last request has ended: no tick comes any more.
+    }
+
+    /// Another configuration took its place, and its last request has ended: no tick comes any more.
+    #[cold]
+    fn end_root(&mut self, id: u32) {
         if let Some(root) = self.root(id) {
             root.tick();
             self.roots.retain(|(own, _)| *own != id);
@@ -160,11 +165,6 @@ extern "C" fn proxy_on_response_body(id: u32, size: usize, end: bool) -> Action 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_trailers(id: u32, _count: usize) -> Action {
     with_request(id, Action::Continue, Request::on_response_trailers)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_on_log(id: u32) {
-    with_request(id, (), Request::on_log);
 }
 
 #[unsafe(no_mangle)]

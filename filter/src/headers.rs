@@ -1,7 +1,7 @@
 //! The current request's headers, fetched when the first of them is asked for: all in one call, since
 //! several calls cost more than a copy of those that nobody asks for.
 
-use std::{borrow::Cow, cell::OnceCell, slice};
+use std::{borrow::Cow, cell::OnceCell, iter, slice};
 
 use policy::{bytes::same, decision::Headers, names, traffic_class};
 
@@ -20,11 +20,6 @@ impl RequestHeaders {
         self.fetched.get_or_init(fetch).as_ref()
     }
 
-    /// What is known of them; no only if all were seen and none is so.
-    fn known(&self, of: impl Fn(&Fetched) -> bool) -> bool {
-        self.fetched.get().and_then(Option::as_ref).is_none_or(of)
-    }
-
     /// The value of one of the headers whose places are kept.
     fn kept(&self, name: &str, place: impl Fn(&Fetched) -> Place) -> Option<Cow<'_, [u8]>> {
         match self.all() {
@@ -35,17 +30,20 @@ impl RequestHeaders {
 
     /// The value of `:authority`.
     pub fn authority(&self) -> Option<Cow<'_, [u8]>> {
-        self.kept(AUTHORITY, |all| all.authority)
+        self.kept(AUTHORITY, |all| all.seen.authority)
     }
 
     /// Whether the client may have sent headers of ours.
     pub fn may_hold_ours(&self) -> bool {
-        self.known(|fetched| fetched.holds_ours)
+        self.all().is_none_or(|all| all.seen.holds_ours)
     }
 
-    /// Whether the request may be a call of gRPC.
-    pub fn may_be_grpc(&self) -> bool {
-        self.known(|fetched| fetched.is_grpc)
+    /// Whether the request is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        match self.all() {
+            Some(all) => all.seen.is_grpc,
+            None => self.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(&kind)),
+        }
     }
 }
 
@@ -55,28 +53,33 @@ impl Headers for RequestHeaders {
         let Some(all) = self.all() else {
             return host::request_header(name).map(|value| Cow::Owned(value.to_vec()));
         };
-        let mut named = all.pairs().filter(|pair| pair.is(name));
-        let mut value = Cow::Borrowed(named.next()?.value());
-        for more in named {
-            let value = value.to_mut();
-            value.push(b',');
-            value.extend_from_slice(more.value());
-        }
-        Some(value)
+        let mut pairs = all.pairs();
+        let first = pairs.find_value(name)?;
+        Some(match pairs.find_value(name) {
+            Some(second) => Cow::Owned(joined([first, second], pairs, name)),
+            None => Cow::Borrowed(first),
+        })
     }
 
     fn path(&self) -> Option<Cow<'_, [u8]>> {
-        self.kept(traffic_class::PATH, |all| all.path)
+        self.kept(traffic_class::PATH, |all| all.seen.path)
     }
 
     fn method(&self) -> Option<Cow<'_, [u8]>> {
-        self.kept(traffic_class::METHOD, |all| all.method)
+        self.kept(traffic_class::METHOD, |all| all.seen.method)
     }
 }
 
 /// Whether a content type is one of gRPC's.
-pub fn is_grpc(content_type: &[u8]) -> bool {
+fn is_grpc(content_type: &[u8]) -> bool {
     content_type.starts_with(b"application/grpc")
+}
+
+#[cold]
+fn joined(known: [&[u8]; 2], mut pairs: Pairs<'_>, name: &str) -> Vec<u8> {
+    let more = iter::from_fn(|| pairs.find_value(name));
+    let values: Vec<&[u8]> = known.into_iter().chain(more).collect();
+    values.join(&b',')
 }
 
 /// All headers, and what every request is asked about them.
@@ -86,6 +89,12 @@ struct Fetched {
     bytes: Bytes,
     /// Where the names and values begin.
     texts_at: usize,
+    seen: Seen,
+}
+
+/// What is known of headers once each was looked at.
+#[derive(Default)]
+struct Seen {
     authority: Place,
     path: Place,
     method: Place,
@@ -94,6 +103,7 @@ struct Fetched {
 }
 
 const AUTHORITY: &str = ":authority";
+const CONTENT_TYPE: &str = "content-type";
 
 /// Where a value lies, and its size. None where there is no such header.
 type Place = Option<(usize, usize)>;
@@ -108,40 +118,23 @@ impl Fetched {
         let texts_at = announced
             .checked_mul(2 * SIZE_BYTES)?
             .checked_add(SIZE_BYTES)?;
-        let mut all = Self {
+        let (sizes, mut texts) = bytes.split_at_checked(texts_at)?;
+        let mut seen = Seen::default();
+        for pair in sizes.get(SIZE_BYTES..)?.as_chunks().0 {
+            let (name_size, value_size) = halves(*pair);
+            let (name, rest) = texts.split_at_checked(name_size)?;
+            let (_zero, rest) = rest.split_first()?;
+            let at = bytes.len() - rest.len();
+            let (value, rest) = rest.split_at_checked(value_size)?;
+            let (_zero, rest) = rest.split_first()?;
+            texts = rest;
+            seen.look_at(name, value, at);
+        }
+        Some(Self {
             bytes,
             texts_at,
-            authority: None,
-            path: None,
-            method: None,
-            holds_ours: false,
-            is_grpc: false,
-        };
-        // Added as wider numbers: no sum overflows, and what fits once fits whenever it is added again.
-        let (mut end, length) = (texts_at as u64, all.bytes.len() as u64);
-        let (mut holds_ours, mut is_grpc_call) = (false, false);
-        let (mut authority, mut path, mut method) = (None, None, None);
-        all.bytes.get(..texts_at)?;
-        for pair in all.pairs() {
-            end += pair.name_size as u64 + pair.value_size as u64 + 2;
-            if end > length {
-                return None;
-            }
-            // No client can send one of these three twice.
-            if pair.is(traffic_class::PATH) {
-                path = Some(pair.value_place());
-            } else if pair.is(traffic_class::METHOD) {
-                method = Some(pair.value_place());
-            } else if pair.is(AUTHORITY) {
-                authority = Some(pair.value_place());
-            }
-            holds_ours |= pair.begins_with(names::HEADER_PREFIX);
-            is_grpc_call |= pair.is("content-type") && is_grpc(pair.value());
-        }
-        (all.authority, all.path, all.method) = (authority, path, method);
-        all.holds_ours = holds_ours;
-        all.is_grpc = is_grpc_call;
-        Some(all)
+            seen,
+        })
     }
 
     fn at(&self, place: Place) -> Option<&[u8]> {
@@ -160,6 +153,32 @@ impl Fetched {
     }
 }
 
+impl Seen {
+    /// Looks at one header, whose value begins at `at`. Most differ in the size of the name from those
+    /// that matter.
+    #[inline]
+    fn look_at(&mut self, name: &[u8], value: &[u8], at: usize) {
+        const AUTHORITY_SIZE: usize = AUTHORITY.len();
+        const PATH_SIZE: usize = traffic_class::PATH.len();
+        const METHOD_SIZE: usize = traffic_class::METHOD.len();
+        const CONTENT_TYPE_SIZE: usize = CONTENT_TYPE.len();
+        let is = |known: &str| same(name, known.as_bytes());
+        let place = Some((at, value.len()));
+        // No client can send one of the first three twice.
+        match name.len() {
+            PATH_SIZE if is(traffic_class::PATH) => self.path = place,
+            METHOD_SIZE if is(traffic_class::METHOD) => self.method = place,
+            AUTHORITY_SIZE if is(AUTHORITY) => self.authority = place,
+            CONTENT_TYPE_SIZE if is(CONTENT_TYPE) => self.is_grpc |= is_grpc(value),
+            _ => {
+                let start = name.get(..names::HEADER_PREFIX.len());
+                let ours = |start| same(start, names::HEADER_PREFIX.as_bytes());
+                self.holds_ours |= start.is_some_and(ours);
+            }
+        }
+    }
+}
+
 /// Sizes of a name and of its value.
 #[inline]
 fn halves(pair: [u8; 8]) -> (usize, usize) {
@@ -167,64 +186,28 @@ fn halves(pair: [u8; 8]) -> (usize, usize) {
     (both as u32 as usize, (both >> 32) as usize)
 }
 
-/// The headers in turn. At every request each is looked at several times: so this does little more than
-/// add sizes up.
+/// The headers that follow. Their texts are looked at only where the name has the size of the one that
+/// is looked for.
 struct Pairs<'b> {
     sizes: slice::Iter<'b, [u8; 8]>,
     bytes: &'b [u8],
     at: usize,
 }
 
-impl<'b> Iterator for Pairs<'b> {
-    type Item = Pair<'b>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let (name_size, value_size) = halves(*self.sizes.next()?);
-        let pair = Pair {
-            bytes: self.bytes,
-            at: self.at,
-            name_size,
-            value_size,
-        };
-        self.at += name_size + value_size + 2;
-        Some(pair)
-    }
-}
-
-/// One header. Its texts are looked at only when they are asked for: most differ in size from the one
-/// that is looked for.
-struct Pair<'b> {
-    bytes: &'b [u8],
-    at: usize,
-    name_size: usize,
-    value_size: usize,
-}
-
-impl<'b> Pair<'b> {
-    #[inline]
-    fn is(&self, name: &str) -> bool {
-        self.name_size == name.len() && self.begins_with(name)
-    }
-
-    #[inline]
-    fn begins_with(&self, start: &str) -> bool {
-        self.name_size >= start.len() && same(self.text(self.at, start.len()), start.as_bytes())
-    }
-
-    #[inline]
-    fn value_place(&self) -> (usize, usize) {
-        (self.at + self.name_size + 1, self.value_size)
-    }
-
-    #[inline]
-    fn value(&self) -> &'b [u8] {
-        let (at, size) = self.value_place();
-        self.text(at, size)
-    }
-
-    #[inline]
-    fn text(&self, at: usize, size: usize) -> &'b [u8] {
-        self.bytes.get(at..at + size).unwrap_or_default()
+impl<'b> Pairs<'b> {
+    /// The value of the next header of that name.
+    fn find_value(&mut self, name: &str) -> Option<&'b [u8]> {
+        for pair in self.sizes.by_ref() {
+            let (name_size, value_size) = halves(*pair);
+            let at = self.at;
+            self.at += name_size + value_size + 2;
+            if name_size == name.len() {
+                let (found, rest) = self.bytes.get(at..)?.split_at_checked(name_size)?;
+                if same(found, name.as_bytes()) {
+                    return rest.get(1..)?.get(..value_size);
+                }
+            }
+        }
+        None
     }
 }

@@ -4,16 +4,19 @@ use std::{rc::Rc, time::Duration};
 
 use policy::{
     breaker::{Admission, BreakerRules, Completion, RefusalReason, Ticket},
-    decision::{CellId, Decision, Environment, LimitId, RequestView, ServiceId, Verdict, decide},
+    decision::{
+        CellId, Decision, Environment, LimitId, Reason, RequestView, ServiceId, Verdict, decide,
+    },
     limit::Rate,
     names,
     outcome::{Outcome, ResponseFacts},
     time::MonoTime,
     timetable::Traffic,
+    traffic_class::RefusalBody,
 };
 
 use crate::{
-    headers::{RequestHeaders, is_grpc},
+    headers::RequestHeaders,
     host,
     plugin::Plugin,
     shared::{End, Ruled},
@@ -21,6 +24,7 @@ use crate::{
 
 const RESPONSE_CODE: &str = "response\0code";
 const RESPONSE_FLAGS: &str = "response\0flags";
+const GRPC_STATUS: &str = "grpc-status";
 
 /// What Envoy shall do with what it called about.
 #[derive(Debug, Clone, Copy)]
@@ -46,16 +50,18 @@ struct Response {
     status: Option<u16>,
     /// Its last part did.
     complete: bool,
-    body: bool,
-    trailers: bool,
+    /// What it says of itself as a response of gRPC: in its trailers, or in its headers when nothing
+    /// follows them. Envoy's own attribute is derived from the HTTP status when there is none, so it is
+    /// no witness.
+    grpc_status: Option<u32>,
 }
 
-/// What must be settled when the request ends. Taken by the end, so that it is settled once.
+/// What must be settled when the request ends.
 struct Account {
     service: ServiceId,
     since: MonoTime,
     admitted: Option<(CellId, Ticket)>,
-    may_be_grpc: bool,
+    is_grpc: bool,
     /// What the client is told of the decision, where it is told.
     debug: Option<String>,
 }
@@ -109,11 +115,6 @@ impl Request {
         self.plugin = plugin.cloned();
     }
 
-    /// It ended: as if it had never been.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     pub fn on_request_headers(&mut self) -> Action {
         let Some(plugin) = self.plugin.clone() else {
             return Action::Continue;
@@ -140,7 +141,7 @@ impl Request {
                 service,
                 since: now.mono,
                 admitted,
-                may_be_grpc: headers.may_be_grpc(),
+                is_grpc: headers.is_grpc(),
                 debug: (plugin.rules.debug_headers()).then(|| decision.summary(traffic)),
             });
             action
@@ -156,6 +157,10 @@ impl Request {
         let (Some(plugin), Some(account)) = (&self.plugin, &mut self.account) else {
             return Action::Continue;
         };
+        if account.is_grpc {
+            let status = host::response_header(GRPC_STATUS);
+            self.response.grpc_status = status.as_deref().and_then(number);
+        }
         if let Some(decision) = &account.debug {
             host::set_response_header(names::HEADER_DECISION, decision);
         }
@@ -171,25 +176,38 @@ impl Request {
     }
 
     pub fn on_response_body(&mut self, size: usize, end: bool) -> Action {
-        self.response.body |= size > 0;
+        if size > 0 {
+            self.response.grpc_status = None;
+        }
         self.response.complete = end;
         Action::Continue
     }
 
     pub fn on_response_trailers(&mut self) -> Action {
-        self.response.trailers = true;
         self.response.complete = true;
+        if self.account.as_ref().is_some_and(|account| account.is_grpc)
+            && let Some(status) = host::response_trailer(GRPC_STATUS)
+        {
+            self.response.grpc_status = number(&status);
+        }
         Action::Continue
     }
 
-    /// Comes exactly once, however the request ended; also for one that never had headers, which has
-    /// no account and counts nowhere.
-    pub fn on_log(&mut self) {
-        let (Some(plugin), Some(account)) = (&self.plugin, self.account.take()) else {
+    /// Comes exactly once, however the request ended. From then on it is as if it had never been.
+    pub fn on_done(&mut self) {
+        self.settle_account();
+        self.plugin = None;
+        self.account = None;
+        self.response = Response::default();
+    }
+
+    /// One that never had headers has no account and counts nowhere.
+    fn settle_account(&self) {
+        let (Some(plugin), Some(account)) = (&self.plugin, &self.account) else {
             return;
         };
         plugin.pace.stir();
-        let facts = self.response.facts(account.may_be_grpc);
+        let facts = self.response.facts();
         let now = host::monotonic();
         let time = now.saturating_since(account.since);
         if let Some(admitted) = account.admitted {
@@ -214,23 +232,8 @@ fn apply(
             retry_after_seconds,
             body,
         } => {
-            let seconds = retry_after_seconds.to_string();
-            let line = format!("refused: {}\n", reason.as_str());
-            let (content_type, body) = match body {
-                Some(own) => (&*own.content_type, &*own.body),
-                None => ("text/plain", line.as_str()),
-            };
-            let headers = [
-                (names::HEADER_REASON, reason.as_str()),
-                (names::HEADER_RETRY_AFTER, seconds.as_str()),
-                ("content-type", content_type),
-            ];
-            // gRPC clients are told it in a header, where the line's end would be encoded.
-            let body = match client.may_be_grpc() {
-                true => body.trim_end(),
-                false => body,
-            };
-            host::respond(*status, reason.grpc_status(), &headers, body);
+            let seconds = *retry_after_seconds;
+            refuse(*status, *reason, seconds, *body, client.is_grpc());
             (Action::Pause, None)
         }
         Verdict::Proceed { cell, ticket } => {
@@ -240,13 +243,40 @@ fn apply(
     }
 }
 
+#[cold]
+fn refuse(status: u16, reason: Reason, seconds: u32, body: Option<&RefusalBody>, is_grpc: bool) {
+    let seconds = seconds.to_string();
+    let line = format!("refused: {}\n", reason.as_str());
+    let (content_type, body) = match body {
+        Some(own) => (&*own.content_type, &*own.body),
+        None => ("text/plain", line.as_str()),
+    };
+    let headers = [
+        (names::HEADER_REASON, reason.as_str()),
+        (names::HEADER_RETRY_AFTER, seconds.as_str()),
+        ("content-type", content_type),
+    ];
+    // gRPC clients are told it in a header, where the line's end would be encoded.
+    let body = match is_grpc {
+        true => body.trim_end(),
+        false => body,
+    };
+    host::respond(status, reason.grpc_status(), &headers, body);
+}
+
 /// Sets our headers. A client's copies go, whether or not we have a value of our own.
 fn set_headers(decision: &Decision<'_>, traffic: &Traffic, client: &RequestHeaders) {
-    let ours = decision.request_headers(traffic);
-    if !client.may_hold_ours() {
-        ours.for_each(|(name, value)| host::add_request_header(name, value));
+    if client.may_hold_ours() {
+        replace_headers(decision, traffic);
         return;
     }
+    for (name, value) in decision.request_headers(traffic) {
+        host::add_request_header(name, value);
+    }
+}
+
+#[cold]
+fn replace_headers(decision: &Decision<'_>, traffic: &Traffic) {
     host::remove_request_header(names::HEADER_CANARY);
     for name in names::REQUEST_HEADERS {
         let mut ours = decision.request_headers(traffic);
@@ -306,7 +336,7 @@ impl Response {
 
     /// How it went. What was seen of it costs less than Envoy's attributes, which also know of
     /// responses that never came, or that Envoy replaced.
-    fn facts(&self, may_be_grpc: bool) -> ResponseFacts {
+    fn facts(&self) -> ResponseFacts {
         let status = match self.complete {
             true => self.status,
             false => None,
@@ -315,10 +345,9 @@ impl Response {
             let code = host::integer_property(RESPONSE_CODE)?;
             u16::try_from(code).ok()
         });
-        let grpc_status = may_be_grpc.then(|| self.grpc_status()).flatten();
         // Whatever happened after the last part of an answer had passed, the upstream had given it in
         // full. An error may be Envoy's own.
-        let no_error = status.is_some_and(|status| status < 500) && grpc_status.is_none();
+        let no_error = status.is_some_and(|status| status < 500) && self.grpc_status.is_none();
         let answered = self.complete && no_error;
         let flags = match answered {
             true => 0,
@@ -326,26 +355,9 @@ impl Response {
         };
         ResponseFacts {
             status: status.filter(|code| *code != 0),
-            grpc_status,
+            grpc_status: self.grpc_status,
             flags: u64::try_from(flags).unwrap_or(0),
         }
-    }
-
-    /// The status that a gRPC response says of itself: in its trailers, or in its headers when nothing
-    /// follows them. Envoy's own attribute is derived from the HTTP status when there is none, so it is
-    /// no witness.
-    fn grpc_status(&self) -> Option<u32> {
-        let in_trailers = self
-            .trailers
-            .then(|| host::response_trailer("grpc-status"))
-            .flatten();
-        let in_headers = || {
-            let alone = !self.body && self.status.is_some();
-            alone.then(|| host::response_header("grpc-status"))?
-        };
-        let status = in_trailers.or_else(in_headers)?;
-        let kind = host::request_header("content-type")?;
-        is_grpc(&kind).then(|| number(&status))?
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Pace {
 
 impl Pace {
     /// Lets ticks come.
+    #[cold]
     pub fn begin(&self) {
         self.quiet.set(0);
         host::tick_every(TICK_MILLISECONDS);

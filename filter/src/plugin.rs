@@ -102,10 +102,15 @@ impl Plugin {
     pub fn with_traffic<T>(&self, now: WallTime, use_it: impl FnOnce(&Traffic) -> T) -> T {
         let mut traffic = self.traffic.borrow_mut();
         if !traffic.holds_at(now) {
-            *traffic = self.rules.traffic_at(now);
-            self.meters.traffic(&self.rules, &traffic, now);
+            self.evaluate(&mut traffic, now);
         }
         use_it(&traffic)
+    }
+
+    #[cold]
+    fn evaluate(&self, traffic: &mut Traffic, now: WallTime) {
+        *traffic = self.rules.traffic_at(now);
+        self.meters.traffic(&self.rules, traffic, now);
     }
 
     /// Calls `use_it` with the traffic as the last request or tick found it, at most a tick ago.
@@ -114,6 +119,7 @@ impl Plugin {
     }
 
     /// A breaker took a transition. Where it latched, its canary's other ones do.
+    #[cold]
     pub fn breaker_changed(
         &self,
         service: ServiceId,

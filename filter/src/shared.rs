@@ -154,6 +154,7 @@ impl Cells {
     ///
     /// # Errors
     /// When there is none: how long until there is.
+    #[inline(never)]
     pub fn take(&self, limit: &LimitRules, rate: Rate, now: MonoTime) -> Result<(), Duration> {
         for _ in 0..ATTEMPTS {
             let (bytes, cas) = host::shared(&limit.shared_key);
@@ -174,6 +175,7 @@ impl Cells {
     }
 
     /// Gives back a token that was taken. A worker that cannot write it leaves the limit a token short.
+    #[cold]
     pub fn give_back(&self, limit: &LimitRules, rate: Rate) {
         for _ in 0..ATTEMPTS {
             let (bytes, cas) = host::shared(&limit.shared_key);
@@ -356,6 +358,7 @@ impl Cells {
     }
 
     /// Changes a cell as if this worker were alone. None when it could not be written.
+    #[inline(never)]
     fn update<T>(
         &self,
         id: CellId,

@@ -1,5 +1,8 @@
 //! Reads a JSON tree field by field and collects *all* problems, each with its path: whoever wrote
 //! the file sees everything at once. Used for the filter's configuration and for the mesh file.
+//!
+//! Marked `#[cold]`: what runs once for a configuration should take little of a filter's size, not of
+//! its time.
 
 #[cfg(test)]
 mod tests;
@@ -113,6 +116,7 @@ impl<'v> Reader<'v> {
     }
 
     /// Reports a problem of another place of the same tree.
+    #[cold]
     pub fn problem_at(&self, path: &str, message: impl Into<String>, hint: Option<String>) {
         self.problems.push(Problem {
             path: path.to_string(),
@@ -128,6 +132,7 @@ impl<'v> Reader<'v> {
     }
 
     /// The fields of an object.
+    #[cold]
     pub fn object(&self) -> Option<ObjectReader<'v>> {
         match self.value {
             Value::Object(fields) => Some(ObjectReader {
@@ -141,6 +146,7 @@ impl<'v> Reader<'v> {
     }
 
     /// A text.
+    #[cold]
     pub fn string(&self) -> Option<&'v str> {
         match self.value {
             Value::String(text) => Some(text),
@@ -170,6 +176,7 @@ impl<'v> Reader<'v> {
     }
 
     /// A whole number within `range`. `5.0` is one: some tools turn every number into a double.
+    #[cold]
     pub fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
         let Value::Number(number) = self.value else {
             return self.expected("a whole number");
@@ -187,6 +194,7 @@ impl<'v> Reader<'v> {
     }
 
     /// A number within `range`.
+    #[cold]
     pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let Value::Number(number) = self.value else {
             return self.expected("a number");
@@ -203,6 +211,7 @@ impl<'v> Reader<'v> {
     }
 
     /// `true` or `false`.
+    #[cold]
     pub fn boolean(&self) -> Option<bool> {
         match self.value {
             Value::Bool(value) => Some(*value),
@@ -211,6 +220,7 @@ impl<'v> Reader<'v> {
     }
 
     /// The elements of a list; none when it is no list.
+    #[cold]
     pub fn array(&self) -> Vec<Reader<'v>> {
         let Value::Array(elements) = self.value else {
             return self.expected("a list").unwrap_or_default();
@@ -224,6 +234,7 @@ impl<'v> Reader<'v> {
     }
 
     /// The entries of a map whose keys the author chooses; none when it is no map.
+    #[cold]
     pub fn entries(&self) -> Vec<(String, Reader<'v>)> {
         let Value::Object(fields) = self.value else {
             return self.expected("a map of names").unwrap_or_default();
@@ -235,12 +246,14 @@ impl<'v> Reader<'v> {
     }
 
     /// As [`entries`](Self::entries), ordered by key: where the author's order means nothing.
+    #[cold]
     pub fn sorted_entries(&self) -> Vec<(String, Reader<'v>)> {
         let mut entries = self.entries();
         entries.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         entries
     }
 
+    #[cold]
     fn child(&self, key: &str, value: &'v Value) -> Self {
         Self {
             value,
@@ -249,11 +262,13 @@ impl<'v> Reader<'v> {
         }
     }
 
+    #[cold]
     fn child_path(&self, key: &str) -> String {
         joined(&self.path, key)
     }
 
     /// Reports that something else stands here.
+    #[cold]
     fn expected<T>(&self, what: &str) -> Option<T> {
         match self.value {
             Value::Null => self.problem(NO_VALUE, Some(NO_VALUE_HINT.into())),
@@ -275,6 +290,7 @@ pub struct ObjectReader<'v> {
 
 impl<'v> ObjectReader<'v> {
     /// A field that must be there.
+    #[cold]
     pub fn required(&mut self, field: &str) -> Option<Reader<'v>> {
         let found = self.optional(field);
         if found.is_none() {
@@ -284,6 +300,7 @@ impl<'v> ObjectReader<'v> {
     }
 
     /// Reports that a field must be given, where it is not there; or that it has no value, where it is.
+    #[cold]
     pub fn missing(&self, field: &str, hint: Option<String>) {
         if self.fields.contains_key(field) {
             let hint = hint.unwrap_or_else(|| "it must be given: write its value".into());
@@ -294,6 +311,7 @@ impl<'v> ObjectReader<'v> {
     }
 
     /// A field that may be left out.
+    #[cold]
     pub fn optional(&mut self, field: &str) -> Option<Reader<'v>> {
         if !self.known.iter().any(|known| known == field) {
             self.known.push(field.to_string());
@@ -304,6 +322,7 @@ impl<'v> ObjectReader<'v> {
 
     /// Refuses fields that will mean something one day, `null` or not: better than to ignore them in
     /// silence.
+    #[cold]
     pub fn not_supported(&mut self, fields: &[&str]) {
         for field in fields {
             if self.fields.contains_key(*field) {
@@ -320,6 +339,7 @@ impl<'v> ObjectReader<'v> {
     }
 
     /// Reports every field that was neither taken nor refused.
+    #[cold]
     pub fn finish(self) {
         let expected = |field: &&String| self.known.contains(field) || self.refused.contains(field);
         for field in self.fields.keys().filter(|field| !expected(field)) {

@@ -72,17 +72,20 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
-    /// Whether the path, without its query, is of this kind.
+    /// Whether the path, without its query, is of this kind. No rule holds a `?` or `#`, so only what
+    /// follows its text is looked at.
     pub fn matches(&self, path: &[u8]) -> bool {
-        let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
-        let path = path.get(..end.unwrap_or(path.len())).unwrap_or_default();
-        match self {
-            Self::Exact(exact) => same(path, exact.as_bytes()),
-            Self::Prefix(prefix) if &**prefix == "/" => path.starts_with(b"/"),
-            Self::Prefix(prefix) => path
-                .split_at_checked(prefix.len())
-                .filter(|(start, _)| same(start, prefix.as_bytes()))
-                .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(b"/")),
+        let (Self::Prefix(text) | Self::Exact(text)) = self;
+        let rest = path
+            .split_at_checked(text.len())
+            .filter(|(start, _)| same(start, text.as_bytes()));
+        let Some((_, rest)) = rest else {
+            return false;
+        };
+        match rest.first() {
+            None | Some(b'?' | b'#') => true,
+            Some(b'/') => matches!(self, Self::Prefix(_)),
+            Some(_) => matches!(self, Self::Prefix(prefix) if &**prefix == "/"),
         }
     }
 }

@@ -441,6 +441,7 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         }
     }
 
+    #[cold]
     fn refuse(&mut self, refusal: &Refusal) -> Verdict<'r> {
         let status = match refusal.reason {
             Reason::BreakerOpen | Reason::BreakerHalfOpen => STATUS_UNAVAILABLE,
@@ -466,6 +467,7 @@ fn retry_after_seconds(retry_after: Duration, random: u64) -> u32 {
 impl Decision<'_> {
     /// The decision in one line for `x-mumbai-decision`, e.g. `state=festival window=Diwali,evening
     /// class=gold version=v2 bucket=695 verdict=proceed`.
+    #[cold]
     pub fn summary(&self, traffic: &Traffic) -> String {
         let says = override_of(traffic, self.service);
         let traffic = traffic_of(traffic, self.service);

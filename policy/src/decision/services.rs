@@ -1,9 +1,12 @@
 //! Which service a request is for.
 
-use rustc_hash::FxHashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 
 use super::rules::ServiceId;
-use crate::wire::ServiceConfig;
+use crate::{bytes::same, wire::ServiceConfig};
 
 /// Services by what a request shows of them.
 #[derive(Debug, Clone, Default)]
@@ -13,8 +16,30 @@ pub(super) struct ServiceIndex {
     by_authority: Index,
 }
 
-/// Numbers of services. The keys are the configuration's, so nobody else chooses which of them collide.
-type Index = FxHashMap<Box<[u8]>, u16>;
+/// Numbers of services. The names are the configuration's, so nobody else chooses which of them collide.
+#[derive(Debug, Clone, Default)]
+struct Index(HashTable<(Box<[u8]>, u16)>);
+
+fn hash(name: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(name)
+}
+
+impl Index {
+    #[inline]
+    fn get(&self, name: &[u8]) -> Option<u16> {
+        let known = self.0.find(hash(name), |(known, _)| same(known, name))?;
+        Some(known.1)
+    }
+
+    /// The first to name something keeps it.
+    #[cold]
+    fn insert(&mut self, name: &str, number: u16) {
+        let name = name.as_bytes();
+        let is = |(known, _): &(Box<[u8]>, u16)| same(known, name);
+        let entry = self.0.entry(hash(name), is, |(known, _)| hash(known));
+        entry.or_insert_with(|| (name.into(), number));
+    }
+}
 
 impl ServiceIndex {
     /// Of services in the order of their numbers.
@@ -23,21 +48,23 @@ impl ServiceIndex {
         // Clusters and authorities that are named outrank those that follow from other names.
         for (number, service) in (0..=u16::MAX).zip(services) {
             for cluster in &service.clusters {
-                insert(&mut index.by_cluster, cluster, number);
+                index.by_cluster.insert(cluster, number);
             }
             for authority in &service.authorities {
                 let authority = authority.to_ascii_lowercase();
-                insert(&mut index.by_authority, &authority, number);
+                index.by_authority.insert(&authority, number);
             }
         }
         for (number, service) in (0..=u16::MAX).zip(services) {
             let name = service.name.as_str();
-            insert(&mut index.by_name, name, number);
-            insert(&mut index.by_cluster, name, number);
-            insert(&mut index.by_authority, &name.to_ascii_lowercase(), number);
+            index.by_name.insert(name, number);
+            index.by_cluster.insert(name, number);
+            index
+                .by_authority
+                .insert(&name.to_ascii_lowercase(), number);
             if let Some(canary) = &service.canary {
                 let cluster = format!("{name}|{}", canary.version);
-                insert(&mut index.by_cluster, &cluster, number);
+                index.by_cluster.insert(&cluster, number);
             }
         }
         index
@@ -49,7 +76,7 @@ impl ServiceIndex {
         cluster: Option<&[u8]>,
         authority: Option<&[u8]>,
     ) -> ServiceId {
-        let known = |index: &Index, key: Option<&[u8]>| index.get(key?).copied();
+        let known = |index: &Index, name: Option<&[u8]>| index.get(name?);
         known(&self.by_name, metadata)
             .or_else(|| known(&self.by_cluster, cluster))
             .or_else(|| self.by_istio_cluster(cluster?))
@@ -61,6 +88,7 @@ impl ServiceIndex {
 
     /// Istio names clusters `outbound|PORT|SUBSET|HOST`, without a subset `outbound|PORT||HOST`. Which port a
     /// host is called on makes no other service of it, unless that cluster is named.
+    #[cold]
     fn by_istio_cluster(&self, cluster: &[u8]) -> Option<u16> {
         let mut parts = cluster.splitn(4, |byte| *byte == b'|');
         let (direction, port) = (parts.next()?, parts.next()?);
@@ -70,13 +98,14 @@ impl ServiceIndex {
         }
         if !subset.is_empty() {
             let whole = [direction, port, b"", host].join(&b'|');
-            if let Some(known) = self.by_cluster.get(whole.as_slice()) {
-                return Some(*known);
+            if let Some(known) = self.by_cluster.get(&whole) {
+                return Some(known);
             }
         }
         self.by_host(host)
     }
 
+    #[inline(never)]
     fn by_host(&self, host: &[u8]) -> Option<u16> {
         // No host name is longer; so nothing long is copied.
         const HOST_MAX: usize = 255;
@@ -84,18 +113,10 @@ impl ServiceIndex {
             return None;
         }
         if host.iter().any(u8::is_ascii_uppercase) {
-            return self
-                .by_authority
-                .get(host.to_ascii_lowercase().as_slice())
-                .copied();
+            return self.by_authority.get(&host.to_ascii_lowercase());
         }
-        self.by_authority.get(host).copied()
+        self.by_authority.get(host)
     }
-}
-
-/// The first to name something keeps it.
-fn insert(index: &mut Index, key: &str, number: u16) {
-    index.entry(key.as_bytes().into()).or_insert(number);
 }
 
 /// `host:8080` -> `host`, `[::1]:8080` -> `[::1]`.

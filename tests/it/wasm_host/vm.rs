@@ -193,9 +193,11 @@ impl Vm {
         }
         properties.insert("response\0flags".into(), integer(flags));
         // A response that Envoy flags did not arrive to its end.
-        let end = i32::from(flags == 0);
+        let end = i32::from(flags == 0 && grpc_status.is_none());
         self.call::<(i32, i32, i32), i32>("proxy_on_response_headers", (context, 0, end))?;
-        self.call::<i32, ()>("proxy_on_log", context)?;
+        if grpc_status.is_some() {
+            self.call::<(i32, i32), i32>("proxy_on_response_trailers", (context, 1))?;
+        }
         self.call::<i32, i32>("proxy_on_done", context)?;
         self.store.data_mut().streams.remove(&context);
         Ok(())

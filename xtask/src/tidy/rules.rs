@@ -16,6 +16,7 @@ pub const CRATES: &[CrateRule] = &[
     CrateRule {
         manifest: "policy/Cargo.toml",
         dependencies: Dependencies::Only(&[
+            "hashbrown",
             "jiff",
             "rustc-hash",
             "serde",
