@@ -154,17 +154,16 @@ fn a_server_goes_on_with_what_it_had_and_says_where_each_file_is_wrong() -> Resu
         }
         ensure!(stage.revision()? == 1, "{}", case.name);
         ensure!(stage.has("order-service")?, "{}", case.name);
-        ensure!(stage.metric("mumbai_mesh_config_problems")? == case.told.len());
-        ensure!(stage.metric("mumbai_mesh_config_last_reload_successful")? == 0);
+        stage.wait_for_metric("mumbai_mesh_config_problems", case.told.len())?;
+        stage.wait_for_metric("mumbai_mesh_config_last_reload_successful", 0)?;
     }
     stage.write(
         "mesh.yaml",
         "services: {order-service: {}, payment-service: {}}\n",
     )?;
     stage.wait_for_revision(2)?;
-    ensure!(stage.metric("mumbai_mesh_config_problems")? == 0);
-    ensure!(stage.metric("mumbai_mesh_config_last_reload_successful")? == 1);
-    Ok(())
+    stage.wait_for_metric("mumbai_mesh_config_problems", 0)?;
+    stage.wait_for_metric("mumbai_mesh_config_last_reload_successful", 1)
 }
 
 /// The file as it stands for a moment while somebody writes it in place, or after a copy that broke off.

@@ -93,6 +93,15 @@ impl Stage {
         Ok(answer["status"].is_null())
     }
 
+    /// Waits until a metric without labels has this value: it follows what the API tells.
+    fn wait_for_metric(&self, name: &str, value: usize) -> Result<()> {
+        wait_for(name, BOUND, || match self.metric(name) {
+            Ok(now) if now == value => Ok(()),
+            Ok(now) => Err(format!("{now}, not {value}")),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
     /// The value of a metric without labels.
     fn metric(&self, name: &str) -> Result<usize> {
         let page = harness::http::Client::new(self.server.api).get("/metrics", &[])?;
