@@ -85,14 +85,16 @@ impl Stage {
         wait_for("a refusal of each kind", BOUND, || {
             let page = self.0.envoy.prometheus();
             let page = page.map_err(|error| error.to_string())?;
-            let refused = not_zero(&page, "mumbai_mesh_refusals_total");
             let by = |reason: &&str| {
-                let label = format!("reason=\"{reason}\"");
-                refused.iter().any(|line| line.contains(&label))
+                let of = format!("{{service=\"order-service\",reason=\"{reason}\"}}");
+                page.contains(&format!("mumbai_mesh_refusals_total{of}"))
             };
             match ["limit", "shed", "breaker_open"].iter().all(by) {
                 true => Ok(()),
-                false => Err(format!("{refused:?}")),
+                false => Err(format!(
+                    "{:?}",
+                    not_zero(&page, "mumbai_mesh_refusals_total")
+                )),
             }
         })
     }
