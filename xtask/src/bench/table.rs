@@ -26,7 +26,8 @@ impl Measured {
 
     /// The least of each start.
     fn minima(&self) -> impl Iterator<Item = f64> {
-        self.starts.iter().map(|rounds| minimum(rounds))
+        let starts = self.starts.iter();
+        starts.map(|rounds| minimum(rounds.iter().copied()))
     }
 }
 
@@ -48,7 +49,7 @@ pub fn table(rows: &[Measured]) -> String {
             "{:<32}{:>12.0}{:>12.0}{:>14.2}{:>14.2}{:>12}",
             row.title,
             median(row.rounds()),
-            row.rounds().fold(f64::INFINITY, f64::min),
+            minimum(row.rounds()),
             median(ratios(row.rounds(), first.rounds())),
             median(ratios(row.minima(), first.minima())),
             row.requests,
@@ -75,8 +76,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn minimum(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
+fn minimum(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, f64::min)
 }
 
 #[cfg(test)]
