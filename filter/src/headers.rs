@@ -42,7 +42,9 @@ impl RequestHeaders {
     pub fn is_grpc(&self) -> bool {
         match self.all() {
             Some(all) => all.seen.is_grpc,
-            None => self.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(&kind)),
+            None => self
+                .get(traffic_class::CONTENT_TYPE)
+                .is_some_and(|kind| is_grpc(&kind)),
         }
     }
 }
@@ -103,7 +105,6 @@ struct Seen {
 }
 
 const AUTHORITY: &str = ":authority";
-const CONTENT_TYPE: &str = "content-type";
 
 /// Where a value lies, and its size. None where there is no such header.
 type Place = Option<(usize, usize)>;
@@ -161,7 +162,7 @@ impl Seen {
         const AUTHORITY_SIZE: usize = AUTHORITY.len();
         const PATH_SIZE: usize = traffic_class::PATH.len();
         const METHOD_SIZE: usize = traffic_class::METHOD.len();
-        const CONTENT_TYPE_SIZE: usize = CONTENT_TYPE.len();
+        const CONTENT_TYPE_SIZE: usize = traffic_class::CONTENT_TYPE.len();
         let is = |known: &str| same(name, known.as_bytes());
         let place = Some((at, value.len()));
         // No client can send one of the first three twice.
@@ -169,7 +170,7 @@ impl Seen {
             PATH_SIZE if is(traffic_class::PATH) => self.path = place,
             METHOD_SIZE if is(traffic_class::METHOD) => self.method = place,
             AUTHORITY_SIZE if is(AUTHORITY) => self.authority = place,
-            CONTENT_TYPE_SIZE if is(CONTENT_TYPE) => self.is_grpc |= is_grpc(value),
+            CONTENT_TYPE_SIZE if is(traffic_class::CONTENT_TYPE) => self.is_grpc |= is_grpc(value),
             _ => {
                 let start = name.get(..names::HEADER_PREFIX.len());
                 let ours = |start| same(start, names::HEADER_PREFIX.as_bytes());

@@ -12,7 +12,7 @@ use policy::{
     outcome::{Outcome, ResponseFacts},
     time::MonoTime,
     timetable::Traffic,
-    traffic_class::RefusalBody,
+    traffic_class::{CONTENT_TYPE, RefusalBody},
 };
 
 use crate::{
@@ -254,7 +254,7 @@ fn refuse(status: u16, reason: Reason, seconds: u32, body: Option<&RefusalBody>,
     let headers = [
         (names::HEADER_REASON, reason.as_str()),
         (names::HEADER_RETRY_AFTER, seconds.as_str()),
-        ("content-type", content_type),
+        (CONTENT_TYPE, content_type),
     ];
     // gRPC clients are told it in a header, where the line's end would be encoded.
     let body = match is_grpc {
@@ -330,7 +330,7 @@ impl Response {
         if !times_count && !ticket.is_probe() {
             return false;
         }
-        let kind = host::response_header("content-type");
+        let kind = host::response_header(CONTENT_TYPE);
         kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
     }
 

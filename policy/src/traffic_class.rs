@@ -14,7 +14,8 @@ use crate::{
 pub const PATH: &str = ":path";
 /// The method.
 pub const METHOD: &str = ":method";
-const CONTENT_TYPE: &str = "content-type";
+/// What a body is.
+pub const CONTENT_TYPE: &str = "content-type";
 const GRPC: &[u8] = b"application/grpc";
 
 /// Where a request's headers are found. Lower-case names; values are bytes, since no peer is bound to

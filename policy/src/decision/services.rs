@@ -88,7 +88,7 @@ impl ServiceIndex {
 
     /// Istio names clusters `outbound|PORT|SUBSET|HOST`, without a subset `outbound|PORT||HOST`. Which port a
     /// host is called on makes no other service of it, unless that cluster is named.
-    #[cold]
+    #[inline(never)]
     fn by_istio_cluster(&self, cluster: &[u8]) -> Option<u16> {
         let mut parts = cluster.splitn(4, |byte| *byte == b'|');
         let (direction, port) = (parts.next()?, parts.next()?);
