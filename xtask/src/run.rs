@@ -76,8 +76,18 @@ pub fn is_program(path: &Path) -> bool {
 }
 
 /// The cargo that runs us, so that a `cargo +toolchain xtask` stays on its toolchain.
+///
+/// It does not learn what cargo told us of our own package: ring's build looks at that, and everything with
+/// TLS would be built anew each time that a cargo of ours follows one of the user's, or the reverse.
 pub fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn line(command: &Command) -> String {
