@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
     http::{Action, Request},
@@ -18,11 +18,10 @@ use crate::{
 const SPARE_MAX: usize = 256;
 
 thread_local! {
-    static CONTEXTS: RefCell<Contexts> = RefCell::default();
+    static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts::NONE) };
 }
 
 /// By the numbers that Envoy gave them.
-#[derive(Default)]
 struct Contexts {
     /// Mostly one: plugins may share a VM.
     roots: Vec<(u32, Root)>,
@@ -36,6 +35,14 @@ struct Contexts {
 }
 
 impl Contexts {
+    /// Before the first call.
+    const NONE: Self = Self {
+        roots: Vec::new(),
+        current: None,
+        requests: FxHashMap::with_hasher(FxBuildHasher),
+        spare: Vec::new(),
+    };
+
     fn root(&mut self, id: u32) -> Option<&mut Root> {
         let mut roots = self.roots.iter_mut();
         roots.find(|(own, _)| *own == id).map(|(_, root)| root)

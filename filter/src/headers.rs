@@ -1,28 +1,29 @@
-//! The current request's headers, fetched when the first of them is asked for: all in one call, since
-//! several calls cost more than a copy of those that nobody asks for.
+//! The current request's headers, all fetched in one call: several calls cost more than a copy of those
+//! that nobody asks for.
 
-use std::{borrow::Cow, cell::OnceCell, iter, slice};
+use std::{borrow::Cow, iter, slice};
 
 use policy::{bytes::same, decision::Headers, names, traffic_class};
 
 use crate::{buffer::Bytes, host};
 
 /// Headers of the current request.
-#[derive(Default)]
 pub struct RequestHeaders {
     /// None when the host does not give them all: it is asked for each one then.
-    fetched: OnceCell<Option<Fetched>>,
+    all: Option<Fetched>,
 }
 
 impl RequestHeaders {
-    fn all(&self) -> Option<&Fetched> {
-        let fetch = || host::request_headers().and_then(Fetched::new);
-        self.fetched.get_or_init(fetch).as_ref()
+    /// Fetches them.
+    pub fn fetch() -> Self {
+        Self {
+            all: host::request_headers().and_then(Fetched::new),
+        }
     }
 
     /// The value of one of the headers whose places are kept.
     fn kept(&self, name: &str, place: impl Fn(&Fetched) -> Place) -> Option<Cow<'_, [u8]>> {
-        match self.all() {
+        match &self.all {
             Some(all) => all.at(place(all)).map(Cow::Borrowed),
             None => self.get(name),
         }
@@ -35,12 +36,12 @@ impl RequestHeaders {
 
     /// Whether the client may have sent headers of ours.
     pub fn may_hold_ours(&self) -> bool {
-        self.all().is_none_or(|all| all.seen.holds_ours)
+        self.all.as_ref().is_none_or(|all| all.seen.holds_ours)
     }
 
     /// Whether the request is a call of gRPC.
     pub fn is_grpc(&self) -> bool {
-        match self.all() {
+        match &self.all {
             Some(all) => all.seen.is_grpc,
             None => self
                 .get(traffic_class::CONTENT_TYPE)
@@ -52,7 +53,7 @@ impl RequestHeaders {
 impl Headers for RequestHeaders {
     /// Several of one name come joined with commas, as Envoy joins them.
     fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let Some(all) = self.all() else {
+        let Some(all) = &self.all else {
             return host::request_header(name).map(|value| Cow::Owned(value.to_vec()));
         };
         let mut pairs = all.pairs();
@@ -119,17 +120,18 @@ impl Fetched {
         let texts_at = announced
             .checked_mul(2 * SIZE_BYTES)?
             .checked_add(SIZE_BYTES)?;
-        let (sizes, mut texts) = bytes.split_at_checked(texts_at)?;
+        let whole: &[u8] = &bytes;
         let mut seen = Seen::default();
-        for pair in sizes.get(SIZE_BYTES..)?.as_chunks().0 {
+        let mut at = texts_at;
+        for pair in whole.get(SIZE_BYTES..texts_at)?.as_chunks().0 {
             let (name_size, value_size) = halves(*pair);
-            let (name, rest) = texts.split_at_checked(name_size)?;
-            let (_zero, rest) = rest.split_first()?;
-            let at = bytes.len() - rest.len();
-            let (value, rest) = rest.split_at_checked(value_size)?;
-            let (_zero, rest) = rest.split_first()?;
-            texts = rest;
-            seen.look_at(name, value, at);
+            // Of 64 bits: no sizes make it small again.
+            let end = at as u64 + name_size as u64 + value_size as u64 + 2;
+            if end > whole.len() as u64 {
+                return None;
+            }
+            seen.look_at(whole, at, (name_size, value_size));
+            at = end as usize;
         }
         Some(Self {
             bytes,
@@ -155,27 +157,34 @@ impl Fetched {
 }
 
 impl Seen {
-    /// Looks at one header, whose value begins at `at`. Most differ in the size of the name from those
-    /// that matter.
+    /// Looks at one header, whose name begins at `at`. Most differ in the size of the name from those that
+    /// matter, and are not read.
     #[inline]
-    fn look_at(&mut self, name: &[u8], value: &[u8], at: usize) {
+    fn look_at(&mut self, whole: &[u8], at: usize, (name_size, value_size): (usize, usize)) {
         const AUTHORITY_SIZE: usize = AUTHORITY.len();
         const PATH_SIZE: usize = traffic_class::PATH.len();
         const METHOD_SIZE: usize = traffic_class::METHOD.len();
         const CONTENT_TYPE_SIZE: usize = traffic_class::CONTENT_TYPE.len();
-        let is = |known: &str| same(name, known.as_bytes());
-        let place = Some((at, value.len()));
+        let begins = |known: &str| {
+            let start = whole.get(at..at + known.len());
+            start.is_some_and(|start| same(start, known.as_bytes()))
+        };
+        let value_at = || at + name_size + 1;
+        let place = || Some((value_at(), value_size));
         // No client can send one of the first three twice.
-        match name.len() {
-            PATH_SIZE if is(traffic_class::PATH) => self.path = place,
-            METHOD_SIZE if is(traffic_class::METHOD) => self.method = place,
-            AUTHORITY_SIZE if is(AUTHORITY) => self.authority = place,
-            CONTENT_TYPE_SIZE if is(traffic_class::CONTENT_TYPE) => self.is_grpc |= is_grpc(value),
-            _ => {
-                let start = name.get(..names::HEADER_PREFIX.len());
-                let ours = |start| same(start, names::HEADER_PREFIX.as_bytes());
-                self.holds_ours |= start.is_some_and(ours);
+        match name_size {
+            PATH_SIZE if begins(traffic_class::PATH) => self.path = place(),
+            METHOD_SIZE if begins(traffic_class::METHOD) => self.method = place(),
+            AUTHORITY_SIZE if begins(AUTHORITY) => self.authority = place(),
+            CONTENT_TYPE_SIZE if begins(traffic_class::CONTENT_TYPE) => {
+                let value = whole.get(value_at()..value_at() + value_size);
+                self.is_grpc |= value.is_some_and(is_grpc);
             }
+            // The prefix may not reach into the value.
+            size if size >= names::HEADER_PREFIX.len() => {
+                self.holds_ours |= begins(names::HEADER_PREFIX);
+            }
+            _ => {}
         }
     }
 }
@@ -198,15 +207,16 @@ struct Pairs<'b> {
 impl<'b> Pairs<'b> {
     /// The value of the next header of that name.
     fn find_value(&mut self, name: &str) -> Option<&'b [u8]> {
+        let mut next = self.at;
         for pair in self.sizes.by_ref() {
             let (name_size, value_size) = halves(*pair);
-            let at = self.at;
-            self.at += name_size + value_size + 2;
-            if name_size == name.len() {
-                let (found, rest) = self.bytes.get(at..)?.split_at_checked(name_size)?;
-                if same(found, name.as_bytes()) {
-                    return rest.get(1..)?.get(..value_size);
-                }
+            let at = next;
+            next += name_size + value_size + 2;
+            if name_size == name.len() && same(self.bytes.get(at..at + name_size)?, name.as_bytes())
+            {
+                self.at = next;
+                let value_at = at + name_size + 1;
+                return self.bytes.get(value_at..value_at + value_size);
             }
         }
         None

@@ -116,16 +116,15 @@ impl Request {
     }
 
     pub fn on_request_headers(&mut self) -> Action {
-        let Some(plugin) = self.plugin.clone() else {
+        let Some(plugin) = &self.plugin else {
             return Action::Continue;
         };
         let now = plugin.arrival();
-        let headers = RequestHeaders::default();
+        let headers = RequestHeaders::fetch();
         let service = plugin.service(&headers);
-        plugin.meters.begin(service);
         plugin.with_traffic(now.wall, |traffic| {
             let mut environment = HostEnvironment {
-                plugin: &plugin,
+                plugin,
                 service,
                 now: now.mono,
                 traffic,
@@ -135,7 +134,7 @@ impl Request {
                 headers: &headers,
             };
             let decision = decide(&plugin.rules, traffic, &request, &mut environment);
-            plugin.meters.decided(&decision);
+            plugin.meters.begin(&decision);
             let (action, admitted) = apply(&decision, traffic, &headers);
             self.account = Some(Account {
                 service,
@@ -270,9 +269,8 @@ fn set_headers(decision: &Decision<'_>, traffic: &Traffic, client: &RequestHeade
         replace_headers(decision, traffic);
         return;
     }
-    for (name, value) in decision.request_headers(traffic) {
-        host::add_request_header(name, value);
-    }
+    let headers = decision.request_headers(traffic);
+    headers.for_each(|(name, value)| host::add_request_header(name, value));
 }
 
 #[cold]

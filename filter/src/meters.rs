@@ -168,33 +168,14 @@ impl Meters {
         }
     }
 
-    /// A request reached us.
-    pub fn begin(&self, service: ServiceId) {
+    /// A request reached us. Counts what its decision says beyond its status: refusals and near refusals
+    /// by reason, canary versions, classes.
+    pub fn begin(&self, decision: &Decision<'_>) {
         self.in_flight.set(self.in_flight.get() + 1);
-        if let Some(meters) = self.change(service) {
-            meters.active.add(1);
-        }
-    }
-
-    /// It ended, after so many milliseconds.
-    pub fn end(&self, service: ServiceId, status: u16, milliseconds: u32) {
-        if let Some(meters) = self.change(service) {
-            meters.active.add(-1);
-            meters.requests.count(&meters.label, status);
-            meters.time.record(milliseconds);
-        }
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        if self.in_flight.get() == 0 {
-            self.flush();
-        }
-    }
-
-    /// Counts what a decision says beyond its status: refusals and near refusals by reason, canary
-    /// versions, classes.
-    pub fn decided(&self, decision: &Decision<'_>) {
         let Some(meters) = self.change(decision.service) else {
             return;
         };
+        meters.active.add(1);
         let class = decision.class.as_str();
         meters.count(
             names::METRIC_CLASS_REQUESTS_TOTAL,
@@ -222,6 +203,19 @@ impl Meters {
                 names::LABEL_REASON,
                 reason,
             );
+        }
+    }
+
+    /// It ended, after so many milliseconds.
+    pub fn end(&self, service: ServiceId, status: u16, milliseconds: u32) {
+        if let Some(meters) = self.change(service) {
+            meters.active.add(-1);
+            meters.requests.count(&meters.label, status);
+            meters.time.record(milliseconds);
+        }
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        if self.in_flight.get() == 0 {
+            self.flush();
         }
     }
 

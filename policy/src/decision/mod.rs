@@ -290,9 +290,17 @@ impl<'r, E: Environment> Decider<'r, '_, E> {
         }
     }
 
-    /// The class's limit, then the service's. One that this refuses takes nothing of the class's: other
-    /// services share that.
+    /// A refusal by a limit. Most requests have none.
     fn limit(&mut self) -> Option<Refusal> {
+        if self.class.is_none_or(|class| class.limit.is_none()) && self.service.limit.is_none() {
+            return None;
+        }
+        self.take_tokens()
+    }
+
+    /// Of the class's limit, then of the service's. One that this refuses takes nothing of the class's: other
+    /// services share that.
+    fn take_tokens(&mut self) -> Option<Refusal> {
         // A class's tokens are those of all services: nothing that is said of one changes how many there are.
         let limits = [
             (self.class.and_then(|class| class.limit), self.overall),
