@@ -158,10 +158,14 @@ impl Cells {
     pub fn take(&self, limit: &LimitRules, rate: Rate, now: MonoTime) -> Result<(), Duration> {
         for _ in 0..ATTEMPTS {
             let (bytes, cas) = host::shared(&limit.shared_key);
-            let mut bucket = TokenBucket::decode(&bytes);
-            bucket.take(rate, now)?;
+            let before = TokenBucket::decode(&bytes);
+            let mut bucket = before;
+            let taken = bucket.take(rate, now);
+            if bucket == before {
+                return taken;
+            }
             match host::shared_swap(&limit.shared_key, &bucket.encode(), cas) {
-                Swap::Done => return Ok(()),
+                Swap::Done => return taken,
                 Swap::Lost => {}
                 Swap::Failed => break,
             }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{
     clock::Clock,
     http::{Client, Response},
+    ports::free_port,
 };
 use serde_json::{Value, json};
 
@@ -264,5 +265,55 @@ fn what_is_only_observed_passes_and_is_counted() -> Result<()> {
         "no {line} in {page}"
     );
     ensure!(!page.contains("mumbai_mesh_refusals_total"), "{page}");
+    Ok(())
+}
+
+/// Two listeners of one Envoy, whose filters share their VMs and say something else of one service. Each
+/// request is decided by its own listener's filter, and their limits fill and empty one bucket.
+#[test]
+fn filters_of_one_envoy_that_differ_take_turns_at_one_limit() -> Result<()> {
+    const TIME: Duration = Duration::from_secs(3);
+    let filter = |class: &str, per_second: u32| {
+        let limit = json!({"per_second": per_second});
+        let service = json!({"name": "order-service", "class": class, "limit": limit});
+        filter_config(&service, &json!({}))
+    };
+    let other = filter("gold", 200).to_string();
+    let port = free_port();
+    let door = Door1::start_with(&filter("silver", 100), None, |bootstrap| {
+        let listeners = &mut bootstrap["static_resources"]["listeners"];
+        let mut second = listeners[0].clone();
+        second["name"] = "second".into();
+        second["address"]["socket_address"]["port_value"] = port.into();
+        let manager = &mut second["filter_chains"][0]["filters"][0]["typed_config"];
+        let wasm = &mut manager["http_filters"][0]["typed_config"]["config"];
+        wasm["configuration"]["value"] = other.into();
+        listeners.as_array_mut().expect("a list").push(second);
+    })?;
+    let passing = |mut client: Client, class: &str, began: Instant| {
+        let mut passed = 0_u32;
+        while began.elapsed() < TIME {
+            let answer = client.get("/orders", &[])?;
+            if answer.status == 200 {
+                passed += 1;
+                ensure!(seen(&answer, "x-mumbai-class")?.as_deref() == Some(class));
+            }
+        }
+        Ok(f64::from(passed))
+    };
+    let second = Client::new(([127, 0, 0, 1], port).into());
+    let began = Instant::now();
+    let (slow, fast) = thread::scope(|scope| {
+        let fast = scope.spawn(|| passing(second, "gold", began));
+        let slow = passing(door.client(), "silver", began);
+        (slow, fast.join().expect("a user panicked"))
+    });
+    let (slow, fast) = (slow?, fast?);
+    // By what share of its own limit each was served; a tenth of a second's worth is the burst.
+    let share = (slow / 100.0 + fast / 200.0) / (began.elapsed().as_secs_f64() + 0.1);
+    ensure!(
+        (0.7..=1.05).contains(&share),
+        "{slow} and {fast} passed: {share} of what one bucket has"
+    );
     Ok(())
 }

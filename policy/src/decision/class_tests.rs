@@ -295,6 +295,10 @@ fn problems_of_classes_and_limits_are_told() {
             "begins with /",
         ),
         (
+            json!([{"name": "a", "match": [{"header": {"X-Mumbai-Class": "gold"}}]}]),
+            "traffic_classes[0].match[0].header.x-mumbai-class: is ours",
+        ),
+        (
             json!([{"name": "a", "match": [{"method": "post"}]}]),
             "capital letters",
         ),

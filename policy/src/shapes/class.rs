@@ -1,6 +1,6 @@
 //! `traffic_classes` and limits.
 
-use super::{number, read_sticky_by, text};
+use super::{number, read_sticky_by, service::is_removed, text};
 use crate::{
     limit::{Limit, PER_SECOND_MAX, Scope},
     reader::{ObjectReader, Reader, shown},
@@ -104,6 +104,13 @@ fn read_match(reader: &Reader<'_>) -> Option<RequestMatch> {
     let before = reader.found();
     let mut matched = reader.object()?;
     let found = read_conditions(&mut matched);
+    for (name, _) in found.headers.iter().filter(|(name, _)| is_removed(name)) {
+        matched.problem(
+            &format!("header.{name}"),
+            "is ours: a client's copy is removed before anything reads it, so no request matches",
+            Some("name a header that clients set".into()),
+        );
+    }
     matched.finish();
     // What was given and could not be read is told already.
     if found == RequestMatch::default() && reader.found() == before {

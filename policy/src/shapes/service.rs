@@ -322,11 +322,16 @@ pub(super) fn read_sticky_by(reader: Reader<'_>) -> Option<HeaderName> {
     header
 }
 
+/// Whether a client's copy of it is removed from requests: it is one of our own.
+pub(super) fn is_removed(header: &HeaderName) -> bool {
+    let name = header.as_str();
+    names::REQUEST_HEADERS.contains(&name) || name == names::HEADER_CANARY
+}
+
 /// Client copies of our own headers are removed, so nobody can be told apart by them.
 fn sticky_header(name: &str) -> Result<HeaderName, String> {
     let header = HeaderName::new(name).map_err(|error: UnitError| error.to_string())?;
-    let ours = names::REQUEST_HEADERS.contains(&header.as_str());
-    if ours || header.as_str() == names::HEADER_CANARY {
+    if is_removed(&header) {
         return Err(format!(
             "{header} is removed from requests; name the header of a user's id"
         ));

@@ -12,9 +12,10 @@ const COUNT: Kind = Kind::Whole(1, 1_000_000);
 const RATE: Kind = Kind::Whole(0, 1_000_000);
 const BREAKER_TIME: Kind = Kind::Duration("10ms", Some("1h"));
 
+const MODES: &[&str] = &["enforce", "observe"];
 const MODE: Field = Field::new(
     "mode",
-    Kind::Word(&["enforce", "observe"]),
+    Kind::Word(MODES),
     "`observe` decides and counts, and refuses nothing.",
 )
 .default("enforce");
@@ -32,7 +33,12 @@ pub(super) static CLASS: Object = Object {
             .default("[]"),
         Field::new("limit", Kind::Object(&LIMIT), "Requests per second that are let through. No limit when left out."),
         STICKY_BY,
-        MODE,
+        Field::new(
+            "mode",
+            Kind::Word(MODES),
+            "`observe` decides and counts what would be shed, and sheds nothing. A limit has its own.",
+        )
+        .default("enforce"),
         Field::new(
             "shed_during",
             Kind::Map(&DISPLAY, &PERCENT),
