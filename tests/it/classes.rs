@@ -83,31 +83,20 @@ fn a_limit_holds_for_all_workers_together() -> Result<()> {
     let limit = json!({"limit": {"per_second": PER_SECOND, "burst": BURST}});
     let door = start(limit, json!({}))?;
     let began = Instant::now();
-    let until = began + Duration::from_secs(3);
-    let passed: u32 = thread::scope(|scope| {
-        let user = || {
-            let mut client = door.client();
-            let mut passed = 0;
-            while Instant::now() < until {
-                let answer = client.get("/upi/check", &[SYSTEM])?;
-                match answer.status {
-                    200 => passed += 1,
-                    429 => ensure!(
-                        text(&answer, "x-mumbai-reason").as_deref() == Some("limit")
-                            && text(&answer, "retry-after").is_some()
-                    ),
-                    other => anyhow::bail!("status {other}"),
-                }
-            }
-            Ok(passed)
-        };
-        let users: Vec<_> = (0..6).map(|_| scope.spawn(user)).collect();
-        let join = |user: thread::ScopedJoinHandle<'_, Result<u32>>| {
-            user.join()
-                .map_err(|_| anyhow::anyhow!("a user panicked"))?
-        };
-        users.into_iter().map(join).sum::<Result<u32>>()
-    })?;
+    let told = |answer: &Response| {
+        let refused = answer.status == 429;
+        ensure!(
+            !refused
+                || text(answer, "x-mumbai-reason").as_deref() == Some("limit")
+                    && text(answer, "retry-after").is_some()
+        );
+        Ok(())
+    };
+    let user = || {
+        let until = began + Duration::from_secs(3);
+        served(door.client(), "/upi/check", until, told)
+    };
+    let passed = together([user; 6])?.into_iter().sum::<u32>();
     let allowed = PER_SECOND * began.elapsed().as_secs_f64() + BURST;
     let share = f64::from(passed) / allowed;
     ensure!(
@@ -121,31 +110,49 @@ fn a_limit_holds_for_all_workers_together() -> Result<()> {
     Ok(())
 }
 
+/// How many of a client's requests pass until then, one after the other. The others are refused as too
+/// many; each answer is checked.
+fn served(
+    mut client: Client,
+    path: &str,
+    until: Instant,
+    check: impl Fn(&Response) -> Result<()>,
+) -> Result<u32> {
+    let mut passed = 0;
+    while Instant::now() < until {
+        let answer = client.get(path, &[SYSTEM])?;
+        ensure!([200, 429].contains(&answer.status), "{}", answer.status);
+        passed += u32::from(answer.status == 200);
+        check(&answer)?;
+    }
+    Ok(passed)
+}
+
+/// What each of them counts, all at the same time.
+fn together<const N: usize>(users: [impl FnOnce() -> Result<u32> + Send; N]) -> Result<Vec<u32>> {
+    thread::scope(|scope| {
+        let users = users.map(|user| scope.spawn(user));
+        let join = |user: thread::ScopedJoinHandle<'_, Result<u32>>| {
+            user.join()
+                .map_err(|_| anyhow::anyhow!("a user panicked"))?
+        };
+        users.into_iter().map(join).collect()
+    })
+}
+
 /// Requests of bronze that pass within `time`, asked for without a pause at both workers, and the time that
 /// this took.
 fn passing(door: &Door1, time: Duration) -> Result<(u32, f64)> {
     let clients = door.client_per_worker()?;
     let began = Instant::now();
-    let passed = thread::scope(|scope| {
-        let user = |mut client: Client| {
-            let mut passed = 0_u32;
-            while began.elapsed() < time {
-                let answer = client.get("/upi/check", &[SYSTEM])?;
-                passed += u32::from(answer.status == 200);
-                ensure!([200, 429].contains(&answer.status), "{}", answer.status);
-            }
+    let users = clients.map(|client| {
+        || {
+            let passed = served(client, "/upi/check", began + time, |_| Ok(()))?;
             ensure!(passed > 0, "a worker let nothing pass");
             Ok(passed)
-        };
-        let users: Vec<_> = clients
-            .map(|client| scope.spawn(move || user(client)))
-            .into();
-        let join = |user: thread::ScopedJoinHandle<'_, Result<u32>>| {
-            user.join()
-                .map_err(|_| anyhow::anyhow!("a user panicked"))?
-        };
-        users.into_iter().map(join).sum::<Result<u32>>()
-    })?;
+        }
+    });
+    let passed = together(users)?.into_iter().sum::<u32>();
     Ok((passed, began.elapsed().as_secs_f64()))
 }
 
@@ -290,25 +297,19 @@ fn filters_of_one_envoy_that_differ_take_turns_at_one_limit() -> Result<()> {
         wasm["configuration"]["value"] = other.into();
         listeners.as_array_mut().expect("a list").push(second);
     })?;
-    let passing = |mut client: Client, class: &str, began: Instant| {
-        let mut passed = 0_u32;
-        while began.elapsed() < TIME {
-            let answer = client.get("/orders", &[])?;
-            if answer.status == 200 {
-                passed += 1;
-                ensure!(seen(&answer, "x-mumbai-class")?.as_deref() == Some(class));
-            }
-        }
-        Ok(f64::from(passed))
-    };
-    let second = Client::new(([127, 0, 0, 1], port).into());
     let began = Instant::now();
-    let (slow, fast) = thread::scope(|scope| {
-        let fast = scope.spawn(|| passing(second, "gold", began));
-        let slow = passing(door.client(), "silver", began);
-        (slow, fast.join().expect("a user panicked"))
+    let second = Client::new(([127, 0, 0, 1], port).into());
+    let users = [(door.client(), "silver"), (second, "gold")].map(|(client, class)| {
+        move || {
+            served(client, "/orders", began + TIME, |answer| {
+                let refused = answer.status == 429;
+                ensure!(refused || seen(answer, "x-mumbai-class")?.as_deref() == Some(class));
+                Ok(())
+            })
+        }
     });
-    let (slow, fast) = (slow?, fast?);
+    let passed = together(users)?;
+    let [slow, fast] = [0, 1].map(|user| f64::from(passed[user]));
     // By what share of its own limit each was served; a tenth of a second's worth is the burst.
     let share = (slow / 100.0 + fast / 200.0) / (began.elapsed().as_secs_f64() + 0.1);
     ensure!(

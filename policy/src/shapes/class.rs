@@ -1,6 +1,6 @@
 //! `traffic_classes` and limits.
 
-use super::{number, read_sticky_by, service::is_removed, text};
+use super::{is_removed, number, read_sticky_by, text};
 use crate::{
     limit::{Limit, PER_SECOND_MAX, Scope},
     reader::{ObjectReader, Reader, shown},

@@ -19,11 +19,11 @@ pub use class::{
     read_traffic_class,
 };
 pub use overrides::read_override;
-use service::read_sticky_by;
 pub use service::{
     check_freeze_names, check_service_name, read_breaker_plan, read_canary, read_circuit_breaker,
     read_freeze, read_service_name,
 };
+use service::{is_removed, read_sticky_by};
 
 use serde_json::Value;
 

@@ -12,18 +12,16 @@ const COUNT: Kind = Kind::Whole(1, 1_000_000);
 const RATE: Kind = Kind::Whole(0, 1_000_000);
 const BREAKER_TIME: Kind = Kind::Duration("10ms", Some("1h"));
 
-const MODES: &[&str] = &["enforce", "observe"];
-const MODE: Field = Field::new(
-    "mode",
-    Kind::Word(MODES),
-    "`observe` decides and counts, and refuses nothing.",
-)
-.default("enforce");
+const MODE: Field = mode("`observe` decides and counts, and refuses nothing.");
 const STICKY_BY: Field = Field::new(
     "sticky_by",
     Kind::Object(&STICKY),
     "What keeps a user on one side; each request is drawn anew when left out.",
 );
+
+const fn mode(says: &'static str) -> Field {
+    Field::new("mode", Kind::Word(&["enforce", "observe"]), says).default("enforce")
+}
 
 pub(super) static CLASS: Object = Object {
     name: "Traffic class",
@@ -33,12 +31,7 @@ pub(super) static CLASS: Object = Object {
             .default("[]"),
         Field::new("limit", Kind::Object(&LIMIT), "Requests per second that are let through. No limit when left out."),
         STICKY_BY,
-        Field::new(
-            "mode",
-            Kind::Word(MODES),
-            "`observe` decides and counts what would be shed, and sheds nothing. A limit has its own.",
-        )
-        .default("enforce"),
+        mode("`observe` decides and counts what would be shed, and sheds nothing. A limit has its own."),
         Field::new(
             "shed_during",
             Kind::Map(&DISPLAY, &PERCENT),
