@@ -1,46 +1,60 @@
 //! What Envoy calls: the callbacks of proxy-wasm ABI 0.2.1 that this filter has a use for, by the names that
 //! Envoy looks for. It makes no call for the others.
 //!
-//! A request is five of these calls, so what they do to find its context is kept small: mostly a call is
-//! about the request that the one before was about. None of them panics, whatever number it is given.
+//! A request is five of these calls, so what they do to find its context is kept small. None of them panics, whatever
+//! number it is given.
 #![allow(unsafe_code, reason = "the ABI finds its callbacks by name")]
 
-use std::cell::RefCell;
+use std::{cell::RefCell, mem::ManuallyDrop, rc::Rc};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
     http::{Action, Request},
+    plugin::Plugin,
     root::Root,
 };
 
-/// Requests that ended and whose memory waits for new ones, at most.
-const SPARE_MAX: usize = 256;
+/// A power of two, and more than the requests that a worker mostly has under way.
+const SLOTS: usize = 64;
 
 thread_local! {
-    static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts::NONE) };
+    /// Until the VM ends, and its memory with it.
+    static CONTEXTS: ManuallyDrop<RefCell<Contexts>> =
+        const { ManuallyDrop::new(RefCell::new(Contexts::NONE)) };
 }
 
 /// By the numbers that Envoy gave them.
 struct Contexts {
     /// Mostly one: plugins may share a VM.
     roots: Vec<(u32, Root)>,
-    /// The request that was called about last. Boxes move between here, the other ones and the spare ones;
-    /// what is in them stays where it is.
-    current: Option<(u32, Box<Request>)>,
-    /// The other ones.
-    requests: FxHashMap<u32, Box<Request>>,
-    #[allow(clippy::vec_box, reason = "a box is what is spared")]
-    spare: Vec<Box<Request>>,
+    /// Envoy counts its contexts up. So those that are under way at the same time have different lower
+    /// bits, nearly always, and lie where these say.
+    slots: [Slot; SLOTS],
+    /// Those whose slot was taken.
+    others: FxHashMap<u32, Request>,
+}
+
+/// A place for one request.
+struct Slot {
+    /// Of the request that lies here; 0, which is no context's, while none does.
+    id: u32,
+    request: Request,
+}
+
+impl Slot {
+    const FREE: Self = Self {
+        id: 0,
+        request: Request::NONE,
+    };
 }
 
 impl Contexts {
     /// Before the first call.
     const NONE: Self = Self {
         roots: Vec::new(),
-        current: None,
-        requests: FxHashMap::with_hasher(FxBuildHasher),
-        spare: Vec::new(),
+        slots: [const { Slot::FREE }; SLOTS],
+        others: FxHashMap::with_hasher(FxBuildHasher),
     };
 
     fn root(&mut self, id: u32) -> Option<&mut Root> {
@@ -50,16 +64,9 @@ impl Contexts {
 
     #[inline]
     fn request(&mut self, id: u32) -> Option<&mut Request> {
-        if self.current.as_ref().is_none_or(|(own, _)| *own != id) {
-            let request = self.requests.remove(&id)?;
-            self.focus(id, request);
-        }
-        self.current.as_mut().map(|(_, request)| &mut **request)
-    }
-
-    fn focus(&mut self, id: u32, request: Box<Request>) {
-        if let Some((id, other)) = self.current.replace((id, request)) {
-            self.requests.insert(id, other);
+        match slot(&mut self.slots, id) {
+            Some(slot) if slot.id == id => Some(&mut slot.request),
+            _ => other(&mut self.others, id),
         }
     }
 
@@ -68,35 +75,54 @@ impl Contexts {
             self.roots.push((id, Root::default()));
             return;
         }
-        let mut request = self.spare.pop().unwrap_or_default();
-        request.begin(self.root(root).and_then(|root| root.plugin()));
-        self.focus(id, request);
+        let plugin = self.root(root).and_then(|root| root.plugin()).cloned();
+        match slot(&mut self.slots, id) {
+            Some(slot) if slot.id == 0 => {
+                slot.id = id;
+                slot.request.begin(plugin);
+            }
+            _ => self.create_other(id, plugin),
+        }
+    }
+
+    #[cold]
+    fn create_other(&mut self, id: u32, plugin: Option<Rc<Plugin>>) {
+        let request = self.others.entry(id).or_insert(Request::NONE);
+        request.begin(plugin);
     }
 
     /// Nothing comes after it.
     fn end(&mut self, id: u32) {
-        let request = match self.current.take_if(|(own, _)| *own == id) {
-            Some((_, request)) => Some(request),
-            None => self.requests.remove(&id),
-        };
-        if let Some(mut request) = request {
-            request.on_done();
-            if self.spare.len() < SPARE_MAX {
-                self.spare.push(request);
+        match slot(&mut self.slots, id) {
+            Some(slot) if slot.id == id => {
+                slot.request.on_done();
+                slot.id = 0;
             }
-        } else {
-            self.end_root(id);
+            _ => self.end_other(id),
         }
     }
 
-    /// Another configuration took its place, and its last request has ended: no tick comes any more.
+    /// A request whose slot is another one's; or a root: another configuration took its place, its last
+    /// request has ended, and no tick comes any more.
     #[cold]
-    fn end_root(&mut self, id: u32) {
-        if let Some(root) = self.root(id) {
+    fn end_other(&mut self, id: u32) {
+        if let Some(mut request) = self.others.remove(&id) {
+            request.on_done();
+        } else if let Some(root) = self.root(id) {
             root.tick();
             self.roots.retain(|(own, _)| *own != id);
         }
     }
+}
+
+#[inline]
+fn slot(slots: &mut [Slot; SLOTS], id: u32) -> Option<&mut Slot> {
+    slots.get_mut(id as usize % SLOTS)
+}
+
+#[cold]
+fn other(others: &mut FxHashMap<u32, Request>, id: u32) -> Option<&mut Request> {
+    others.get_mut(&id)
 }
 
 /// Envoy makes no call within a call, so the contexts are always to be had; were it otherwise, it would be

@@ -182,14 +182,14 @@ fn header(map: u32, name: &str) -> Option<Bytes> {
     }
 }
 
-/// All request headers, in the ABI's form; none when the host refuses.
-pub fn request_headers() -> Option<Bytes> {
+/// All request headers, in the ABI's form; no bytes when the host refuses.
+pub fn request_headers() -> Bytes {
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: both outputs are live, and ours when the status is Ok.
     unsafe {
         match proxy_get_header_map_pairs(REQUEST_HEADERS, &raw mut data, &raw mut size) {
-            OK => Some(Bytes::taken(data, size)),
-            _ => None,
+            OK => Bytes::taken(data, size),
+            _ => Bytes::NONE,
         }
     }
 }

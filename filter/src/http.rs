@@ -37,7 +37,6 @@ pub enum Action {
 }
 
 /// A request's way through the configuration that was in force when it arrived.
-#[derive(Default)]
 pub struct Request {
     plugin: Option<Rc<Plugin>>,
     account: Option<Account>,
@@ -45,7 +44,6 @@ pub struct Request {
 }
 
 /// What was seen of the response as it passed.
-#[derive(Default)]
 struct Response {
     status: Option<u16>,
     /// Its last part did.
@@ -110,9 +108,16 @@ impl Environment for HostEnvironment<'_> {
 }
 
 impl Request {
+    /// Before it arrives.
+    pub const NONE: Self = Self {
+        plugin: None,
+        account: None,
+        response: Response::NONE,
+    };
+
     /// A request arrives while this configuration is in force.
-    pub fn begin(&mut self, plugin: Option<&Rc<Plugin>>) {
-        self.plugin = plugin.cloned();
+    pub fn begin(&mut self, plugin: Option<Rc<Plugin>>) {
+        self.plugin = plugin;
     }
 
     pub fn on_request_headers(&mut self) -> Action {
@@ -197,7 +202,7 @@ impl Request {
         self.settle_account();
         self.plugin = None;
         self.account = None;
-        self.response = Response::default();
+        self.response = Response::NONE;
     }
 
     /// One that never had headers has no account and counts nowhere.
@@ -316,15 +321,21 @@ fn settle(
 }
 
 impl Response {
+    /// None came yet.
+    const NONE: Self = Self {
+        status: None,
+        complete: false,
+        grpc_status: None,
+    };
+
     /// Whether it is the beginning of something that lasts: Envoy shows an upgrade that was agreed to
     /// as 101, whatever the protocol. The content type is looked at only where it matters.
     fn is_open_ended(&self, plugin: &Plugin, id: CellId, ticket: Ticket) -> bool {
         if self.status == Some(101) {
             return true;
         }
-        let times_count = plugin.rules.cell(id).is_some_and(|cell| {
-            plugin.with_known_traffic(|traffic| cell.at(traffic).slow_calls.is_some())
-        });
+        let cell = plugin.rules.cell(id);
+        let times_count = cell.is_some_and(|cell| cell.rules.times_calls());
         if !times_count && !ticket.is_probe() {
             return false;
         }

@@ -213,11 +213,15 @@ impl BreakerPlan {
             })
         };
         let (peak, festival) = (self.at_peak.as_ref(), self.at_festival.as_ref());
+        let by_hour = [
+            with([None, None]),
+            with([peak, None]),
+            with([festival, None]),
+            with([peak, festival]),
+        ];
         TimedRules {
-            normal: with([None, None]),
-            peak: with([peak, None]),
-            festival: with([festival, None]),
-            both: with([peak, festival]),
+            times_calls: by_hour.iter().any(|rules| rules.slow_calls.is_some()),
+            by_hour,
             ramp: None,
         }
     }
@@ -240,10 +244,9 @@ impl BreakerRules {
 /// Rules ready for every time of the timetable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimedRules {
-    normal: BreakerRules,
-    peak: BreakerRules,
-    festival: BreakerRules,
-    both: BreakerRules,
+    /// Of a normal hour, of a peak hour, on a festival, and of a peak hour on a festival.
+    by_hour: [BreakerRules; 4],
+    times_calls: bool,
     /// Of a canary whose weight is a ramp.
     ramp: Option<RampRules>,
 }
@@ -261,12 +264,7 @@ impl TimedRules {
     #[must_use]
     pub fn not_latching_above(self, ramp: RampId, above: BasisPoints) -> Self {
         let mut then = self.clone();
-        for rules in [
-            &mut then.normal,
-            &mut then.peak,
-            &mut then.festival,
-            &mut then.both,
-        ] {
+        for rules in &mut then.by_hour {
             rules.latch = rules.latch.map(|latch| Latch {
                 engages: false,
                 ..latch
@@ -284,8 +282,13 @@ impl TimedRules {
 
     /// Whether these are the rules, at whatever time, that have this fingerprint.
     pub fn knows(&self, fingerprint: u64) -> bool {
-        let all = [&self.normal, &self.peak, &self.festival, &self.both];
-        all.iter().any(|rules| rules.fingerprint() == fingerprint)
+        let mut all = self.by_hour.iter();
+        all.any(|rules| rules.fingerprint() == fingerprint)
+    }
+
+    /// Whether slow calls count at some hour.
+    pub fn times_calls(&self) -> bool {
+        self.times_calls
     }
 
     /// What holds now.
@@ -295,11 +298,12 @@ impl TimedRules {
         {
             return ramp.then.at(traffic);
         }
+        let [normal, peak, festival, both] = &self.by_hour;
         match (traffic.is_peak, traffic.festival.is_some()) {
-            (false, false) => &self.normal,
-            (true, false) => &self.peak,
-            (false, true) => &self.festival,
-            (true, true) => &self.both,
+            (false, false) => normal,
+            (true, false) => peak,
+            (false, true) => festival,
+            (true, true) => both,
         }
     }
 }

@@ -510,23 +510,20 @@ impl Decision<'_> {
     }
 
     /// The headers for the upstream, without those that have nothing to say.
+    #[inline]
     pub fn request_headers<'s>(
         &'s self,
         traffic: &'s Traffic,
     ) -> impl Iterator<Item = (&'static str, &'s str)> {
         let traffic = traffic_of(traffic, self.service);
-        [
-            (names::HEADER_TRAFFIC_STATE, Some(traffic.state.as_str())),
-            (names::HEADER_WINDOW, traffic.window_header.as_deref()),
-            (
-                names::HEADER_MULTIPLIER,
-                traffic.multiplier_header.as_deref(),
-            ),
-            (names::HEADER_CLASS, Some(self.class.as_str())),
-            (names::HEADER_VERSION, self.version_header),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
+        let (window, multiplier) = (&traffic.window_header, &traffic.multiplier_header);
+        // A chain becomes straight code, where an array would be written first.
+        let header = |name, value: Option<&'s str>| value.map(|value| (name, value)).into_iter();
+        header(names::HEADER_TRAFFIC_STATE, Some(traffic.state.as_str()))
+            .chain(header(names::HEADER_WINDOW, window.as_deref()))
+            .chain(header(names::HEADER_MULTIPLIER, multiplier.as_deref()))
+            .chain(header(names::HEADER_CLASS, Some(self.class.as_str())))
+            .chain(header(names::HEADER_VERSION, self.version_header))
     }
 }
 

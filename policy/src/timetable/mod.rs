@@ -96,14 +96,23 @@ pub struct Overridden {
 
 impl Traffic {
     /// The answer for a service, by its place among those of the rules.
+    #[inline]
     pub fn of_service(&self, service: u16) -> &Self {
         let own = self.override_of(service);
         own.and_then(|own| own.traffic.as_deref()).unwrap_or(self)
     }
 
     /// What somebody says of a service.
+    #[inline]
     pub fn override_of(&self, service: u16) -> Option<&Overridden> {
-        // Nearly always there is none.
+        match self.overridden.is_empty() {
+            true => None,
+            false => self.find_override(service),
+        }
+    }
+
+    #[cold]
+    fn find_override(&self, service: u16) -> Option<&Overridden> {
         self.overridden.iter().find(|own| own.service == service)
     }
 
