@@ -264,6 +264,46 @@ fn a_configuration_that_goes_leaves_nothing_uncounted() -> Result<()> {
 
 /// A new VM knows nothing of the old one, and Envoy keeps every gauge for good.
 #[test]
+fn requests_by_the_hundred_under_way_at_once_are_each_accounted_for_themselves() -> Result<()> {
+    const AT_ONCE: u16 = 300;
+    let host = host();
+    let mut worker = Vm::new(&host, &config().to_string())?;
+    let shown = |name: &str| {
+        let name = format!("service.=.pay;.{name}");
+        host.world(|world| world.metrics.get(&name).copied())
+    };
+    // One lasts while hundreds of others come and go.
+    let (lasting, _) = worker.request("pay", &[])?;
+    for round in 1..=2 {
+        let mut under_way = Vec::new();
+        for number in 0..AT_ONCE {
+            let (context, answer) = worker.request("pay", &[])?;
+            ensure!(matches!(answer, Answer::Forwarded(_)), "{answer:?}");
+            under_way.push((context, 200 + number));
+        }
+        worker.tick()?;
+        let active = shown("mumbai_mesh_active_connections");
+        ensure!(active == Some(i64::from(AT_ONCE) + 1), "{active:?} active");
+        // They end in another order than they began in.
+        let (odd, even): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|one| one.1 % 2 == 1);
+        for (context, status) in odd.into_iter().rev().chain(even) {
+            worker.finish(context, Some(status), 0, None)?;
+        }
+        worker.tick()?;
+        for status in 200..200 + AT_ONCE {
+            let count = shown(&format!("status.=.{status};.mumbai_mesh_requests_total"));
+            ensure!(count == Some(round), "{count:?} with {status}");
+        }
+    }
+    worker.finish(lasting, Some(200), 0, None)?;
+    let counted = shown("status.=.200;.mumbai_mesh_requests_total");
+    ensure!(counted == Some(3), "{counted:?} with 200");
+    let active = shown("mumbai_mesh_active_connections");
+    ensure!(active == Some(0), "{active:?} active");
+    Ok(())
+}
+
+#[test]
 fn gauges_of_what_a_configuration_drops_return_to_zero() -> Result<()> {
     let host = host();
     let mut old = config();
