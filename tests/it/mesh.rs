@@ -1,6 +1,9 @@
 //! A mesh for tests: the server, a gateway Envoy that it configures, two versions of a service.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, ensure};
 use harness::{
@@ -181,7 +184,7 @@ impl Mesh {
         Ok(())
     }
 
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.file.gateway_port).into()
     }
 
@@ -189,14 +192,8 @@ impl Mesh {
         Client::new(self.address())
     }
 
-    fn wait_until_served(&self) -> Result<()> {
-        wait_for("the gateway to serve", BOUND, || {
-            match self.client().get("/orders/1", &[]) {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                Ok(answer) => Err(format!("status {}", answer.status)),
-                Err(error) => Err(format!("{error:#}")),
-            }
-        })
+    pub fn wait_until_served(&self) -> Result<()> {
+        wait_until_serves(self.address())
     }
 
     /// Writes a changed mesh file, and waits until the server has taken it and Envoy has applied
@@ -230,6 +227,17 @@ impl Mesh {
             .as_u64()
             .unwrap_or_default())
     }
+}
+
+/// An Envoy acknowledges a listener a moment before it listens there.
+pub fn wait_until_serves(gateway: SocketAddr) -> Result<()> {
+    wait_for("the gateway to serve", BOUND, || {
+        match Client::new(gateway).get("/orders/1", &[]) {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            Ok(answer) => Err(format!("status {}", answer.status)),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
 }
 
 pub fn all_acknowledged(proxies: &serde_json::Value) -> bool {

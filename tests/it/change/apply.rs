@@ -7,7 +7,10 @@ use harness::{http::Client, ports::free_port, wait::wait_for};
 use serde_json::json;
 
 use super::{done, file, refused, revisions, run, text, wait_for_split};
-use crate::{door1::BOUND, mesh::Mesh};
+use crate::{
+    door1::BOUND,
+    mesh::{Mesh, wait_until_serves},
+};
 
 #[test]
 fn what_every_proxy_acknowledges_stays_and_what_one_rejects_is_rolled_back() -> Result<()> {
@@ -102,14 +105,12 @@ fn what_an_envoy_rejected_before_is_held_against_no_change() -> Result<()> {
             told.contains("1 connected proxy has acknowledged it"),
             "round {round}: {told}"
         );
-        let answer = Client::new(free.parse()?).get("/orders/1", &[])?;
-        ensure!(answer.status == 200, "round {round}: {}", answer.status);
+        wait_until_serves(free.parse()?)?;
 
         done(&mesh, &["apply", text(&bad)?])?;
         wait_until_rejected(&mesh, &taken)?;
         done(&mesh, &["rollback", "1", "--wait=60s"])?;
-        let answer = mesh.client().get("/orders/1", &[])?;
-        ensure!(answer.status == 200, "round {round}: {}", answer.status);
+        mesh.wait_until_served()?;
     }
     // What it rejects anew is, and what was in force comes back, though that is no better.
     done(&mesh, &["apply", text(&bad)?])?;
