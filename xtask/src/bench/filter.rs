@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     connections: u32,
     /// Only these rows, by their ids, besides `none`: native, hello, lua-headers, lua-decisions,
-    /// mumbai-mesh, gateway, large
+    /// mumbai-mesh, ordinary, gateway, large
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     only: Vec<String>,
     /// Also measure this other build of the filter, with the full policy; may be given more than once

@@ -62,6 +62,12 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
             true,
         ),
         row(
+            "ordinary",
+            "mumbai-mesh, ordinary hour",
+            Some(wasm_filter(wasm, &ordinary_policy().to_string())),
+            true,
+        ),
+        row(
             "gateway",
             "mumbai-mesh, by cluster",
             Some(wasm_filter(wasm, &policy(OF_GATEWAYS).to_string())),
@@ -122,6 +128,16 @@ pub fn policy(service_from: &str) -> Value {
             },
         }],
     })
+}
+
+/// The same at an hour of which the calendar says nothing: window and multiplier are no headers then.
+fn ordinary_policy() -> Value {
+    let mut policy = policy(OF_SIDECARS);
+    for window in ["evening", "always"] {
+        policy["peak_hours"][window]["zone"] = json!("elsewhere");
+    }
+    policy["festivals"][0]["end"] = json!("2020-01-02");
+    policy
 }
 
 /// The same for the service that is called, among a thousand services and a hundred windows.
