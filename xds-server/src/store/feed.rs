@@ -104,12 +104,12 @@ impl Feed {
         }
     }
 
-    /// Takes the next entry. One that is known already is left out.
-    pub(super) fn push(&self, entry: Arc<Entry>) {
+    /// Takes the next entry; whether it was one. One that is known already is left out.
+    pub(super) fn push(&self, entry: Arc<Entry>) -> bool {
         let mut recent = self.recent();
         let (known, revision) = (*self.newest.borrow(), entry.revision);
         if revision <= known {
-            return;
+            return false;
         }
         if revision > known + 1 {
             recent.entries.clear();
@@ -125,6 +125,7 @@ impl Feed {
             recent.bytes -= gone.map_or(0, |(size, _)| size);
         }
         self.newest.send_replace(revision);
+        true
     }
 
     /// The log is at this revision, and how it came there is not known.

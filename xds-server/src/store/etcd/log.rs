@@ -129,9 +129,12 @@ impl EtcdLog {
         Ok(())
     }
 
+    /// Who wrote it and who follows may both come with it: it counts once.
     fn push(&self, entry: Entry) {
-        self.snapshots.saw(&entry);
-        self.feed.push(Arc::new(entry));
+        let entry = Arc::new(entry);
+        if self.feed.push(Arc::clone(&entry)) {
+            self.snapshots.saw(&entry);
+        }
     }
 
     /// The pointer, and the etcd's own revision that was read.
