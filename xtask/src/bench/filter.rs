@@ -112,8 +112,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     let version = run::text(Command::new(&built.envoy).arg("--version"))?;
     bench.print(&measured, &version);
     println!("\nCalls from the filter to Envoy per request");
-    for (id, source) in rows::POLICIES {
-        println!("{id:<12} {}", host_calls(workspace, &built, source)?);
+    for (id, policy) in rows::policies() {
+        println!("{id:<12} {}", host_calls(workspace, &built, &policy)?);
     }
     if let Some(large) = rows.iter().find(|row| row.id == rows::LARGE) {
         configuration::measure(&bench, large, &built, port)?;
@@ -127,7 +127,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
 fn host_calls(
     workspace: &Workspace,
     built: &artifacts::Artifacts,
-    service_from: &str,
+    policy: &serde_json::Value,
 ) -> Result<String> {
     let mut test = run::cargo();
     test.current_dir(&workspace.root)
@@ -141,10 +141,7 @@ fn host_calls(
         ])
         .args(["artifact::a_request_costs_few_calls_of_the_host", "--exact"])
         .arg("--nocapture")
-        .env(
-            "MUMBAI_MESH_BENCH_POLICY",
-            rows::policy(service_from).to_string(),
-        )
+        .env("MUMBAI_MESH_BENCH_POLICY", policy.to_string())
         .envs(built.environment());
     let said = run::text(&mut test)?;
     let mut lines = said.lines();

@@ -62,13 +62,13 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
             true,
         ),
         row(
-            "ordinary",
+            ORDINARY,
             "mumbai-mesh, ordinary hour",
             Some(wasm_filter(wasm, &ordinary_policy().to_string())),
             true,
         ),
         row(
-            "gateway",
+            GATEWAY,
             "mumbai-mesh, by cluster",
             Some(wasm_filter(wasm, &policy(OF_GATEWAYS).to_string())),
             true,
@@ -86,6 +86,8 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
 pub const LARGE: &str = "large";
 /// Id of the row that stands for the filter.
 pub const FILTER: &str = "mumbai-mesh";
+const ORDINARY: &str = "ordinary";
+const GATEWAY: &str = "gateway";
 
 /// A filter that was built elsewhere, or before a change, with the full policy.
 pub fn another_build(number: u32, wasm: &Path) -> Row {
@@ -102,11 +104,17 @@ pub fn another_build(number: u32, wasm: &Path) -> Row {
 const OF_SIDECARS: &str = "authority";
 const OF_GATEWAYS: &str = "cluster";
 
-/// Rows with the filter, and by what it knows a request's service.
-pub const POLICIES: [(&str, &str); 2] = [(FILTER, OF_SIDECARS), ("gateway", OF_GATEWAYS)];
+/// Rows that differ in their calls to Envoy, and their policies.
+pub fn policies() -> [(&'static str, Value); 3] {
+    [
+        (FILTER, policy(OF_SIDECARS)),
+        (ORDINARY, ordinary_policy()),
+        (GATEWAY, policy(OF_GATEWAYS)),
+    ]
+}
 
 /// Windows, a festival, a class by path and method, a sticky canary and breakers.
-pub fn policy(service_from: &str) -> Value {
+fn policy(service_from: &str) -> Value {
     json!({
         "version": 1,
         "timezone": {"name": "Asia/Kolkata", "posix": "IST-5:30"},
@@ -136,6 +144,7 @@ fn ordinary_policy() -> Value {
     for window in ["evening", "always"] {
         policy["peak_hours"][window]["zone"] = json!("elsewhere");
     }
+    policy["zone"] = json!("here");
     policy["festivals"][0]["end"] = json!("2020-01-02");
     policy
 }
