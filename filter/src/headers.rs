@@ -105,10 +105,10 @@ impl Headers for RequestHeaders {
                 // The host joins them.
                 return asked(name);
             }
-            found = Some((at - 1 - size, at - 1));
+            let at = start + name_size + 1;
+            found = Some(Place { at, size });
         }
-        let (from, to) = found?;
-        bytes.get(from..to).map(Cow::Borrowed)
+        self.value(found?).map(Cow::Borrowed)
     }
 
     fn path(&self) -> Option<Cow<'_, [u8]>> {

@@ -262,7 +262,6 @@ fn a_configuration_that_goes_leaves_nothing_uncounted() -> Result<()> {
     Ok(())
 }
 
-/// A new VM knows nothing of the old one, and Envoy keeps every gauge for good.
 #[test]
 fn requests_by_the_hundred_under_way_at_once_are_each_accounted_for_themselves() -> Result<()> {
     const AT_ONCE: u16 = 300;
@@ -303,6 +302,7 @@ fn requests_by_the_hundred_under_way_at_once_are_each_accounted_for_themselves()
     Ok(())
 }
 
+/// A new VM knows nothing of the old one, and Envoy keeps every gauge for good.
 #[test]
 fn gauges_of_what_a_configuration_drops_return_to_zero() -> Result<()> {
     let host = host();

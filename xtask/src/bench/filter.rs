@@ -112,7 +112,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, options: &Options) -> Res
     let version = run::text(Command::new(&built.envoy).arg("--version"))?;
     bench.print(&measured, &version);
     println!("\nCalls from the filter to Envoy per request");
-    for (id, policy) in rows::policies() {
+    for (id, _, policy) in rows::policies() {
         println!("{id:<12} {}", host_calls(workspace, &built, &policy)?);
     }
     if let Some(large) = rows.iter().find(|row| row.id == rows::LARGE) {

@@ -29,7 +29,7 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
         filter,
         splits,
     };
-    vec![
+    let mut rows = vec![
         row("none", "no filter", None, false),
         row(
             "native",
@@ -55,39 +55,20 @@ pub fn all(wasm: &Path, hello: &Path) -> Vec<Row> {
             Some(lua(LUA_DECISIONS)),
             true,
         ),
-        row(
-            FILTER,
-            "mumbai-mesh, full policy",
-            Some(wasm_filter(wasm, &policy(OF_SIDECARS).to_string())),
-            true,
-        ),
-        row(
-            ORDINARY,
-            "mumbai-mesh, ordinary hour",
-            Some(wasm_filter(wasm, &ordinary_policy().to_string())),
-            true,
-        ),
-        row(
-            GATEWAY,
-            "mumbai-mesh, by cluster",
-            Some(wasm_filter(wasm, &policy(OF_GATEWAYS).to_string())),
-            true,
-        ),
-        row(
-            LARGE,
-            "mumbai-mesh, 1,000 services",
-            Some(wasm_filter(wasm, &large_policy().to_string())),
-            true,
-        ),
-    ]
+    ];
+    let large = (LARGE, "mumbai-mesh, 1,000 services", large_policy());
+    let filters = policies().into_iter().chain([large]);
+    rows.extend(filters.map(|(id, title, policy)| {
+        let filter = wasm_filter(wasm, &policy.to_string());
+        row(id, title, Some(filter), true)
+    }));
+    rows
 }
 
 /// Id of the row whose policy is that of a large mesh.
 pub const LARGE: &str = "large";
 /// Id of the row that stands for the filter.
 pub const FILTER: &str = "mumbai-mesh";
-const ORDINARY: &str = "ordinary";
-const GATEWAY: &str = "gateway";
 
 /// A filter that was built elsewhere, or before a change, with the full policy.
 pub fn another_build(number: u32, wasm: &Path) -> Row {
@@ -104,12 +85,12 @@ pub fn another_build(number: u32, wasm: &Path) -> Row {
 const OF_SIDECARS: &str = "authority";
 const OF_GATEWAYS: &str = "cluster";
 
-/// Rows that differ in their calls to Envoy, and their policies.
-pub fn policies() -> [(&'static str, Value); 3] {
+/// Rows that differ in their calls to Envoy: their ids, titles and policies.
+pub fn policies() -> [(&'static str, &'static str, Value); 3] {
     [
-        (FILTER, policy(OF_SIDECARS)),
-        (ORDINARY, ordinary_policy()),
-        (GATEWAY, policy(OF_GATEWAYS)),
+        (FILTER, "mumbai-mesh, full policy", policy(OF_SIDECARS)),
+        ("ordinary", "mumbai-mesh, ordinary hour", ordinary_policy()),
+        ("gateway", "mumbai-mesh, by cluster", policy(OF_GATEWAYS)),
     ]
 }
 
